@@ -1,0 +1,3 @@
+//! The binary `kymo`: flags in, a running server out.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Kymo in your process: the storage engine and PromQL in one handle, without a server.

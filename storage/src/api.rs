@@ -1,0 +1,136 @@
+//! All that the query engine sees of a store: select series by matchers, then read them one by one.
+
+use crate::error::Result;
+use crate::model::{Labels, Matcher, TimeRange, Timestamp};
+use std::sync::Arc;
+
+/// Where samples are read from: a store, a part of one, or a test's list of series.
+pub trait Queryable: Send + Sync {
+    /// A consistent view of everything in `range` at this moment: later writes do not show in it, and the samples
+    /// of one write request are all in it or none is.
+    ///
+    /// # Errors
+    /// The store is not ready, or a file cannot be opened.
+    fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier>>;
+}
+
+/// A consistent view of a store over one time range.
+pub trait Querier: Send + Sync {
+    /// The series that match all `matchers` and may have samples in `range` (which lies within the querier's), sorted by
+    /// [`Labels`], each label set once. A missing label counts as an empty one, for every operator.
+    ///
+    /// # Errors
+    /// Damage that cannot be confined, or the disk refusing.
+    fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>>;
+
+    /// The label names of all series that match one of `matcher_sets` (all series if there is none), sorted.
+    ///
+    /// # Errors
+    /// As [`Querier::select`].
+    fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names>;
+
+    /// The values that label `name` has in series that match one of `matcher_sets` (all series if there is none), sorted.
+    ///
+    /// # Errors
+    /// As [`Querier::select`].
+    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names>;
+}
+
+/// Sorted, distinct strings, and what the reader must be told about them.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// The strings.
+    pub names: Vec<String>,
+    /// Damage that was met and stepped around; each sentence names a file.
+    pub warnings: Vec<String>,
+}
+
+/// The series a select found, in the order of their labels. May be read from several threads at once.
+pub trait SeriesSet: Send + Sync {
+    /// How many series.
+    fn len(&self) -> usize;
+
+    /// Whether there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The labels of series `index`.
+    fn labels(&self, index: usize) -> Labels;
+
+    /// For each series, which value it has for label `name`; ids are dense and local to the returned column.
+    fn label_column(&self, name: &str) -> LabelColumn {
+        LabelColumn::from_values((0..self.len()).map(|i| self.labels(i).value(name).to_owned()))
+    }
+
+    /// Reads the samples of series `index` in `range` into `out`, in time order, one a timestamp, staleness markers
+    /// included; what was in `out` is replaced (see [`Samples::timestamps_version`]).
+    ///
+    /// # Errors
+    /// The disk refusing, or damage that cannot be confined.
+    fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()>;
+
+    /// Damage that was met and stepped around so far; each sentence names file and offset.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A buffer that [`SeriesSet::read`] fills; kept by the caller and used again for the next series.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    /// Milliseconds, strictly increasing.
+    pub timestamps: Vec<Timestamp>,
+    /// As many values.
+    pub values: Vec<f64>,
+    /// Grows whenever `timestamps` may differ from what the read before left. A caller that computed something from
+    /// the timestamps alone (which sample each window begins with) may use it again while the version stands still:
+    /// the series of one scrape share their timestamps.
+    pub timestamps_version: u64,
+}
+
+impl Samples {
+    /// An empty buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Empties the buffer; the version grows.
+    pub fn clear(&mut self) {
+        self.timestamps.clear();
+        self.values.clear();
+        self.timestamps_version += 1;
+    }
+
+    /// Adds one sample at the end. The caller has called [`Samples::clear`] before the first.
+    pub fn push(&mut self, timestamp: Timestamp, value: f64) {
+        self.timestamps.push(timestamp);
+        self.values.push(value);
+    }
+}
+
+/// The values of one label over a [`SeriesSet`]: an id a series, and the string of each id.
+#[derive(Debug, Clone, Default)]
+pub struct LabelColumn {
+    /// For each series, an index into `values`.
+    pub ids: Vec<u32>,
+    /// The distinct values; the empty string stands for a missing label.
+    pub values: Vec<Arc<str>>,
+}
+
+impl LabelColumn {
+    /// A column from one string a series.
+    pub fn from_values(strings: impl IntoIterator<Item = String>) -> Self {
+        let mut column = Self::default();
+        let mut known = std::collections::HashMap::new();
+        for string in strings {
+            let next = column.values.len() as u32;
+            let id = *known.entry(string).or_insert_with_key(|s| {
+                column.values.push(Arc::from(s.as_str()));
+                next
+            });
+            column.ids.push(id);
+        }
+        column
+    }
+}

@@ -1,0 +1,73 @@
+//! The door: the only way to the disk and the clock, so that tests can put memory, faults and simulated time behind it.
+
+mod clock;
+mod disk;
+mod fault;
+mod lock;
+mod memory;
+mod mmap;
+
+pub use clock::{Clock, SimClock, SystemClock};
+pub use disk::DiskFs;
+pub use fault::{FaultFs, FaultPlan};
+pub use lock::DirLock;
+pub use memory::MemoryFs;
+pub use mmap::Mapped;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file system. Paths are used as given; errors are the operating system's, the caller adds what it was doing.
+pub trait Fs: Send + Sync + Debug {
+    /// Opens an existing file for reading.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Creates a file for reading and writing; fails if it exists.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading and writing.
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Maps a sealed file (never written again, never truncated) for reading.
+    fn map(&self, path: &Path) -> io::Result<Mapped>;
+    /// Moves a file over another, atomically. Durable after [`Fs::sync_dir`] of the parent.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Durable after [`Fs::sync_dir`] of the parent.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory (files and directories), sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Creates a directory and its parents.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Bytes free for us on the file system of `path`, and its size.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+    /// Takes the lock of a data directory, or says who holds it.
+    fn lock(&self, path: &Path) -> io::Result<DirLock>;
+}
+
+/// Room on a file system, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Free for an unprivileged writer.
+    pub free_bytes: u64,
+    /// In all.
+    pub total_bytes: u64,
+}
+
+/// An open file. All offsets are explicit; a handle has no position and can be used from several threads.
+pub trait File: Send + Sync + Debug {
+    /// Fills `buffer` from `offset`; `UnexpectedEof` if the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, growing the file if need be.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the contents (and the size) durable.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The size in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
