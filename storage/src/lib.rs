@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod error;
+pub mod index;
 pub mod model;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,251 @@
+//! From matchers to series: cheapest first, complements for matchers that a missing label satisfies.
+
+use super::LabelIndex;
+use crate::error::Result;
+use crate::model::{MatchOp, Matcher};
+use roaring::RoaringBitmap;
+use std::collections::BTreeSet;
+
+/// The series that satisfy all `matchers`; all series if there are none. A missing label counts as an empty value.
+///
+/// # Errors
+/// What the index answers.
+pub fn select<I: LabelIndex + ?Sized>(index: &I, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+    let (mut complements, mut positives): (Vec<&Matcher>, Vec<&Matcher>) =
+        matchers.iter().partition(|m| m.matches_empty());
+    positives.sort_by_key(|m| cost(m));
+    complements.sort_by_key(|m| cost(m));
+
+    let mut found: Option<RoaringBitmap> = None;
+    for matcher in positives {
+        let matching = series_of_values(index, matcher, true)?;
+        let rest = match found {
+            None => matching,
+            Some(before) => before & matching,
+        };
+        if rest.is_empty() {
+            return Ok(rest);
+        }
+        found = Some(rest);
+    }
+    let mut found = match found {
+        Some(found) => found,
+        None => index.all_series()?,
+    };
+    for matcher in complements {
+        if found.is_empty() {
+            break;
+        }
+        if !matches_everything(matcher) {
+            found -= series_of_values(index, matcher, false)?;
+        }
+    }
+    Ok(found)
+}
+
+/// The label names of all series that satisfy one of `matcher_sets` (of all series if there is none), sorted.
+///
+/// # Errors
+/// What the index answers.
+pub fn label_names<I: LabelIndex + ?Sized>(index: &I, matcher_sets: &[Vec<Matcher>]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    index.visit_names(&mut |name| names.push(name.to_owned()))?;
+    let Some(series) = union_of_sets(index, matcher_sets)? else { return Ok(names) };
+    let mut kept = Vec::new();
+    for name in names {
+        let mut ids = Vec::new();
+        index.visit_values(&name, "", &mut |id, _| ids.push(id))?;
+        for id in ids {
+            if index.value_intersects(&name, id, &series)? {
+                kept.push(name);
+                break;
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// The values of label `name` in series that satisfy one of `matcher_sets` (in all series if there is none), sorted.
+///
+/// # Errors
+/// What the index answers.
+pub fn label_values<I: LabelIndex + ?Sized>(
+    index: &I,
+    name: &str,
+    matcher_sets: &[Vec<Matcher>],
+) -> Result<Vec<String>> {
+    let mut values = Vec::new();
+    index.visit_values(name, "", &mut |id, value| values.push((id, value.to_owned())))?;
+    let mut kept = BTreeSet::new();
+    let series = union_of_sets(index, matcher_sets)?;
+    for (id, value) in values {
+        let is_used = match &series {
+            None => true,
+            Some(series) => index.value_intersects(name, id, series)?,
+        };
+        if is_used {
+            kept.insert(value);
+        }
+    }
+    Ok(kept.into_iter().collect())
+}
+
+/// The series of any of the sets, or `None` when there is no set and so no restriction.
+fn union_of_sets<I: LabelIndex + ?Sized>(index: &I, sets: &[Vec<Matcher>]) -> Result<Option<RoaringBitmap>> {
+    if sets.is_empty() {
+        return Ok(None);
+    }
+    let mut series = RoaringBitmap::new();
+    for matchers in sets {
+        series |= select(index, matchers)?;
+    }
+    Ok(Some(series))
+}
+
+/// How much work a matcher is, roughly: lookups before searches, searches before walks over all values.
+fn cost(matcher: &Matcher) -> u32 {
+    match matcher.op() {
+        MatchOp::Equal | MatchOp::NotEqual if !matcher.value().is_empty() => 0,
+        MatchOp::Regex | MatchOp::NotRegex => 1,
+        MatchOp::Equal | MatchOp::NotEqual => 2,
+    }
+}
+
+/// Whether no value at all fails the matcher, known from its text.
+fn matches_everything(matcher: &Matcher) -> bool {
+    matcher.op() == MatchOp::Regex && matcher.value() == ".*"
+}
+
+/// The series that have the matcher's label with a (non-empty) value for which the matcher answers `wanted`.
+fn series_of_values<I: LabelIndex + ?Sized>(
+    index: &I,
+    matcher: &Matcher,
+    wanted: bool,
+) -> Result<RoaringBitmap> {
+    let name = matcher.name();
+    let mut ids = Vec::new();
+    // The values looked for are those the text of the matcher describes, not all others.
+    let as_written = wanted == matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex);
+    match matcher.regex() {
+        None if as_written && matcher.value().is_empty() => {}
+        None if as_written => ids.extend(index.value_id(name, matcher.value())?),
+        _ => index.visit_values(name, "", &mut |id, value| {
+            if matcher.matches(value) == wanted {
+                ids.push(id);
+            }
+        })?,
+    }
+    let mut series = RoaringBitmap::new();
+    index.add_postings(name, &ids, &mut series)?;
+    Ok(series)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Labels;
+
+    /// Series in a list, searched one by one.
+    struct ListIndex(Vec<Labels>);
+
+    impl ListIndex {
+        fn values(&self, name: &str) -> Vec<String> {
+            let values: BTreeSet<String> =
+                self.0.iter().filter_map(|l| l.get(name)).map(str::to_owned).collect();
+            values.into_iter().collect()
+        }
+    }
+
+    impl LabelIndex for ListIndex {
+        fn all_series(&self) -> Result<RoaringBitmap> {
+            Ok((0..self.0.len() as u32).collect())
+        }
+        fn visit_names(&self, visit: &mut dyn FnMut(&str)) -> Result<()> {
+            let names: BTreeSet<&str> = self.0.iter().flat_map(|l| l.iter().map(|p| p.0)).collect();
+            names.into_iter().for_each(visit);
+            Ok(())
+        }
+        fn value_id(&self, name: &str, value: &str) -> Result<Option<u32>> {
+            Ok(self.values(name).binary_search_by(|v| v.as_str().cmp(value)).ok().map(|i| i as u32))
+        }
+        fn visit_values(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(u32, &str)) -> Result<()> {
+            for (id, value) in self.values(name).iter().enumerate().filter(|v| v.1.starts_with(prefix)) {
+                visit(id as u32, value);
+            }
+            Ok(())
+        }
+        fn add_postings(&self, name: &str, ids: &[u32], series: &mut RoaringBitmap) -> Result<()> {
+            let values = self.values(name);
+            for id in ids {
+                let value = &values[*id as usize];
+                series
+                    .extend((0..self.0.len()).filter(|i| self.0[*i].value(name) == value).map(|i| i as u32));
+            }
+            Ok(())
+        }
+    }
+
+    fn sample_index() -> ListIndex {
+        let sets: [&[(&str, &str)]; 6] = [
+            &[("__name__", "up"), ("job", "node"), ("zone", "a")],
+            &[("__name__", "up"), ("job", "node")],
+            &[("__name__", "up"), ("job", "db"), ("zone", "b")],
+            &[("__name__", "rps"), ("job", "db"), ("path", "/x\n/y")],
+            &[("__name__", "rps"), ("path", "/")],
+            &[("other", "1")],
+        ];
+        ListIndex(sets.iter().map(|s| Labels::from_pairs(s.iter().copied())).collect())
+    }
+
+    #[test]
+    fn selection_agrees_with_asking_every_series() {
+        let index = sample_index();
+        let names = ["__name__", "job", "zone", "path", "missing"];
+        let values = [
+            "",
+            "up",
+            "node",
+            "a",
+            ".*",
+            ".+",
+            "n.*|db",
+            "up|rps",
+            "|a",
+            "db|node|nothing",
+            "/.*",
+            "[^d].*",
+            "(?i)UP",
+            "a*",
+        ];
+        let mut matchers = Vec::new();
+        for name in names {
+            for value in values {
+                for op in [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex] {
+                    matchers.push(Matcher::new(op, name, value).unwrap());
+                }
+            }
+        }
+        for first in &matchers {
+            for second in &matchers {
+                let both = [first.clone(), second.clone()];
+                let expected: RoaringBitmap = (0..index.0.len() as u32)
+                    .filter(|i| both.iter().all(|m| m.matches(index.0[*i as usize].value(m.name()))))
+                    .collect();
+                assert_eq!(select(&index, &both).unwrap(), expected, "{both:?}");
+            }
+        }
+        assert_eq!(select(&index, &[]).unwrap().len(), 6);
+    }
+
+    #[test]
+    fn names_and_values_of_selected_series() {
+        let index = sample_index();
+        let rps = vec![Matcher::equal("__name__", "rps")];
+        let zoned = vec![Matcher::new(MatchOp::NotEqual, "zone", "").unwrap()];
+        assert_eq!(label_names(&index, std::slice::from_ref(&rps)).unwrap(), ["__name__", "job", "path"]);
+        assert_eq!(label_names(&index, &[]).unwrap(), ["__name__", "job", "other", "path", "zone"]);
+        assert_eq!(label_values(&index, "job", &[rps, zoned.clone()]).unwrap(), ["db", "node"]);
+        assert_eq!(label_values(&index, "__name__", &[zoned]).unwrap(), ["up"]);
+        assert_eq!(label_values(&index, "nothing", &[]).unwrap(), [""; 0]);
+    }
+}
