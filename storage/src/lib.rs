@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod env;
 pub mod error;
 pub mod index;
 pub mod model;

@@ -9,9 +9,9 @@ mod mmap;
 
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::DiskFs;
-pub use fault::{FaultFs, FaultPlan};
+pub use fault::{Fault, FaultFs, FaultOp, FaultPlan};
 pub use lock::DirLock;
-pub use memory::MemoryFs;
+pub use memory::{CrashChoice, MemoryFs};
 pub use mmap::Mapped;
 
 use std::fmt::Debug;
@@ -41,7 +41,7 @@ pub trait Fs: Send + Sync + Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Bytes free for us on the file system of `path`, and its size.
     fn space(&self, path: &Path) -> io::Result<Space>;
-    /// Takes the lock of a data directory, or says who holds it.
+    /// Takes the lock of the data directory `path`, or says who holds it (`WouldBlock`).
     fn lock(&self, path: &Path) -> io::Result<DirLock>;
 }
 

@@ -1,0 +1,542 @@
+//! `MemoryFs`: files in memory with a log of operations, from which every state a power cut may leave can be made.
+//!
+//! A write, a resize, a new name are *cached* until the file or its directory is synced, then *durable*. The model is the
+//! strict one of POSIX: syncing a file makes its bytes durable, not its name; unsynced operations reach the disk in any
+//! order or not at all, and an unsynced write may reach it in part, by sectors of 512 bytes.
+
+use super::lock::held_by;
+use super::{DirLock, File, Fs, Mapped, Space};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The unit in which a disk writes.
+const SECTOR: usize = 512;
+/// The largest file; a wild offset must not take the memory of the machine.
+const FILE_BYTES_MAX: u64 = 1 << 32;
+
+/// Which unsynced operations survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashChoice {
+    /// None of them.
+    Nothing,
+    /// All of them, as after a kill of the process.
+    Everything,
+    /// All but the one with this number (counted among the unsynced ones, from 0).
+    AllBut(usize),
+    /// All, but of the last write only every other sector.
+    LastTorn,
+    /// Each one survives, is lost or is torn, as the seed has it.
+    Seed(u64),
+}
+
+/// A file system in memory; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFs {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where the log starts.
+    base: Tree,
+    /// What programs see.
+    now: Tree,
+    log: Vec<Operation>,
+    unrecorded: bool,
+    locks: BTreeSet<PathBuf>,
+    space: Option<Space>,
+}
+
+/// Names and contents. Contents are shared until written.
+#[derive(Debug, Clone, Default)]
+struct Tree {
+    names: BTreeMap<PathBuf, usize>,
+    dirs: BTreeSet<PathBuf>,
+    contents: BTreeMap<usize, Arc<Vec<u8>>>,
+    next_file: usize,
+}
+
+/// An operation of the log. Files are numbered, since names move.
+#[derive(Debug, Clone)]
+enum Operation {
+    Create { file: usize, path: PathBuf },
+    Write { file: usize, offset: usize, bytes: Arc<[u8]> },
+    SetLen { file: usize, len: usize },
+    Sync { file: usize },
+    Rename { file: usize, from: PathBuf, to: PathBuf },
+    Remove { file: usize, path: PathBuf },
+    SyncDir { dir: PathBuf },
+}
+
+impl Operation {
+    fn is_sync(&self) -> bool {
+        matches!(self, Self::Sync { .. } | Self::SyncDir { .. })
+    }
+}
+
+impl Tree {
+    fn content_mut(&mut self, file: usize) -> &mut Vec<u8> {
+        Arc::make_mut(self.contents.entry(file).or_default())
+    }
+
+    fn write(&mut self, file: usize, offset: usize, bytes: &[u8]) {
+        let content = self.content_mut(file);
+        let end = offset + bytes.len();
+        if content.len() < end {
+            content.resize(end, 0);
+        }
+        if let Some(target) = content.get_mut(offset..end) {
+            target.copy_from_slice(bytes);
+        }
+    }
+
+    fn apply(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Create { file, path } => {
+                self.names.insert(path.clone(), *file);
+                self.next_file = self.next_file.max(file + 1);
+            }
+            Operation::Write { file, offset, bytes } => self.write(*file, *offset, bytes),
+            Operation::SetLen { file, len } => self.content_mut(*file).resize(*len, 0),
+            Operation::Rename { file, from, to } => {
+                if self.names.get(from) == Some(file) {
+                    self.names.remove(from);
+                }
+                self.names.insert(to.clone(), *file);
+            }
+            Operation::Remove { file, path } => {
+                if self.names.get(path) == Some(file) {
+                    self.names.remove(path);
+                }
+            }
+            Operation::Sync { .. } | Operation::SyncDir { .. } => {}
+        }
+    }
+
+    /// Forgets contents without a name (open handles of removed files are gone after a crash).
+    fn prune(&mut self) {
+        let named: BTreeSet<usize> = self.names.values().copied().collect();
+        self.contents.retain(|file, _| named.contains(file));
+    }
+}
+
+/// A small generator (SplitMix64) so that a seed always gives the same image.
+fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl MemoryFs {
+    /// An empty file system that logs its operations.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty file system without a log: it takes no memory beyond its files and makes no crash images.
+    pub fn unrecorded() -> Self {
+        let fs = Self::default();
+        fs.state.lock().unrecorded = true;
+        fs
+    }
+
+    /// The number of operations logged.
+    pub fn log_len(&self) -> usize {
+        self.state.lock().log.len()
+    }
+
+    /// Takes everything as durable and starts the log anew.
+    pub fn settle(&self) {
+        let mut state = self.state.lock();
+        state.base = state.now.clone();
+        state.log.clear();
+    }
+
+    /// Sets what [`Fs::space`] answers.
+    pub fn set_space(&self, space: Space) {
+        self.state.lock().space = Some(space);
+    }
+
+    /// How many operations of the first `at` would not be durable after a power cut then.
+    pub fn unsynced(&self, at: usize) -> usize {
+        let state = self.state.lock();
+        durable(&state.log, at).into_iter().filter(|durable| !durable).count()
+    }
+
+    /// The file system as a power cut after the first `at` operations leaves it, on its own and without open files.
+    #[must_use]
+    pub fn crash_image(&self, at: usize, choice: CrashChoice) -> Self {
+        let state = self.state.lock();
+        let log = state.log.get(..at).unwrap_or(&state.log);
+        let durable = durable(log, log.len());
+        let last_write =
+            log.iter().zip(&durable).rposition(|(o, d)| !d && matches!(o, Operation::Write { .. }));
+        let mut tree = state.base.clone();
+        // Directories appear with their first use; a store that relies on their absence does not exist.
+        tree.dirs.clone_from(&state.now.dirs);
+        let mut random = if let CrashChoice::Seed(seed) = choice { seed } else { 0 };
+        let mut unsynced = 0;
+        for (number, operation) in log.iter().enumerate() {
+            if durable.get(number).copied().unwrap_or(false) {
+                tree.apply(operation);
+                continue;
+            }
+            let mine = unsynced;
+            unsynced += 1;
+            let fate = match choice {
+                CrashChoice::Nothing => Fate::Lost,
+                CrashChoice::Everything => Fate::Kept,
+                CrashChoice::AllBut(lost) => {
+                    if lost == mine {
+                        Fate::Lost
+                    } else {
+                        Fate::Kept
+                    }
+                }
+                CrashChoice::LastTorn => {
+                    if last_write == Some(number) {
+                        Fate::Torn(0xaaaa_aaaa_aaaa_aaaa)
+                    } else {
+                        Fate::Kept
+                    }
+                }
+                CrashChoice::Seed(_) => match next_random(&mut random) % 3 {
+                    0 => Fate::Lost,
+                    1 => Fate::Kept,
+                    _ => Fate::Torn(next_random(&mut random)),
+                },
+            };
+            fate.apply(&mut tree, operation);
+        }
+        drop(state);
+        tree.prune();
+        let state = State { base: tree.clone(), now: tree, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+}
+
+/// Which of the first `at` operations are durable after them.
+fn durable(log: &[Operation], at: usize) -> Vec<bool> {
+    let log = log.get(..at).unwrap_or(log);
+    let mut synced_files: BTreeSet<usize> = BTreeSet::new();
+    let mut synced_dirs: BTreeSet<&Path> = BTreeSet::new();
+    let mut flags = vec![false; log.len()];
+    for (operation, flag) in log.iter().zip(flags.iter_mut()).rev() {
+        match operation {
+            Operation::Sync { file } => {
+                synced_files.insert(*file);
+            }
+            Operation::SyncDir { dir } => {
+                synced_dirs.insert(dir);
+            }
+            Operation::Write { file, .. } | Operation::SetLen { file, .. } => {
+                *flag = synced_files.contains(file);
+            }
+            Operation::Create { path, .. }
+            | Operation::Remove { path, .. }
+            | Operation::Rename { to: path, .. } => {
+                *flag = path.parent().is_some_and(|dir| synced_dirs.contains(dir));
+            }
+        }
+        // A sync has nothing of its own to lose.
+        *flag |= operation.is_sync();
+    }
+    flags
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Lost,
+    Kept,
+    /// Of a write, the sectors whose bit is set (repeating every 64); other operations are kept by bit 0.
+    Torn(u64),
+}
+
+impl Fate {
+    fn apply(self, tree: &mut Tree, operation: &Operation) {
+        match (self, operation) {
+            (Self::Lost, _) => {}
+            (Self::Kept, _) => tree.apply(operation),
+            (Self::Torn(mask), Operation::Write { file, offset, bytes }) => {
+                let mut start = 0;
+                while start < bytes.len() {
+                    // Sectors are those of the file, not of the write.
+                    let end = bytes.len().min((offset + start) / SECTOR * SECTOR + SECTOR - offset);
+                    let sector = (offset + start) / SECTOR;
+                    if mask >> (sector % 64) & 1 == 1
+                        && let Some(part) = bytes.get(start..end)
+                    {
+                        tree.write(*file, offset + start, part);
+                    }
+                    start = end;
+                }
+            }
+            (Self::Torn(mask), _) => {
+                if mask & 1 == 1 {
+                    tree.apply(operation);
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// Does an operation and remembers it.
+    fn perform(&mut self, operation: Operation) {
+        self.now.apply(&operation);
+        if !self.unrecorded {
+            self.log.push(operation);
+        }
+    }
+
+    fn find(&self, path: &Path) -> io::Result<usize> {
+        self.now.names.get(path).copied().ok_or_else(|| not_found(path))
+    }
+
+    fn require_parent(&self, path: &Path) -> io::Result<()> {
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() && !self.now.dirs.contains(parent) => {
+                Err(not_found(parent))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn not_found(path: &Path) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("no such file or directory: {}", path.display()))
+}
+
+impl Fs for MemoryFs {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = self.state.lock().find(path)?;
+        Ok(Arc::new(MemoryFile { state: Arc::clone(&self.state), file, writable: false }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state.lock();
+        state.require_parent(path)?;
+        if state.now.names.contains_key(path) || state.now.dirs.contains(path) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display())));
+        }
+        let file = state.now.next_file;
+        state.perform(Operation::Create { file, path: path.to_owned() });
+        drop(state);
+        Ok(Arc::new(MemoryFile { state: Arc::clone(&self.state), file, writable: true }))
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let file = self.state.lock().find(path)?;
+        Ok(Arc::new(MemoryFile { state: Arc::clone(&self.state), file, writable: true }))
+    }
+
+    fn map(&self, path: &Path) -> io::Result<Mapped> {
+        let state = self.state.lock();
+        let file = state.find(path)?;
+        Ok(Mapped::from_bytes(state.now.contents.get(&file).cloned().unwrap_or_default()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let file = state.find(from)?;
+        state.require_parent(to)?;
+        state.perform(Operation::Rename { file, from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let file = state.find(path)?;
+        state.perform(Operation::Remove { file, path: path.to_owned() });
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let state = self.state.lock();
+        if !state.now.dirs.contains(dir) {
+            return Err(not_found(dir));
+        }
+        let inside = |path: &&PathBuf| path.parent() == Some(dir);
+        let mut paths: Vec<PathBuf> = state.now.names.keys().filter(inside).cloned().collect();
+        paths.extend(state.now.dirs.iter().filter(inside).cloned());
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let ancestors = dir.ancestors().filter(|d| !d.as_os_str().is_empty());
+        state.now.dirs.extend(ancestors.map(Path::to_owned));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.now.dirs.contains(dir) {
+            return Err(not_found(dir));
+        }
+        state.perform(Operation::SyncDir { dir: dir.to_owned() });
+        Ok(())
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        let plenty = Space { free_bytes: 1 << 40, total_bytes: 1 << 40 };
+        Ok(self.state.lock().space.unwrap_or(plenty))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<DirLock> {
+        if !self.state.lock().locks.insert(path.to_owned()) {
+            return Err(held_by(path, &std::process::id().to_string()));
+        }
+        let (shared, path) = (Arc::clone(&self.state), path.to_owned());
+        Ok(DirLock::in_memory(move || {
+            shared.lock().locks.remove(&path);
+        }))
+    }
+}
+
+struct MemoryFile {
+    state: Arc<Mutex<State>>,
+    file: usize,
+    writable: bool,
+}
+
+impl std::fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MemoryFile({})", self.file)
+    }
+}
+
+impl MemoryFile {
+    fn perform(&self, end: u64, make: impl FnOnce() -> Operation) -> io::Result<()> {
+        if !self.writable {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the file was opened for reading"));
+        }
+        if end > FILE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "files in memory end at 4 GiB"));
+        }
+        self.state.lock().perform(make());
+        Ok(())
+    }
+}
+
+impl File for MemoryFile {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.state.lock();
+        let content = state.now.contents.get(&self.file).map_or(&[][..], |c| c.as_slice());
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let part = start.checked_add(buffer.len()).and_then(|end| content.get(start..end));
+        let part = part.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.perform(end, || Operation::Write {
+            file: self.file,
+            offset: offset as usize,
+            bytes: Arc::from(bytes),
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.state.lock().perform(Operation::Sync { file: self.file });
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.perform(len, || Operation::SetLen { file: self.file, len: len as usize })
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state.lock().now.contents.get(&self.file).map_or(0, |c| c.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fs: &MemoryFs, path: &str) -> Option<Vec<u8>> {
+        fs.map(Path::new(path)).ok().map(|m| m.to_vec())
+    }
+
+    /// A file made durable step by step.
+    fn scripted() -> MemoryFs {
+        let fs = MemoryFs::new();
+        fs.create_dir_all(Path::new("/d")).unwrap();
+        let file = fs.create(Path::new("/d/a")).unwrap(); // 1
+        file.write_all_at(&[1; 1024], 0).unwrap(); // 2
+        file.sync_data().unwrap(); // 3
+        fs.sync_dir(Path::new("/d")).unwrap(); // 4
+        file.write_all_at(&[2; 1024], 512).unwrap(); // 5
+        fs.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap(); // 6
+        fs
+    }
+
+    #[test]
+    fn bytes_and_names_become_durable_apart() {
+        let fs = scripted();
+        assert_eq!(fs.log_len(), 6);
+        let image = |at, choice| fs.crash_image(at, choice);
+        assert_eq!(read(&image(3, CrashChoice::Nothing), "/d/a"), None, "synced bytes have no name yet");
+        assert_eq!(read(&image(4, CrashChoice::Nothing), "/d/a"), Some(vec![1; 1024]));
+        assert_eq!(read(&image(6, CrashChoice::Nothing), "/d/a"), Some(vec![1; 1024]));
+        let everything = image(6, CrashChoice::Everything);
+        assert_eq!(read(&everything, "/d/a"), None);
+        assert_eq!(read(&everything, "/d/b").map(|b| b.len()), Some(1536));
+        assert_eq!(fs.unsynced(6), 2);
+        let renamed_only = image(6, CrashChoice::AllBut(0));
+        assert_eq!(read(&renamed_only, "/d/b"), Some(vec![1; 1024]));
+    }
+
+    #[test]
+    fn a_torn_write_keeps_whole_sectors() {
+        let fs = scripted();
+        let torn = read(&fs.crash_image(6, CrashChoice::LastTorn), "/d/b").unwrap();
+        assert_eq!(torn.len(), 1024, "sector 1 is written, sector 2 is not");
+        assert!(torn[..512].iter().all(|b| *b == 1) && torn[512..].iter().all(|b| *b == 2));
+    }
+
+    #[test]
+    fn a_seed_gives_one_image_and_seeds_give_many() {
+        let fs = scripted();
+        let look = |seed| {
+            let image = fs.crash_image(6, CrashChoice::Seed(seed));
+            (read(&image, "/d/a"), read(&image, "/d/b"))
+        };
+        let mut distinct = BTreeSet::new();
+        for seed in 0..64 {
+            assert_eq!(look(seed), look(seed));
+            distinct.insert(look(seed));
+        }
+        assert!(distinct.len() >= 6, "{}", distinct.len());
+    }
+
+    #[test]
+    fn it_refuses_what_a_disk_refuses() {
+        let fs = MemoryFs::new();
+        fs.create_dir_all(Path::new("/d/e")).unwrap();
+        let kind = |r: io::Result<Arc<dyn File>>| r.map(|_| ()).map_err(|e| e.kind());
+        assert_eq!(kind(fs.open(Path::new("/d/x"))), Err(io::ErrorKind::NotFound));
+        assert_eq!(kind(fs.create(Path::new("/no/x"))), Err(io::ErrorKind::NotFound));
+        assert_eq!(kind(fs.create(Path::new("/d/x"))), Ok(()));
+        assert_eq!(kind(fs.create(Path::new("/d/x"))), Err(io::ErrorKind::AlreadyExists));
+        let file = fs.open(Path::new("/d/x")).unwrap();
+        assert!(file.write_all_at(b"a", 0).is_err(), "opened for reading");
+        assert!(file.read_exact_at(&mut [0], u64::MAX).is_err());
+        let file = fs.open_write(Path::new("/d/x")).unwrap();
+        assert!(file.write_all_at(b"a", u64::MAX).is_err());
+        assert_eq!(fs.list(Path::new("/d")).unwrap(), [Path::new("/d/e"), Path::new("/d/x")]);
+        let lock = fs.lock(Path::new("/d")).unwrap();
+        assert!(fs.lock(Path::new("/d")).is_err());
+        drop(lock);
+        assert!(fs.lock(Path::new("/d")).is_ok());
+    }
+}
