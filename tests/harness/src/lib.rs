@@ -1,0 +1,28 @@
+//! What Kymo's integration tests share: processes, HTTP, remote write, load, oracle, the PromQL script language.
+//!
+//! A test target whose subject is the `kymo` binary is declared in `server/Cargo.toml` (so that Cargo builds the binary
+//! and names it in `CARGO_BIN_EXE_kymo`); one that links the crates is declared in the root `Cargo.toml`. Both use this
+//! crate. Nothing here is published.
+// This crate is only ever linked into tests: a failed expectation is a failed test, files and clocks are the real ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::redundant_clone,
+    clippy::disallowed_methods
+)]
+
+pub mod answer;
+pub mod compare;
+pub mod http;
+pub mod load;
+pub mod oracle;
+pub mod peers;
+pub mod process;
+pub mod promqltest;
+pub mod remote_write;
+pub mod rng;
+pub mod series_list;
+pub mod server;

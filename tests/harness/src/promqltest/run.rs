@@ -1,0 +1,162 @@
+//! Carries a script out: loads, asks, asks again in other words, and counts.
+
+use super::check;
+use super::classify::{Class, classify};
+use super::notation::{Point, Row};
+use super::pin;
+use super::script::{Command, Eval, Load, When, parse};
+use crate::answer::{Answer, LabelMap, Outcome};
+use std::fmt::Write as _;
+
+/// A series to store: labels, milliseconds and values.
+pub type Stored = (LabelMap, Vec<(i64, f64)>);
+
+/// Something that stores series and answers queries.
+pub trait Backend {
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// It cannot.
+    fn clear(&mut self) -> Result<(), String>;
+    /// Stores series.
+    ///
+    /// # Errors
+    /// It refuses one.
+    fn load(&mut self, series: &[Stored]) -> Result<(), String>;
+    /// Answers a query.
+    fn ask(&mut self, query: &str, when: When) -> Outcome;
+}
+
+/// Counts of one class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Answered as the script says, in all variations.
+    pub passed: usize,
+    /// Answered otherwise.
+    pub failed: usize,
+    /// Not asked.
+    pub skipped: usize,
+}
+
+/// What a script came to.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// For [`Class::Floats`], [`Class::Experimental`], [`Class::Histograms`], in this order.
+    pub counts: [Counts; 3],
+    /// How many more times the queries were asked in other words.
+    pub variations: usize,
+    /// Script, line, query, class and reason of each failure.
+    pub failures: Vec<(Class, String)>,
+}
+
+impl Report {
+    /// The counts of `class`.
+    pub fn of(&self, class: Class) -> Counts {
+        self.counts[class as usize]
+    }
+
+    /// Adds another script's.
+    pub fn add(&mut self, other: Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            mine.passed += theirs.passed;
+            mine.failed += theirs.failed;
+            mine.skipped += theirs.skipped;
+        }
+        self.variations += other.variations;
+        self.failures.extend(other.failures);
+    }
+
+    /// One line: `passed/failed/skipped` of each class.
+    pub fn line(&self, name: &str) -> String {
+        let mut out = format!("{name:<28}");
+        for (label, counts) in ["floats", "experimental", "histograms"].iter().zip(self.counts) {
+            let Counts { passed, failed, skipped } = counts;
+            let _ = write!(out, "  {label} {passed:>4} passed {failed:>3} failed {skipped:>4} not yet");
+        }
+        out
+    }
+}
+
+/// Which evaluations to carry out.
+pub type Chosen<'a> = &'a dyn Fn(Class, &Eval) -> bool;
+
+/// Carries `text` out on `backend`. Evaluations for which `chosen` is false are counted as skipped.
+///
+/// # Errors
+/// The script cannot be read, or the backend cannot store its series.
+pub fn run(name: &str, text: &str, backend: &mut dyn Backend, chosen: Chosen<'_>) -> Result<Report, String> {
+    let commands = parse(text).map_err(|e| format!("{name}: {e}"))?;
+    let mut classes = classify(&commands).into_iter();
+    let mut report = Report::default();
+    backend.clear()?;
+    for command in &commands {
+        match command {
+            Command::Clear => backend.clear()?,
+            Command::Load(load) => backend.load(&stored(load)).map_err(|e| format!("{name}: {e}"))?,
+            Command::Eval(eval) => {
+                let class = classes.next().ok_or("fewer classes than evaluations")?;
+                let counts = &mut report.counts[class as usize];
+                if !chosen(class, eval) {
+                    counts.skipped += 1;
+                    continue;
+                }
+                match evaluate(eval, backend, &mut report.variations) {
+                    Ok(()) => counts.passed += 1,
+                    Err(reason) => {
+                        counts.failed += 1;
+                        let place = format!("{name}:{}: {}\n    {reason}", eval.line, eval.query);
+                        report.failures.push((class, place));
+                    }
+                }
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The float samples of a `load`: point `i` lies at `i * step`.
+pub fn stored(load: &Load) -> Vec<Stored> {
+    let points = |row: &Row| -> Vec<(i64, f64)> {
+        let float = |(i, p): (usize, &Point)| match p {
+            Point::Float(value) => Some((i as i64 * load.step_ms, *value)),
+            Point::Absent | Point::Histogram => None,
+        };
+        row.points.iter().enumerate().filter_map(float).collect()
+    };
+    let rows = load.rows.iter().map(|row| (row.labels.clone(), points(row)));
+    rows.filter(|(_, points)| !points.is_empty()).collect()
+}
+
+fn evaluate(eval: &Eval, backend: &mut dyn Backend, variations: &mut usize) -> Result<(), String> {
+    let outcome = backend.ask(&eval.query, eval.when);
+    check::outcome(eval, &outcome)?;
+    let (When::Instant { at_ms }, Ok(answer)) = (eval.when, &outcome.result) else { return Ok(()) };
+    if matches!(answer, Answer::Text(_) | Answer::Matrix(_)) || pin::depends_on_range(&eval.query) {
+        return Ok(());
+    }
+    if !eval.expected.ordered {
+        *variations += 1;
+        middle_step(eval, at_ms, answer, backend)
+            .map_err(|reason| format!("asked as the middle step of a range query: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// The same query over `[at - 1m, at + 1m]`, of which the middle step must answer the same.
+fn middle_step(eval: &Eval, at_ms: i64, answer: &Answer, backend: &mut dyn Backend) -> Result<(), String> {
+    let minute = 60_000;
+    let when = When::Range { start_ms: at_ms - minute, end_ms: at_ms + minute, step_ms: minute };
+    let matrix = match backend.ask(&eval.query, when).result? {
+        Answer::Matrix(matrix) => matrix,
+        other => return Err(format!("not a matrix: {other:?}")),
+    };
+    check::sorted(&matrix)?;
+    let at = |points: &[(i64, f64)]| points.iter().find(|p| p.0 == at_ms).map(|p| p.1);
+    let middle: Vec<(LabelMap, f64)> =
+        matrix.into_iter().filter_map(|(labels, points)| Some((labels, at(&points)?))).collect();
+    let middle = match answer {
+        Answer::Scalar(_) => Answer::Scalar(middle.first().ok_or("no point in the middle")?.1),
+        _ => Answer::Vector(middle),
+    };
+    check::value(&eval.expected, eval.when, &middle)
+}

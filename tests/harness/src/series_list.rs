@@ -1,0 +1,102 @@
+//! The simplest thing that can be queried: a sorted list of series in memory. It says what the store has to say, slowly.
+
+use kymo_storage::api::{Names, Querier, Queryable, Samples, SeriesSet};
+use kymo_storage::error::Result;
+use kymo_storage::model::{Labels, Matcher, TimeRange, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+type Points = BTreeMap<Timestamp, f64>;
+
+/// Series with their samples; of two samples at one time the later appended stays.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesList {
+    series: Arc<BTreeMap<Labels, Points>>,
+}
+
+impl SeriesList {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds samples. Views taken before do not see them.
+    pub fn append(&mut self, labels: Labels, samples: impl IntoIterator<Item = (Timestamp, f64)>) {
+        Arc::make_mut(&mut self.series).entry(labels).or_default().extend(samples);
+    }
+
+    /// All series and samples, for comparison with another store.
+    pub fn all(&self) -> &BTreeMap<Labels, Points> {
+        &self.series
+    }
+}
+
+fn matches(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|m| m.matches(labels.value(m.name())))
+}
+
+impl Queryable for SeriesList {
+    fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier>> {
+        Ok(Box::new(View { list: self.clone(), range }))
+    }
+}
+
+struct View {
+    list: SeriesList,
+    range: TimeRange,
+}
+
+impl View {
+    fn names(&self, sets: &[Vec<Matcher>], of: impl Fn(&Labels, &mut BTreeSet<String>)) -> Names {
+        let mut names = BTreeSet::new();
+        for (labels, points) in self.list.series.iter() {
+            let chosen = sets.is_empty() || sets.iter().any(|set| matches(labels, set));
+            if chosen && points.keys().any(|t| self.range.contains(*t)) {
+                of(labels, &mut names);
+            }
+        }
+        Names { names: names.into_iter().collect(), warnings: Vec::new() }
+    }
+}
+
+impl Querier for View {
+    fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>> {
+        let chosen = |(labels, points): (&Labels, &Points)| {
+            let inside = points.keys().any(|t| range.contains(*t));
+            (inside && matches(labels, matchers)).then(|| (labels.clone(), points.clone()))
+        };
+        Ok(Box::new(Selected { series: self.list.series.iter().filter_map(chosen).collect() }))
+    }
+
+    fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+        Ok(self.names(matcher_sets, |labels, out| out.extend(labels.iter().map(|(n, _)| n.to_owned()))))
+    }
+
+    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+        Ok(self.names(matcher_sets, |labels, out| out.extend(labels.get(name).map(str::to_owned))))
+    }
+}
+
+struct Selected {
+    series: Vec<(Labels, Points)>,
+}
+
+impl SeriesSet for Selected {
+    fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        self.series[index].0.clone()
+    }
+
+    fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
+        out.clear();
+        for (timestamp, value) in &self.series[index].1 {
+            if range.contains(*timestamp) {
+                out.push(*timestamp, *value);
+            }
+        }
+        Ok(())
+    }
+}
