@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod chunk;
 pub mod env;
 pub mod error;
 pub mod index;

@@ -1,0 +1,102 @@
+//! The chunk codec: columns of floats and of timestamps as few bytes, bit for bit.
+//!
+//! A chunk is a run of samples of one series. Its values and its timestamps are two payloads, because many series share
+//! one timestamp column. Neither payload says how many samples it holds: who keeps the payload keeps the number.
+//!
+//! ```text
+//! values      00 exponent:u8 zigzag varint          all samples are i / 10^exponent, with the same bits
+//!             04 bits:8 (LE)                        all samples have these bits
+//!             08 n × bits:8 (LE)                    nothing smaller was found
+//!             F  [exponent:u8] [exceptions] ints    F & 3: 1 decimal (with exponent), 3 float order
+//!             F  exponent:u8 [exceptions] length:varint ints(length bytes) F2 ints     F & 3: 2 decimal + ulp
+//! F           bits 0-1 number model, bit 2 exceptions, bits 3-7 flags of the ints
+//! exceptions  count:varint, then each run: (gap << 4 | code << 1 | has_length):varint [bits:8] [length:varint]
+//! timestamps  00 first:zigzag step:zigzag           constant step, all arithmetic modulo 2^64
+//!             F  [step:zigzag] ints                 F & 3: 1 residuals against first + i*step, 2 plain
+//! ints        first:zigzag [divisor] [center:zigzag] [first delta:zigzag] table:u8 [length of stream 1] streams
+//! ```
+//!
+//! The number models (see `number.rs`), predictors (`ints.rs`) and the entropy coder (`huffman.rs`) are each their own
+//! file. Writers verify: [`ValueEncoder::encode_verified`] decodes what it wrote and falls back to the raw form if a
+//! single bit differs. Readers check: hostile bytes give [`crate::ErrorKind::Corrupt`] and allocate no more than the
+//! caller's number of samples asks for.
+
+mod huffman;
+mod ints;
+mod number;
+mod tables;
+mod timestamps;
+#[cfg(test)]
+mod train;
+mod values;
+
+pub use timestamps::{decode_timestamps, encode_timestamps};
+pub use values::{ValueDecoder, ValueEncoder};
+
+/// The most samples of one chunk: longer chunks gain nothing, shorter ones lose a few percent.
+pub const SAMPLES_PER_CHUNK: usize = 1920;
+
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+pub(crate) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
+    put_varint(out, huffman::zigzag(value));
+}
+
+/// A checked reader over bytes from outside.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(count)?;
+        self.bytes = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        let (first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        Some(*first)
+    }
+
+    pub(crate) fn u64_le(&mut self) -> Option<u64> {
+        let (chunk, rest) = self.bytes.split_first_chunk()?;
+        self.bytes = rest;
+        Some(u64::from_le_bytes(*chunk))
+    }
+
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let part = u64::from(byte & 0x7f);
+            if shift == 63 && part > 1 {
+                return None;
+            }
+            value |= part << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    pub(crate) fn zigzag(&mut self) -> Option<i64> {
+        self.varint().map(huffman::unzigzag)
+    }
+}
