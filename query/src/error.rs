@@ -68,4 +68,15 @@ impl<'t> ErrorList<'t> {
     pub fn finish<T>(self, value: T) -> Result<T, Vec<ParseError>> {
         if self.errors.is_empty() { Ok(value) } else { Err(self.errors) }
     }
+
+    /// All mistakes found.
+    ///
+    /// # Errors
+    /// Always; never an empty list.
+    pub fn fail<T>(mut self) -> Result<T, Vec<ParseError>> {
+        if self.errors.is_empty() {
+            self.errors.push(ParseError::without_position("unexpected error"));
+        }
+        Err(self.errors)
+    }
 }

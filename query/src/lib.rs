@@ -1,11 +1,36 @@
 //! PromQL for Kymo: from text to a streaming execution over [`kymo_storage::api`].
 //!
-//! Floors, lowest first: [`span`], [`error`]; [`ast`], [`catalog`]; `syntax`; `check`, `print`.
+//! Floors, lowest first: [`span`], [`error`], [`mod@format`]; [`ast`], [`catalog`]; [`syntax`]; [`check`](mod@check),
+//! [`print`](mod@print).
 
 pub mod ast;
 pub mod catalog;
+pub mod check;
 pub mod error;
+pub mod format;
+pub mod print;
 pub mod span;
+pub mod syntax;
 
 pub use error::ParseError;
 pub use span::Span;
+pub use syntax::ParseOptions;
+
+/// Reads and checks an expression: the one way from a text to a tree that can be planned.
+///
+/// # Errors
+/// All mistakes found, never an empty list. Clients are shown the first.
+///
+/// ```
+/// let options = kymo_query::ParseOptions::default();
+/// let expr = kymo_query::parse("sum(rate(up[300])) by(job)", &options).unwrap();
+/// assert_eq!(expr.to_string(), "sum by (job) (rate(up[5m]))");
+/// let errors = kymo_query::parse("rate(up)", &options).unwrap_err();
+/// let text = "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector";
+/// assert_eq!(errors[0].to_string(), text);
+/// ```
+pub fn parse(text: &str, options: &ParseOptions) -> Result<ast::Expr, Vec<ParseError>> {
+    let mut expr = syntax::parse(text, options)?;
+    check::check(&mut expr, text)?;
+    Ok(expr)
+}

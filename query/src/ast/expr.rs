@@ -80,7 +80,7 @@ pub enum At {
 /// Series by name and labels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSelector {
-    /// The metric name, if written in front of the braces or as a quoted text inside them.
+    /// The metric name, if written in front of the braces (a quoted name inside them is only a matcher).
     pub name: Option<String>,
     /// All conditions in the order written; the one that `name` stands for (`__name__="name"`) is among them, last.
     pub matchers: Vec<Matcher>,

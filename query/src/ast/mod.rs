@@ -13,6 +13,7 @@ mod expr;
 mod operator;
 mod types;
 
+pub(crate) use duration::SECONDS_MAX;
 pub use duration::{DurationExpr, DurationOp};
 pub use expr::{
     Aggregate, At, Binary, Call, Expr, Grouping, MatrixSelector, NumberLiteral, Paren, StringLiteral,

@@ -1,0 +1,249 @@
+//! What stands behind an expression (`[5m]`, `offset`, `@`, `anchored`) or behind an operator (`bool`, `on`, `fill`).
+
+use super::duration;
+use super::selector::label_list;
+use super::stream::{Parsed, Stop, Stream};
+use super::token::{Keyword, TokenKind};
+use crate::ast::{At, BinaryOp, Cardinality, DurationExpr, Expr, MatrixSelector, Subquery, VectorMatching};
+use crate::format::float_general;
+use crate::span::Span;
+
+/// Takes all ranges and modifiers behind `expr`, whose tree has this height.
+pub(super) fn postfix(stream: &mut Stream<'_>, mut expr: Expr, mut height: usize) -> Parsed<(Expr, usize)> {
+    loop {
+        match stream.peek().kind {
+            TokenKind::LeftBracket => (expr, height) = brackets(stream, expr, height)?,
+            TokenKind::Keyword(Keyword::Offset) => offset(stream, &mut expr)?,
+            TokenKind::At => at(stream, &mut expr)?,
+            TokenKind::Keyword(word @ (Keyword::Anchored | Keyword::Smoothed)) => {
+                extended(stream, &mut expr, word);
+            }
+            _ => return Ok((expr, height)),
+        }
+    }
+}
+
+const NUMBER_OR_CALL: &str = "number, duration, step(), or range()";
+
+/// `[range]` or `[range:step]`.
+fn brackets(stream: &mut Stream<'_>, expr: Expr, height: usize) -> Parsed<(Expr, usize)> {
+    let open = stream.next().span;
+    let range = duration::positive(stream, ("subquery or range selector", NUMBER_OR_CALL))?;
+    if let Some(close) = stream.accept(TokenKind::RightBracket) {
+        return Ok((matrix(stream, expr, range, open.to(close.span)), height));
+    }
+    if stream.accept(TokenKind::Colon).is_none() {
+        return Err(stream.unexpected("subquery or range", "\":\" or \"]\""));
+    }
+    let mut step = None;
+    if stream.peek().kind != TokenKind::RightBracket {
+        let expected = "number, duration, step(), range(), or \"]\"";
+        step = Some(duration::positive(stream, ("subquery selector", expected))?);
+    }
+    let Some(close) = stream.accept(TokenKind::RightBracket) else {
+        return Err(stream.unexpected("subquery selector", "\"]\""));
+    };
+    let span = expr.span().to(close.span);
+    let height = stream.height(span, height)?;
+    let expr = Box::new(expr);
+    Ok((Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span }), height))
+}
+
+fn matrix(stream: &mut Stream<'_>, expr: Expr, range: DurationExpr, brackets: Span) -> Expr {
+    let Expr::VectorSelector(selector) = expr else {
+        stream.errors.add(brackets, "ranges only allowed for vector selectors");
+        return expr;
+    };
+    if selector.offset.is_some() {
+        stream.errors.add(brackets, "no offset modifiers allowed before range");
+    } else if selector.at.is_some() {
+        stream.errors.add(brackets, "no @ modifiers allowed before range");
+    }
+    let span = selector.span.to(brackets);
+    Expr::MatrixSelector(MatrixSelector { selector, range, span })
+}
+
+/// The parts of an expression that `offset` and `@` set.
+struct Pinned<'e> {
+    offset: &'e mut Option<DurationExpr>,
+    at: &'e mut Option<At>,
+    span: &'e mut Span,
+}
+
+fn pinned(expr: &mut Expr) -> Option<Pinned<'_>> {
+    match expr {
+        Expr::VectorSelector(e) => Some(Pinned { offset: &mut e.offset, at: &mut e.at, span: &mut e.span }),
+        Expr::MatrixSelector(e) => {
+            Some(Pinned { offset: &mut e.selector.offset, at: &mut e.selector.at, span: &mut e.span })
+        }
+        Expr::Subquery(e) => Some(Pinned { offset: &mut e.offset, at: &mut e.at, span: &mut e.span }),
+        _ => None,
+    }
+}
+
+fn offset(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
+    stream.next();
+    let duration = duration::offset(stream)?;
+    let span = expr.span();
+    let Some(target) = pinned(expr) else {
+        stream.errors.add(
+            span,
+            "offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        );
+        return Ok(());
+    };
+    if target.offset.is_some() {
+        stream.errors.add(span, "offset may not be set multiple times");
+    }
+    *target.span = span.to(duration.span());
+    // `offset 0` is the same as none.
+    let zero = matches!(&duration, DurationExpr::Number { seconds, .. } if *seconds == 0.0);
+    if !zero {
+        *target.offset = Some(duration);
+    }
+    Ok(())
+}
+
+fn at(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
+    stream.next();
+    let span = expr.span();
+    let (value, end) = match stream.peek().kind {
+        TokenKind::Keyword(word @ (Keyword::Start | Keyword::End)) => {
+            stream.next();
+            let close = stream
+                .accept(TokenKind::LeftParen)
+                .and_then(|_| stream.accept(TokenKind::RightParen))
+                .ok_or_else(|| stream.unexpected("@", "timestamp"))?;
+            (if word == Keyword::Start { At::Start } else { At::End }, close.span)
+        }
+        _ => {
+            let (seconds, end) =
+                signed_number(stream).ok_or(()).map_err(|()| stream.unexpected("@", "timestamp"))?;
+            // Every finite number below is within the range of an i64.
+            if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
+                let shown =
+                    if seconds.is_finite() { format!("{seconds:.6}") } else { float_general(seconds) };
+                stream.errors.add(span, format!("timestamp out of bounds for @ modifier: {shown}"));
+            }
+            (At::Timestamp((seconds * 1000.0).round() as i64), end)
+        }
+    };
+    let Some(target) = pinned(expr) else {
+        stream.errors.add(
+            span,
+            "@ modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        );
+        return Ok(());
+    };
+    if target.at.is_some() {
+        stream.errors.add(span, "@ <timestamp> may not be set multiple times");
+    }
+    *target.at = Some(value);
+    *target.span = span.to(end);
+    Ok(())
+}
+
+/// A number with or without a sign; `None` leaves the offending token as the next one.
+fn signed_number(stream: &mut Stream<'_>) -> Option<(f64, Span)> {
+    let minus = match stream.peek().kind {
+        TokenKind::Op(op @ (BinaryOp::Add | BinaryOp::Sub)) => {
+            stream.next();
+            op == BinaryOp::Sub
+        }
+        _ => false,
+    };
+    let (value, _, span) = duration::number_value(stream)?;
+    Some((if minus { -value } else { value }, span))
+}
+
+/// `anchored` and `smoothed`.
+fn extended(stream: &mut Stream<'_>, expr: &mut Expr, word: Keyword) {
+    let token = stream.next();
+    let name = if word == Keyword::Anchored { "anchored" } else { "smoothed" };
+    let span = expr.span();
+    if !stream.options.extended_ranges {
+        stream.errors.add(span, format!("{name} modifier is experimental and not enabled"));
+        return;
+    }
+    let (selector, outer) = match expr {
+        Expr::VectorSelector(e) => (e, None),
+        Expr::MatrixSelector(e) => (&mut e.selector, Some(&mut e.span)),
+        Expr::Subquery(_) => {
+            stream.errors.add(span, format!("{name} modifier is not supported for subqueries"));
+            return;
+        }
+        _ => {
+            stream.errors.add(span, format!("{name} modifier not implemented"));
+            return;
+        }
+    };
+    match word {
+        Keyword::Anchored => selector.anchored = true,
+        _ => selector.smoothed = true,
+    }
+    if selector.anchored && selector.smoothed {
+        stream.errors.add(span, "anchored and smoothed modifiers cannot be used together");
+    }
+    *outer.unwrap_or(&mut selector.span) = span.to(token.span);
+}
+
+/// What stands between a binary operator and its right side: whether `bool`, and how series are paired.
+pub(super) fn binary_modifiers(stream: &mut Stream<'_>) -> Parsed<(bool, VectorMatching)> {
+    let return_bool = stream.accept_word(Keyword::Bool).is_some();
+    let mut matching = VectorMatching::default();
+    let listed = match stream.peek().kind {
+        TokenKind::Keyword(word @ (Keyword::On | Keyword::Ignoring)) => {
+            stream.next();
+            matching.on = word == Keyword::On;
+            matching.labels = label_list(stream)?.0;
+            true
+        }
+        _ => false,
+    };
+    if let TokenKind::Keyword(word @ (Keyword::GroupLeft | Keyword::GroupRight)) = stream.peek().kind
+        && listed
+    {
+        stream.next();
+        matching.card = match word {
+            Keyword::GroupLeft => Cardinality::ManyToOne,
+            _ => Cardinality::OneToMany,
+        };
+        if stream.peek().kind == TokenKind::LeftParen {
+            matching.include = label_list(stream)?.0;
+        }
+    }
+    fill_modifiers(stream, &mut matching)?;
+    Ok((return_bool, matching))
+}
+
+/// `fill(x)`, or `fill_left(x)` and `fill_right(x)` in any order, each at most once.
+fn fill_modifiers(stream: &mut Stream<'_>, matching: &mut VectorMatching) -> Parsed<()> {
+    if stream.accept_word(Keyword::Fill).is_some() {
+        let value = Some(fill_value(stream)?);
+        matching.fill.left = value;
+        matching.fill.right = value;
+        return Ok(());
+    }
+    loop {
+        match stream.peek().kind {
+            TokenKind::Keyword(Keyword::FillLeft) if matching.fill.left.is_none() => {
+                stream.next();
+                matching.fill.left = Some(fill_value(stream)?);
+            }
+            TokenKind::Keyword(Keyword::FillRight) if matching.fill.right.is_none() => {
+                stream.next();
+                matching.fill.right = Some(fill_value(stream)?);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn fill_value(stream: &mut Stream<'_>) -> Parsed<f64> {
+    stream.expect(TokenKind::LeftParen)?;
+    let Some((value, _)) = signed_number(stream) else {
+        return Err::<f64, Stop>(stream.unexpected_here());
+    };
+    stream.expect(TokenKind::RightParen)?;
+    Ok(value)
+}
