@@ -101,7 +101,9 @@ impl Options {
             return refuse(format!("retention is {:?}; the least is 1s", self.retention.unwrap_or_default()));
         }
         if self.durability == Durability::Interval(Duration::ZERO) {
-            return refuse("durability interval is 0; use `sync` to sync before every acknowledgement".to_owned());
+            return refuse(
+                "durability interval is 0; use `sync` to sync before every acknowledgement".to_owned(),
+            );
         }
         if self.flush_bytes < FLUSH_BYTES_MIN {
             return refuse(format!("flush_bytes is {}; the least is {FLUSH_BYTES_MIN}", self.flush_bytes));

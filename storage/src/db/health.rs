@@ -42,9 +42,10 @@ impl HealthState {
             Health::ReadOnly(why) => {
                 Err(Error::new(ErrorKind::Unavailable, format!("the store is read-only: {why}")))
             }
-            Health::Poisoned(why) => {
-                Err(Error::new(ErrorKind::Unavailable, format!("the store takes no writes until restarted: {why}")))
-            }
+            Health::Poisoned(why) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the store takes no writes until restarted: {why}"),
+            )),
         }
     }
 

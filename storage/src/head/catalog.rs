@@ -5,6 +5,7 @@
 
 use super::paged::{Arena, Paged, put_varint, take_varint};
 use super::symbols::{Symbol, Symbols};
+use crate::api::LabelColumn;
 use crate::error::Result;
 use crate::index::LabelIndex;
 use crate::index::memory::MemoryIndex;
@@ -12,6 +13,7 @@ use crate::model::Labels;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// The address of a series that has no labels: its registration was lost, or it is long dead.
 const NO_RECORD: u32 = u32::MAX;
@@ -146,6 +148,47 @@ impl Catalog {
     /// The order of a series and a label set.
     pub(crate) fn compare_labels(&self, id: u32, labels: &Labels) -> Ordering {
         self.pairs(id).map(|(n, v)| (self.symbols.get(n), self.symbols.get(v))).cmp(labels.iter_bytes())
+    }
+
+    /// The label names of `series`, sorted.
+    pub(crate) fn names_of(&self, series: &RoaringBitmap) -> Vec<String> {
+        let mut shapes = vec![false; self.shapes.len()];
+        for id in series {
+            let address = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD);
+            let shape = address.and_then(|a| take_varint(&mut self.records.tail(a)));
+            if let Some(seen) = shape.and_then(|shape| shapes.get_mut(shape as usize)) {
+                *seen = true;
+            }
+        }
+        let used = self.shapes.iter().zip(shapes).filter(|s| s.1).flat_map(|s| s.0.iter());
+        let names: std::collections::BTreeSet<&str> = used.map(|name| self.symbols.text(*name)).collect();
+        names.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The values of label `name` in `series`, sorted.
+    pub(crate) fn values_of(&self, name: &str, series: &RoaringBitmap) -> Vec<String> {
+        let Some(name) = self.symbols.find(name.as_bytes()) else { return Vec::new() };
+        let values = self.index.values(name).iter().filter(|v| self.index.intersects((name, **v), series));
+        let mut values: Vec<&str> = values.map(|v| self.symbols.text(*v)).collect();
+        values.sort_unstable();
+        values.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The column of label `name` over `series`.
+    pub(crate) fn label_column(&self, name: &str, series: impl Iterator<Item = u32>) -> LabelColumn {
+        let mut column = LabelColumn::default();
+        let name = self.symbols.find(name.as_bytes());
+        let mut ids: HashMap<Option<Symbol>, u32> = HashMap::new();
+        for id in series {
+            let value = name.and_then(|name| self.value_symbol(id, name));
+            let next = column.values.len() as u32;
+            let id = *ids.entry(value).or_insert_with(|| {
+                column.values.push(Arc::from(value.map_or("", |v| self.symbols.text(v))));
+                next
+            });
+            column.ids.push(id);
+        }
+        column
     }
 
     /// Turns dense stretches of the postings into runs.

@@ -13,3 +13,4 @@ pub(crate) mod registry;
 pub(crate) mod sealed;
 pub(crate) mod symbols;
 pub(crate) mod tokens;
+pub(crate) mod view;

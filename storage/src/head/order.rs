@@ -70,7 +70,8 @@ fn merge(catalog: &Catalog, left: Vec<u32>, right: &[u32]) -> Vec<u32> {
     let mut out = Vec::with_capacity(left.len() + right.len());
     let mut rest = left.as_slice();
     for id in right {
-        let (before, after) = rest.split_at(rest.partition_point(|other| catalog.compare(*other, *id).is_lt()));
+        let (before, after) =
+            rest.split_at(rest.partition_point(|other| catalog.compare(*other, *id).is_lt()));
         out.extend_from_slice(before);
         out.push(*id);
         rest = after;
@@ -88,7 +89,7 @@ mod tests {
     fn ranked_and_new_series_come_out_in_one_order() {
         let mut catalog = Catalog::default();
         let order = LabelOrder::default();
-        let mut push = |catalog: &mut Catalog, n: u32| {
+        let push = |catalog: &mut Catalog, n: u32| {
             for i in 0..n {
                 let value = (u64::from(i + catalog.len()) * 2_654_435_761 % 1_000_003).to_string();
                 catalog.push(&Labels::from_pairs([("__name__", "m"), ("v", value.as_str())]));

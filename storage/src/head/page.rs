@@ -50,7 +50,8 @@ struct Open {
     capacity: u8,
 }
 
-const EMPTY: Open = Open { group: 0, start: 0, count: 0, run: 0, sealed: Sealed::NONE, at: 0, len: 0, capacity: 0 };
+const EMPTY: Open =
+    Open { group: 0, start: 0, count: 0, run: 0, sealed: Sealed::NONE, at: 0, len: 0, capacity: 0 };
 
 /// Samples older than the newest of their series, in order of arrival.
 type Late = Arc<Vec<(Timestamp, f64)>>;
@@ -310,7 +311,7 @@ impl Page {
     }
 
     /// Calls `visit` with the chunks of `slot` that overlap `range`, newest first, until it answers false.
-    fn visit_chunks(&self, slot: usize, range: TimeRange, mut visit: impl FnMut(Part<'_>) -> bool) {
+    fn visit_chunks<'a>(&'a self, slot: usize, range: TimeRange, mut visit: impl FnMut(Part<'a>) -> bool) {
         let Some(open) = self.open.get(slot) else { return };
         let mut address = open.sealed;
         if open.count > 0 {
@@ -523,7 +524,10 @@ mod tests {
         }
         assert_eq!(page.groups.len(), 2);
         for slot in [0, 7, 59, 60, 99] {
-            assert_eq!(read(&page, slot, TimeRange::ALL), models[slot].0.clone().into_iter().collect::<Vec<_>>());
+            assert_eq!(
+                read(&page, slot, TimeRange::ALL),
+                models[slot].0.clone().into_iter().collect::<Vec<_>>()
+            );
         }
     }
 
@@ -535,7 +539,9 @@ mod tests {
         page.push_late(1, 10, 1.0);
         page.push_late(2, 50, 1.0);
         assert!(page.has_samples(1, TimeRange::closed(1500, 3000)));
-        assert!(page.has_samples(1, TimeRange::closed(0, 10)) && !page.has_samples(1, TimeRange::closed(0, 9)));
+        assert!(
+            page.has_samples(1, TimeRange::closed(0, 10)) && !page.has_samples(1, TimeRange::closed(0, 9))
+        );
         assert!(!page.has_samples(1, TimeRange::closed(2001, 3000)) && !page.has_samples(0, TimeRange::ALL));
         assert_eq!(page.slots().collect::<Vec<_>>(), [1, 2]);
     }

@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn strings_are_kept_once() {
         let mut symbols = Symbols::default();
-        let numbers: Vec<_> = (0..5000).map(|i| symbols.intern(format!("v{i}").as_bytes()).unwrap()).collect();
+        let numbers: Vec<_> =
+            (0..5000).map(|i| symbols.intern(format!("v{i}").as_bytes()).unwrap()).collect();
         for (i, number) in numbers.iter().enumerate() {
             assert_eq!(symbols.text(*number), format!("v{i}"));
             assert_eq!(symbols.intern(format!("v{i}").as_bytes()), Some(*number));
