@@ -65,12 +65,14 @@ struct Page {
     words: Box<[AtomicU64]>,
 }
 
+type Chapter = Box<[OnceLock<Page>]>;
+
 /// The hash of each series by number: appended under the creation lock, read by anyone without a lock.
 ///
 /// Entries below `published` never change. The writer stores an entry (relaxed) and then raises `published` (release);
 /// a reader that sees the raised number (acquire) sees the entry.
 pub(crate) struct HashPages {
-    chapters: Box<[OnceLock<Box<[OnceLock<Page>]>>]>,
+    chapters: Box<[OnceLock<Chapter>]>,
     published: AtomicU32,
 }
 
