@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn defaults_are_valid_and_nonsense_is_named() {
         assert!(Options::default().validate().is_ok());
-        let cases: [(&str, fn(&mut Options)); 5] = [
+        type Change = fn(&mut Options);
+        let cases: [(&str, Change); 5] = [
             ("retention", |o| o.retention = Some(Duration::ZERO)),
             ("interval", |o| o.durability = Durability::Interval(Duration::ZERO)),
             ("flush_bytes", |o| o.flush_bytes = 1),

@@ -1,5 +1,7 @@
 //! A store from outside: what is written is read, in every form the interface has.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
 use kymo_storage::Storage;
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::env::{MemoryFs, SimClock};
