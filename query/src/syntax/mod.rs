@@ -11,7 +11,6 @@ mod literal;
 mod modifier;
 mod number;
 mod selector;
-pub mod series_text;
 mod stream;
 mod token;
 

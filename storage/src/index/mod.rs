@@ -4,7 +4,6 @@
 //! long as the borrow lasts). The selection logic in [`select`](mod@select) is written once over this trait; the head's
 //! in-memory index and the index of a block both implement it.
 
-pub(crate) mod memory;
 pub mod select;
 
 pub use select::{label_names, label_values, select};

@@ -1,0 +1,381 @@
+//! Replay: the records of all needed segments, in order, around whatever is damaged.
+//!
+//! Frames are numbered within a segment, and each says how many frames before it were durable when it was written. So a
+//! gap is told apart: frames that were durable and are gone are *lost* (reported, the segment is copied to quarantine);
+//! frames that were still on their way when the power went are *torn* (normal: nobody was told they were stored).
+
+use super::record::{self, Record, SamplesRecord, Scratch};
+use super::segment::{self, DurabilityKind, Epoch, Header};
+use crate::codec::frame::{FrameReader, Piece};
+use crate::codec::varint::Cursor;
+use crate::env::Fs;
+use crate::error::{Error, Result};
+use crate::model::Metadata;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Takes what a replay finds. An error of the visitor ends the replay.
+pub trait ReplayVisitor {
+    /// A series was created.
+    ///
+    /// # Errors
+    /// Ends the replay.
+    fn series(&mut self, id: u32, labels: &[u8]) -> Result<()>;
+
+    /// Samples were accepted. Their series may be unknown if the record that named them is lost.
+    ///
+    /// # Errors
+    /// Ends the replay.
+    fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()>;
+
+    /// A metric family was described.
+    ///
+    /// # Errors
+    /// Ends the replay.
+    fn metadata(&mut self, family: &str, metadata: &Metadata) -> Result<()>;
+}
+
+/// What a replay met.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplayReport {
+    /// Segments read.
+    pub segments: u64,
+    /// Frames that were whole.
+    pub frames: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Series in them.
+    pub series: u64,
+    /// Frames that were durable and are damaged or gone.
+    pub lost_frames: u64,
+    /// Bytes that took their place.
+    pub lost_bytes: u64,
+    /// Frames known to have been on their way at the crash.
+    pub torn_frames: u64,
+    /// Segments that end in a torn frame; normal after a crash.
+    pub torn_tails: u64,
+    /// Frames that are whole but hold no record this version knows; they count as damage.
+    pub undecodable_frames: u64,
+    /// Bytes the disk refused to read.
+    pub unreadable_bytes: u64,
+    /// Segments with damage inside, by sequence; copies are in quarantine.
+    pub damaged_segments: Vec<u64>,
+    /// Segments that a later one names and that are not there.
+    pub missing_segments: Vec<u64>,
+    /// Whether the log was closed in order.
+    pub clean_end: bool,
+}
+
+impl ReplayReport {
+    /// Whether anything that was durable is missing.
+    pub fn is_damaged(&self) -> bool {
+        self.lost_frames > 0
+            || self.undecodable_frames > 0
+            || self.unreadable_bytes > 0
+            || !self.damaged_segments.is_empty()
+            || !self.missing_segments.is_empty()
+    }
+}
+
+/// A segment that is still needed, and how many bytes of it are used.
+#[derive(Debug, Clone)]
+pub(super) struct Retired {
+    pub(super) path: PathBuf,
+    pub(super) bytes: u64,
+}
+
+/// What the writer goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) report: ReplayReport,
+    pub(super) needed: BTreeMap<u64, Retired>,
+    pub(super) spares: Vec<PathBuf>,
+    /// The highest sequence ever used as a name.
+    pub(super) last_sequence: u64,
+    /// The last segment with frames, and how many.
+    pub(super) last_used: u64,
+    pub(super) last_frames: u32,
+}
+
+/// Reads every segment of `dir` from `first_needed` on. Damage never ends it; the visitor and a disk that cannot even
+/// list the directory do.
+pub(super) fn replay(
+    fs: &dyn Fs,
+    dir: &Path,
+    quarantine: &Path,
+    first_needed: u64,
+    visitor: &mut dyn ReplayVisitor,
+) -> Result<Replayed> {
+    let paths = fs.list(dir).map_err(|e| Error::io(format!("list the log {}", dir.display()), e))?;
+    let mut segments: Vec<(u64, PathBuf)> =
+        paths.into_iter().filter_map(|p| Some((segment::sequence_of(&p)?, p))).collect();
+    segments.sort_unstable();
+    let last_sequence = segments.last().map_or(0, |s| s.0).max(first_needed.saturating_sub(1));
+    let out = Replayed { last_sequence, ..Replayed::default() };
+    let mut replay = Replay {
+        fs,
+        quarantine,
+        first_needed,
+        visitor,
+        out,
+        pending: None,
+        buffer: Vec::new(),
+        scratch: Scratch::default(),
+    };
+    for (sequence, path) in segments {
+        if sequence < first_needed {
+            replay.out.spares.push(path);
+        } else {
+            replay.segment(sequence, path)?;
+        }
+    }
+    if let Some(pending) = replay.pending.take() {
+        replay.settle(&pending);
+    }
+    Ok(replay.out)
+}
+
+/// A segment that was read and is not yet judged: the header of the next one says how long it was.
+struct Pending {
+    sequence: u64,
+    path: PathBuf,
+    /// The number after the highest frame found.
+    expected: u32,
+    /// Frames `[from, to)` that were not found.
+    gaps: Vec<(u32, u32)>,
+    /// How many frames are known to have been durable.
+    durable: u32,
+    damaged_bytes: u64,
+    undecodable: u64,
+    unreadable_bytes: u64,
+    header_damaged: bool,
+}
+
+struct Replay<'a> {
+    fs: &'a dyn Fs,
+    quarantine: &'a Path,
+    first_needed: u64,
+    visitor: &'a mut dyn ReplayVisitor,
+    out: Replayed,
+    pending: Option<Pending>,
+    buffer: Vec<u8>,
+    scratch: Scratch,
+}
+
+impl Replay<'_> {
+    fn segment(&mut self, sequence: u64, path: PathBuf) -> Result<()> {
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let unreadable_bytes = read_file(self.fs, &path, &mut bytes)?;
+        match segment::read_header(&bytes, sequence) {
+            Header::Unused if unreadable_bytes == 0 => self.out.spares.push(path),
+            Header::Ours(epoch) => {
+                self.judge_previous(&epoch);
+                let mut pending = Pending { unreadable_bytes, ..Pending::new(sequence, path) };
+                let end = self.frames(&epoch, &bytes, &mut pending)?;
+                let used = Retired { path: pending.path.clone(), bytes: end as u64 };
+                self.out.needed.insert(sequence, used);
+                if pending.expected > 0 {
+                    (self.out.last_used, self.out.last_frames) = (sequence, pending.expected);
+                }
+                self.pending = Some(pending);
+            }
+            Header::Damaged | Header::Unused => {
+                if let Some(before) = self.pending.take() {
+                    self.settle(&before);
+                }
+                let used = Retired { path: path.clone(), bytes: bytes.len() as u64 };
+                self.out.needed.insert(sequence, used);
+                let pending = Pending::new(sequence, path);
+                self.pending = Some(Pending { unreadable_bytes, header_damaged: true, ..pending });
+            }
+        }
+        self.buffer = bytes;
+        Ok(())
+    }
+
+    /// With the header of the next segment in hand, says what is missing before it.
+    fn judge_previous(&mut self, epoch: &Epoch) {
+        let named = epoch.previous;
+        match self.pending.take() {
+            Some(mut before) if before.sequence == named => {
+                before.durable = before.durable.max(epoch.previous_frames);
+                if before.expected < epoch.previous_frames {
+                    before.gaps.push((before.expected, epoch.previous_frames));
+                }
+                self.settle(&before);
+            }
+            before => {
+                let seen = before.as_ref().map_or(0, |b| b.sequence);
+                if let Some(before) = before {
+                    self.settle(&before);
+                }
+                if named > seen && named >= self.first_needed && epoch.previous_frames > 0 {
+                    self.out.report.missing_segments.push(named);
+                    self.out.report.lost_frames += u64::from(epoch.previous_frames);
+                }
+            }
+        }
+    }
+
+    /// Gives the records of a segment to the visitor; answers where the last whole frame ends.
+    fn frames(&mut self, epoch: &Epoch, bytes: &[u8], pending: &mut Pending) -> Result<usize> {
+        self.out.report.segments += 1;
+        self.out.report.clean_end = false;
+        let mut end = segment::HEADER_BYTES;
+        for piece in FrameReader::new(bytes, segment::HEADER_BYTES, epoch.seed()) {
+            match piece {
+                Piece::Damage { len, .. } => pending.damaged_bytes += len as u64,
+                Piece::Tail { torn, .. } => self.out.report.torn_tails += u64::from(torn),
+                Piece::Frame { offset, body } => {
+                    end = offset + crate::codec::frame::HEADER_BYTES + body.len();
+                    let mut cursor = Cursor::new(body);
+                    let (Some(index), Some(durable)) = (cursor.u32(), cursor.u32()) else {
+                        pending.undecodable += 1;
+                        continue;
+                    };
+                    if index < pending.expected || index == u32::MAX {
+                        // Left from a commit that was cut back, behind a shorter one in its place.
+                        continue;
+                    }
+                    if index > pending.expected {
+                        pending.gaps.push((pending.expected, index));
+                    }
+                    pending.expected = index + 1;
+                    pending.durable = pending.durable.max(durable.min(index));
+                    self.out.report.frames += 1;
+                    self.out.report.bytes += body.len() as u64;
+                    if !self.record(cursor.rest())? {
+                        pending.undecodable += 1;
+                    }
+                }
+            }
+        }
+        if epoch.durability == DurabilityKind::Os {
+            // Nothing was promised, so nothing tells a gap of the crash from damage: the worse is assumed.
+            pending.durable = pending.durable.max(pending.expected);
+        }
+        Ok(end)
+    }
+
+    fn record(&mut self, bytes: &[u8]) -> Result<bool> {
+        let report = &mut self.out.report;
+        report.clean_end = false;
+        match record::decode(bytes, &mut self.scratch) {
+            None => return Ok(false),
+            Some(Record::End) => report.clean_end = true,
+            Some(Record::Series(series)) => {
+                for (id, labels) in series {
+                    report.series += 1;
+                    self.visitor.series(id, labels)?;
+                }
+            }
+            Some(Record::Samples(samples)) => {
+                report.samples += samples.ids.len() as u64;
+                self.visitor.samples(samples)?;
+            }
+            Some(Record::Metadata(entries)) => {
+                for (family, metadata) in entries {
+                    self.visitor.metadata(family, &metadata)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn settle(&mut self, pending: &Pending) {
+        let report = &mut self.out.report;
+        let mut lost = 0;
+        for (from, to) in &pending.gaps {
+            let durable_to = (*to).min(pending.durable).max(*from);
+            lost += u64::from(durable_to - from);
+            report.torn_frames += u64::from(to - durable_to);
+        }
+        report.lost_frames += lost;
+        report.undecodable_frames += pending.undecodable;
+        report.unreadable_bytes += pending.unreadable_bytes;
+        if lost > 0 {
+            report.lost_bytes += pending.damaged_bytes;
+        }
+        let damaged =
+            lost > 0 || pending.undecodable > 0 || pending.unreadable_bytes > 0 || pending.header_damaged;
+        if damaged {
+            report.damaged_segments.push(pending.sequence);
+            keep_copy(self.fs, &pending.path, self.quarantine);
+        }
+    }
+}
+
+impl Pending {
+    fn new(sequence: u64, path: PathBuf) -> Self {
+        Self {
+            sequence,
+            path,
+            expected: 0,
+            gaps: Vec::new(),
+            durable: 0,
+            damaged_bytes: 0,
+            undecodable: 0,
+            unreadable_bytes: 0,
+            header_damaged: false,
+        }
+    }
+}
+
+/// The unit in which a file that cannot be read at once is tried again.
+const BLOCK_BYTES: usize = 4096;
+
+/// Replaces `bytes` with the contents of a file. Blocks the disk refuses read as zeros and are counted.
+fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<u64> {
+    let attempt = |e| Error::io(format!("read the log segment {}", path.display()), e);
+    bytes.clear();
+    let file = match fs.open(path) {
+        Ok(file) => file,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "a log segment cannot be opened");
+            return Ok(1);
+        }
+    };
+    let len = usize::try_from(file.len().map_err(attempt)?).unwrap_or(usize::MAX);
+    let short = |_| Error::internal(format!("no memory for the {len} bytes of {}", path.display()));
+    bytes.try_reserve_exact(len).map_err(short)?;
+    bytes.resize(len, 0);
+    if file.read_exact_at(bytes, 0).is_ok() {
+        return Ok(0);
+    }
+    let mut unreadable = 0;
+    for (block, number) in bytes.chunks_mut(BLOCK_BYTES).zip(0u64..) {
+        if file.read_exact_at(block, number * BLOCK_BYTES as u64).is_err() {
+            block.fill(0);
+            unreadable += block.len() as u64;
+        }
+    }
+    Ok(unreadable)
+}
+
+/// Copies a damaged segment for whoever wants to look; that this fails never stops a start.
+fn keep_copy(fs: &dyn Fs, path: &Path, quarantine: &Path) {
+    let Some(name) = path.file_name() else { return };
+    let target = quarantine.join(name);
+    let copy = || {
+        fs.create_dir_all(quarantine)?;
+        let mut bytes = Vec::new();
+        read_file(fs, path, &mut bytes).map_err(std::io::Error::other)?;
+        // Zeros at the end say nothing.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let file = fs.create(&target)?;
+        file.write_all_at(bytes.get(..used).unwrap_or_default(), 0)?;
+        file.sync_data()?;
+        fs.sync_dir(quarantine)
+    };
+    match copy() {
+        Ok(()) => {
+            tracing::warn!(path = %path.display(), copy = %target.display(), "a log segment is damaged");
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "no copy of a damaged log segment was kept");
+        }
+    }
+}

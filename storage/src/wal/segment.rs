@@ -1,0 +1,225 @@
+//! Segment files: their names, their header, and the seeds by which stale bytes never validate.
+//!
+//! ```text
+//! 0000000000000042.wal
+//! 0     EPOCH frame, seeded by the sequence in the name
+//! 512   the same again: one damaged sector does not take a segment
+//! 1024  record frames, seeded by uuid and sequence; behind the last one zeros or what an earlier use left
+//!
+//! EPOCH body  9 u8 | version u8 | durability u8 (0 sync, 1 interval, 2 os) | uuid 16 bytes | sequence u64
+//!             | sequence of the segment before u64 | how many frames were written there u32
+//! ```
+//! A released segment is renamed and written again from the front. Its old frames carry the seed of its old sequence, so
+//! they are noise to the reader. The frame count of the segment before tells a reader whether its end is missing.
+
+use super::Durability;
+use crate::codec::crc::seed_of;
+use crate::codec::frame::{self, FrameReader, Piece};
+use crate::codec::varint::Cursor;
+use std::path::{Path, PathBuf};
+
+/// Bytes before the first record frame.
+pub const HEADER_BYTES: usize = 1024;
+/// Where the second copy of the header lies.
+const SECOND_COPY: usize = 512;
+const KIND_EPOCH: u8 = 9;
+const VERSION: u8 = 1;
+const EXTENSION: &str = ".wal";
+
+/// What a segment says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Epoch {
+    /// Whether its commits were synced one by one.
+    pub durability: DurabilityKind,
+    /// Distinguishes it from every other segment ever written.
+    pub uuid: [u8; 16],
+    /// Its number.
+    pub sequence: u64,
+    /// The number of the segment written before it; 0 if there was none.
+    pub previous: u64,
+    /// How many frames that one holds.
+    pub previous_frames: u32,
+}
+
+/// The kind of a [`Durability`], as a segment remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DurabilityKind {
+    /// [`Durability::Sync`]
+    Sync = 0,
+    /// [`Durability::Interval`]
+    Interval = 1,
+    /// [`Durability::Os`]
+    Os = 2,
+}
+
+impl From<Durability> for DurabilityKind {
+    fn from(durability: Durability) -> Self {
+        match durability {
+            Durability::Sync => Self::Sync,
+            Durability::Interval(_) => Self::Interval,
+            Durability::Os => Self::Os,
+        }
+    }
+}
+
+/// The path of a segment.
+pub fn path_of(dir: &Path, sequence: u64) -> PathBuf {
+    dir.join(format!("{sequence:016}{EXTENSION}"))
+}
+
+/// The sequence of a segment's path; `None` for other files.
+pub fn sequence_of(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(EXTENSION)?;
+    let plain = digits.len() >= 16 && digits.bytes().all(|b| b.is_ascii_digit());
+    // Far above any real one, so that counting on from it never overflows.
+    plain.then(|| digits.parse().ok())?.filter(|sequence| *sequence < 1 << 62)
+}
+
+fn header_seed(sequence: u64) -> u32 {
+    let mut identity = *b"kymo wal segment........";
+    identity[16..].copy_from_slice(&sequence.to_le_bytes());
+    seed_of(&identity)
+}
+
+impl Epoch {
+    /// The seed of the record frames.
+    pub fn seed(&self) -> u32 {
+        let mut identity = [0; 24];
+        identity[..16].copy_from_slice(&self.uuid);
+        identity[16..].copy_from_slice(&self.sequence.to_le_bytes());
+        seed_of(&identity)
+    }
+
+    /// The first [`HEADER_BYTES`] of the segment.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = Vec::with_capacity(SECOND_COPY);
+        let start = frame::begin(&mut bytes);
+        bytes.extend_from_slice(&[KIND_EPOCH, VERSION, self.durability as u8]);
+        bytes.extend_from_slice(&self.uuid);
+        bytes.extend_from_slice(&self.sequence.to_le_bytes());
+        bytes.extend_from_slice(&self.previous.to_le_bytes());
+        bytes.extend_from_slice(&self.previous_frames.to_le_bytes());
+        let sealed = bytes.get_mut(start..).is_some_and(|f| frame::finish(f, header_seed(self.sequence)));
+        debug_assert!(sealed, "an EPOCH frame is far below the limit of a frame");
+        bytes.resize(SECOND_COPY, 0);
+        let mut header = [0; HEADER_BYTES];
+        header[..SECOND_COPY].copy_from_slice(&bytes);
+        header[SECOND_COPY..].copy_from_slice(&bytes);
+        header
+    }
+
+    fn decode(body: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(body);
+        if cursor.u8()? != KIND_EPOCH || cursor.u8()? != VERSION {
+            return None;
+        }
+        let durability = match cursor.u8()? {
+            0 => DurabilityKind::Sync,
+            1 => DurabilityKind::Interval,
+            2 => DurabilityKind::Os,
+            _ => return None,
+        };
+        Some(Self {
+            durability,
+            uuid: cursor.array()?,
+            sequence: cursor.u64()?,
+            previous: cursor.u64()?,
+            previous_frames: cursor.u32()?,
+        })
+    }
+}
+
+/// What the first bytes of a segment file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// Written under this sequence.
+    Ours(Epoch),
+    /// Never written under this sequence: new, prepared, or left from an earlier use.
+    Unused,
+    /// Written, but neither copy of the header is whole: nothing in the file can be checked.
+    Damaged,
+}
+
+/// Reads the header of the segment `sequence` from the start of its file.
+pub fn read_header(bytes: &[u8], sequence: u64) -> Header {
+    let copies = [0, SECOND_COPY].map(|at| epoch_at(bytes, at, header_seed(sequence)));
+    if let Some(epoch) = copies.into_iter().flatten().find(|epoch| epoch.sequence == sequence) {
+        return Header::Ours(epoch);
+    }
+    let stale = [0, SECOND_COPY].into_iter().any(|at| is_stale(bytes, at));
+    let head = bytes.get(..HEADER_BYTES);
+    let blank = head.is_none_or(|head| head.iter().all(|byte| *byte == 0));
+    if stale || blank { Header::Unused } else { Header::Damaged }
+}
+
+fn epoch_at(bytes: &[u8], at: usize, seed: u32) -> Option<Epoch> {
+    match FrameReader::new(bytes.get(..HEADER_BYTES.min(bytes.len()))?, at, seed).next()? {
+        Piece::Frame { body, .. } => Epoch::decode(body),
+        Piece::Damage { .. } | Piece::Tail { .. } => None,
+    }
+}
+
+/// Whether a header of another sequence lies at `at`: it names the sequence by whose seed it must validate.
+fn is_stale(bytes: &[u8], at: usize) -> bool {
+    const SEQUENCE_AT: usize = frame::HEADER_BYTES + 19;
+    let Some(sequence) = bytes.get(at + SEQUENCE_AT..).and_then(|b| Cursor::new(b).u64()) else {
+        return false;
+    };
+    epoch_at(bytes, at, header_seed(sequence)).is_some_and(|epoch| epoch.sequence == sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(sequence: u64) -> Epoch {
+        Epoch {
+            durability: DurabilityKind::Interval,
+            uuid: *b"0123456789abcdef",
+            sequence,
+            previous: 41,
+            previous_frames: 7,
+        }
+    }
+
+    #[test]
+    fn names() {
+        let path = path_of(Path::new("/d"), 42);
+        assert_eq!(path, Path::new("/d/0000000000000042.wal"));
+        assert_eq!(sequence_of(&path), Some(42));
+        assert_eq!(sequence_of(&path_of(Path::new("/d"), u64::MAX)), None);
+        for other in [
+            "/d/42.wal",
+            "/d/0000000000000042.wal.tmp",
+            "/d/+000000000000042.wal",
+            "/d/99999999999999999999.wal",
+        ] {
+            assert_eq!(sequence_of(Path::new(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn one_copy_of_the_header_is_enough() {
+        let bytes = epoch(42).encode();
+        assert_eq!(bytes[16..19], [9, 1, 1]);
+        assert_eq!(bytes[35..43], 42u64.to_le_bytes());
+        assert_eq!(read_header(&bytes, 42), Header::Ours(epoch(42)));
+        for hit in 0..HEADER_BYTES {
+            let mut bytes = bytes;
+            bytes[hit] ^= 4;
+            assert_eq!(read_header(&bytes, 42), Header::Ours(epoch(42)), "byte {hit}");
+        }
+        let mut both = bytes;
+        both[20] ^= 1;
+        both[540] ^= 1;
+        assert_eq!(read_header(&both, 42), Header::Damaged);
+        assert_eq!(read_header(&bytes, 43), Header::Unused, "renamed, not yet written");
+        assert_eq!(read_header(&[0; 4096], 42), Header::Unused);
+        assert_eq!(
+            read_header(&[1; 100], 42),
+            Header::Unused,
+            "cut within the header: nothing was ever promised"
+        );
+        assert_ne!(epoch(42).seed(), epoch(43).seed());
+    }
+}

@@ -1,0 +1,557 @@
+//! `Wal`: appends groups of records, syncs, rotates, releases. Hot path.
+//!
+//! After a failed write the segment is cut back to the last good frame before anything else is taken; if that fails, or a
+//! sync fails, the log is *poisoned*: what the kernel still holds of the file is unknown then, and asking it again would
+//! be answered with an unfounded yes. A poisoned log takes nothing more until the next start.
+
+use super::prepare::{Preparation, Prepared};
+use super::reader::{ReplayReport, ReplayVisitor, Retired, replay};
+use super::record::{self, SamplesRecord};
+use super::segment::{self, Epoch};
+use super::{Durability, WalOptions};
+use crate::codec::frame;
+use crate::env::{Clock, File, Fs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::Metadata;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of a frame body before the record: number and durable count.
+const PREFIX_BYTES: usize = 8;
+/// Series are put into records of about this many bytes, so that damage takes few of them.
+const SERIES_RECORD_BYTES: usize = 256 << 10;
+/// What the group buffer keeps between commits.
+const BUFFER_KEPT_BYTES: usize = 16 << 20;
+
+/// The log, open for appending. Owned by one thread.
+#[derive(Debug)]
+pub struct Wal {
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    dir: PathBuf,
+    options: WalOptions,
+    /// Room for a segment header, then the frames of the group.
+    buffer: Vec<u8>,
+    /// Where the frames of the group start.
+    starts: Vec<usize>,
+    active: Option<Active>,
+    /// Sequences up to this one are taken.
+    last_sequence: u64,
+    /// Sequences up to this one may hold records; every later record lies above.
+    floor: u64,
+    /// The last segment with frames, and how many.
+    last_used: u64,
+    last_frames: u32,
+    retired: BTreeMap<u64, Retired>,
+    spares: Vec<PathBuf>,
+    preparation: Option<Preparation>,
+    poisoned: Option<String>,
+    last_sync: Duration,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+struct Active {
+    sequence: u64,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    epoch: Epoch,
+    seed: u32,
+    /// Where the next frame goes; 0 until the header is written.
+    offset: u64,
+    /// The size of the file.
+    allocated: u64,
+    frames: u32,
+    durable_frames: u32,
+}
+
+impl Wal {
+    /// Opens the log in `dir`, gives every record of the segments from `first_needed` on to `visitor`, and stands ready
+    /// to append. A disk that cannot make the replayed records durable gives a poisoned log, which can still be read.
+    ///
+    /// # Errors
+    /// The directory cannot be made or listed, or the visitor refuses.
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: WalOptions,
+        first_needed: u64,
+        visitor: &mut dyn ReplayVisitor,
+    ) -> Result<(Self, ReplayReport)> {
+        fs.create_dir_all(dir).map_err(|e| Error::io(format!("create the log {}", dir.display()), e))?;
+        let beside = dir.parent().unwrap_or(dir);
+        let quarantine = options.quarantine.clone().unwrap_or_else(|| beside.join("quarantine"));
+        let replayed = replay(fs.as_ref(), dir, &quarantine, first_needed, visitor)?;
+        let mut wal = Self {
+            last_sync: clock.monotonic(),
+            fs,
+            clock,
+            dir: dir.to_owned(),
+            options,
+            buffer: vec![0; segment::HEADER_BYTES],
+            starts: Vec::new(),
+            active: None,
+            last_sequence: replayed.last_sequence,
+            floor: replayed.last_sequence,
+            last_used: replayed.last_used,
+            last_frames: replayed.last_frames,
+            retired: replayed.needed,
+            spares: Vec::new(),
+            preparation: None,
+            poisoned: None,
+        };
+        if let Err(error) = wal.settle_replayed() {
+            wal.poison(&error);
+        }
+        for spare in replayed.spares {
+            // A file that cannot be removed costs room, nothing else.
+            let _ = wal.keep_or_remove(spare);
+        }
+        Ok((wal, replayed.report))
+    }
+
+    /// What was replayed will be answered from, so it must not vanish with the page cache.
+    fn settle_replayed(&self) -> io::Result<()> {
+        if let Some(beside) = self.dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+            self.fs.sync_dir(beside)?;
+        }
+        for retired in self.retired.values() {
+            self.fs.open_write(&retired.path)?.sync_data()?;
+        }
+        self.fs.sync_dir(&self.dir)
+    }
+
+    /// Adds the creation of series to the group: ids and canonical label bytes.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if one label set is larger than a record may be; the group keeps what it had.
+    pub fn push_series<'s>(&mut self, series: impl IntoIterator<Item = (u32, &'s [u8])>) -> Result<()> {
+        let mut part: Vec<(u32, &[u8])> = Vec::new();
+        let mut bytes = 0;
+        for (id, labels) in series {
+            part.push((id, labels));
+            bytes += labels.len();
+            if bytes >= SERIES_RECORD_BYTES {
+                self.push(|out| record::encode_series(&part, out))?;
+                part.clear();
+                bytes = 0;
+            }
+        }
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.push(|out| record::encode_series(&part, out))
+    }
+
+    /// Adds samples to the group, as one record: what is damaged together. The columns must be of equal length.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if they are larger than a record may be; the group keeps what it had.
+    pub fn push_samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
+        debug_assert!(
+            samples.ids.len() == samples.timestamps.len() && samples.ids.len() == samples.values.len(),
+            "the columns of a record are of equal length"
+        );
+        let compressed = self.options.compress_samples;
+        self.push(|out| record::encode_samples(samples, compressed, out))
+    }
+
+    /// Adds descriptions of metric families to the group.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if they are larger than a record may be; the group keeps what it had.
+    pub fn push_metadata(&mut self, entries: &[(&str, &Metadata)]) -> Result<()> {
+        self.push(|out| record::encode_metadata(entries, out))
+    }
+
+    fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let start = frame::begin(&mut self.buffer);
+        self.buffer.extend_from_slice(&[0; PREFIX_BYTES]);
+        encode(&mut self.buffer);
+        let body = self.buffer.len() - start - frame::HEADER_BYTES;
+        if body > frame::BODY_BYTES_MAX {
+            self.buffer.truncate(start);
+            let limit = frame::BODY_BYTES_MAX;
+            let text = format!(
+                "a log record of {body} bytes is larger than the {limit} allowed; send smaller requests"
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, text));
+        }
+        self.starts.push(start);
+        Ok(())
+    }
+
+    /// Forgets the group.
+    pub fn discard(&mut self) {
+        self.starts.clear();
+        self.buffer.truncate(segment::HEADER_BYTES);
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
+    }
+
+    /// Writes the group, and syncs as the options say. The group is empty afterwards, also after an error.
+    ///
+    /// # Errors
+    /// `Io` if the write failed: nothing of the group is in the log, and the next one may succeed. If a sync failed the
+    /// log is poisoned as well, and every later commit answers `Unavailable`.
+    pub fn commit(&mut self) -> Result<()> {
+        let result = if self.starts.is_empty() { self.check() } else { self.write_group() };
+        self.discard();
+        result?;
+        match self.options.durability {
+            Durability::Sync => self.sync(),
+            Durability::Interval(_) => self.sync_if_due(),
+            Durability::Os => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.poisoned {
+            None => Ok(()),
+            Some(why) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("the log takes no writes until a restart: {why}"),
+            )),
+        }
+    }
+
+    fn write_group(&mut self) -> Result<()> {
+        self.check()?;
+        let group = (self.buffer.len() - segment::HEADER_BYTES) as u64;
+        let limit = self.options.segment_bytes;
+        let fits = |active: &Active| active.frames == 0 || active.offset.saturating_add(group) <= limit;
+        if !self.active.as_ref().is_some_and(fits) {
+            self.rotate()?;
+        }
+        let Some(active) = self.active.as_mut() else {
+            return Err(Error::internal("a rotated log has a segment"));
+        };
+        seal(&mut self.buffer, &self.starts, active)?;
+        let first = active.offset == 0;
+        if first && let Some(room) = self.buffer.first_chunk_mut::<{ segment::HEADER_BYTES }>() {
+            *room = active.epoch.encode();
+        }
+        let skipped = if first { 0 } else { segment::HEADER_BYTES };
+        let bytes = self.buffer.get(skipped..).unwrap_or_default();
+        let written = active.file.write_all_at(bytes, active.offset);
+        let end = active.offset + bytes.len() as u64;
+        if let Err(error) = written {
+            let failed =
+                format!("write {} bytes to {} at {}", bytes.len(), active.path.display(), active.offset);
+            if let Err(again) = active.cut_back(end) {
+                let why = format!("{failed} failed ({error}), and it could not be cut back: {again}");
+                self.poison(&why);
+            }
+            return Err(Error::io(failed, error));
+        }
+        active.offset = end;
+        active.allocated = active.allocated.max(end);
+        active.frames += self.starts.len() as u32;
+        Ok(())
+    }
+
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    /// `Io` if the sync failed: the log is poisoned then. `Unavailable` if it was before.
+    pub fn sync(&mut self) -> Result<()> {
+        self.check()?;
+        self.last_sync = self.clock.monotonic();
+        let Some(active) = self.active.as_mut().filter(|a| a.durable_frames < a.frames) else {
+            return Ok(());
+        };
+        match active.file.sync_data() {
+            Ok(()) => {
+                active.durable_frames = active.frames;
+                Ok(())
+            }
+            Err(error) => {
+                let attempt = format!("sync {}", active.path.display());
+                self.poison(&format!("{attempt} failed: {error}"));
+                Err(Error::io(attempt, error))
+            }
+        }
+    }
+
+    /// With [`Durability::Interval`], syncs if the interval is over; to be called also when nothing is appended.
+    ///
+    /// # Errors
+    /// Like [`Wal::sync`].
+    pub fn sync_if_due(&mut self) -> Result<()> {
+        match self.sync_due_in() {
+            Some(Duration::ZERO) => self.sync(),
+            _ => Ok(()),
+        }
+    }
+
+    /// With [`Durability::Interval`] and something to sync: how long until it is due.
+    pub fn sync_due_in(&self) -> Option<Duration> {
+        let Durability::Interval(interval) = self.options.durability else { return None };
+        self.active.as_ref().filter(|a| a.durable_frames < a.frames)?;
+        let since = self.clock.monotonic().saturating_sub(self.last_sync);
+        Some(interval.saturating_sub(since))
+    }
+
+    /// Why the log takes no more writes, if so.
+    pub fn poisoned(&self) -> Option<&str> {
+        self.poisoned.as_deref()
+    }
+
+    fn poison(&mut self, why: &impl ToString) {
+        let why = why.to_string();
+        tracing::error!(%why, "the log is poisoned");
+        self.poisoned.get_or_insert(why);
+    }
+
+    /// Ends the present segment: every record so far lies in a segment below the answer, every later one does not.
+    ///
+    /// # Errors
+    /// Like [`Wal::sync`], except with [`Durability::Os`].
+    pub fn cut(&mut self) -> Result<u64> {
+        match &self.active {
+            Some(active) if active.frames == 0 => Ok(active.sequence),
+            Some(_) => {
+                self.retire()?;
+                Ok(self.floor + 1)
+            }
+            None => Ok(self.floor + 1),
+        }
+    }
+
+    /// Lets go of all segments below `boundary`: their files are kept to be written again, or removed.
+    ///
+    /// # Errors
+    /// A file cannot be removed; it is tried again next time.
+    pub fn release_before(&mut self, boundary: u64) -> Result<()> {
+        let kept = self.retired.split_off(&boundary);
+        let released = std::mem::replace(&mut self.retired, kept);
+        let mut result = Ok(());
+        for (sequence, retired) in released {
+            if let Err(error) = self.keep_or_remove(retired.path.clone()) {
+                let attempt = format!("remove the log segment {}", retired.path.display());
+                result = Err(Error::io(attempt, error));
+                self.retired.insert(sequence, retired);
+            }
+        }
+        result
+    }
+
+    /// Removes the files kept to be written again; for a full disk.
+    pub fn drop_spares(&mut self) {
+        for spare in std::mem::take(&mut self.spares) {
+            if self.fs.remove(&spare).is_err() {
+                self.spares.push(spare);
+            }
+        }
+    }
+
+    fn keep_or_remove(&mut self, path: PathBuf) -> io::Result<()> {
+        let reusable = |len: u64| len > 0 && len <= self.options.segment_bytes.saturating_mul(2);
+        if self.spares.len() < self.options.spare_segments
+            && self.fs.open(&path).and_then(|f| f.len()).is_ok_and(reusable)
+        {
+            self.spares.push(path);
+            return Ok(());
+        }
+        self.fs.remove(&path)
+    }
+
+    /// Bytes of records in segments that are still needed.
+    pub fn live_bytes(&self) -> u64 {
+        let retired: u64 = self.retired.values().map(|r| r.bytes).sum();
+        retired + self.active.as_ref().map_or(0, |a| a.offset)
+    }
+
+    /// The sequence of the oldest segment that is still needed.
+    pub fn first_sequence(&self) -> u64 {
+        let active = self.active.as_ref().map_or(self.floor + 1, |a| a.sequence);
+        self.retired.keys().next().copied().unwrap_or(active)
+    }
+
+    /// Syncs, notes that the end is in order, and waits for the thread that prepares segments.
+    ///
+    /// # Errors
+    /// Like [`Wal::commit`].
+    pub fn close(mut self) -> Result<()> {
+        self.discard();
+        self.check()?;
+        if self.active.as_ref().is_none_or(|a| a.frames == 0) {
+            return Ok(());
+        }
+        self.push(record::encode_end)?;
+        self.commit()?;
+        self.sync()
+    }
+
+    /// The present segment takes no more frames.
+    fn retire(&mut self) -> Result<()> {
+        if self.options.durability != Durability::Os {
+            self.sync()?;
+        }
+        let Some(active) = self.active.take() else { return Ok(()) };
+        self.floor = active.sequence;
+        if active.frames > 0 {
+            (self.last_used, self.last_frames) = (active.sequence, active.frames);
+        }
+        self.retired.insert(active.sequence, Retired { path: active.path, bytes: active.offset });
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        self.retire()?;
+        let ready = self.take_prepared();
+        let prepared = match ready {
+            Some(prepared) => prepared,
+            None => self.make_segment()?,
+        };
+        let sequence = prepared.sequence;
+        let epoch = Epoch {
+            durability: self.options.durability.into(),
+            uuid: self.uuid(sequence),
+            sequence,
+            previous: self.last_used,
+            previous_frames: self.last_frames,
+        };
+        self.active = Some(Active {
+            sequence,
+            path: segment::path_of(&self.dir, sequence),
+            file: prepared.file,
+            seed: epoch.seed(),
+            epoch,
+            offset: 0,
+            allocated: prepared.allocated,
+            frames: 0,
+            durable_frames: 0,
+        });
+        if self.options.prepare_in_background && self.spares.is_empty() && self.preparation.is_none() {
+            let sequence = self.next_sequence();
+            let path = segment::path_of(&self.dir, sequence);
+            let (fs, dir, bytes) = (Arc::clone(&self.fs), self.dir.clone(), self.options.segment_bytes);
+            self.preparation = Preparation::start(fs, dir, path, sequence, bytes);
+        }
+        Ok(())
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.last_sequence += 1;
+        self.last_sequence
+    }
+
+    /// Unlike that of any other segment: made of the store, the name and the time.
+    fn uuid(&self, sequence: u64) -> [u8; 16] {
+        let mut identity = [0; 32];
+        identity[..8].copy_from_slice(&self.options.nonce.to_le_bytes());
+        identity[8..16].copy_from_slice(&sequence.to_le_bytes());
+        identity[16..24].copy_from_slice(&self.clock.now_ms().to_le_bytes());
+        identity[24..].copy_from_slice(&(self.clock.monotonic().as_nanos() as u64).to_le_bytes());
+        xxhash_rust::xxh3::xxh3_128(&identity).to_le_bytes()
+    }
+
+    /// The segment the background made, if it is ready and not too late: sequences only grow.
+    fn take_prepared(&mut self) -> Option<Prepared> {
+        let preparation = self.preparation.take_if(|p| p.is_finished())?;
+        let path = segment::path_of(&self.dir, preparation.sequence);
+        match preparation.join() {
+            Ok(prepared) if prepared.sequence > self.floor => Some(prepared),
+            Ok(_) => {
+                // Overtaken: it becomes a spare, and what cannot even be removed is one to the next start.
+                let _ = self.keep_or_remove(path);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "no log segment was prepared");
+                None
+            }
+        }
+    }
+
+    /// A segment out of a spare one, or a new one that grows as it is written.
+    fn make_segment(&mut self) -> Result<Prepared> {
+        while let Some(spare) = self.spares.pop() {
+            let sequence = self.next_sequence();
+            match self.reuse(&spare, sequence) {
+                Ok(prepared) => return Ok(prepared),
+                Err(error) => {
+                    tracing::warn!(path = %spare.display(), %error, "a log segment cannot be used again");
+                }
+            }
+        }
+        let sequence = self.next_sequence();
+        let path = segment::path_of(&self.dir, sequence);
+        let made = self.fs.create(&path).and_then(|file| {
+            self.fs.sync_dir(&self.dir)?;
+            Ok(Prepared { sequence, file, allocated: 0 })
+        });
+        made.map_err(|error| {
+            // Whatever is left of it is an unused segment to the next start.
+            let _ = self.fs.remove(&path);
+            Error::io(format!("create the log segment {}", path.display()), error)
+        })
+    }
+
+    fn reuse(&self, spare: &Path, sequence: u64) -> io::Result<Prepared> {
+        let path = segment::path_of(&self.dir, sequence);
+        self.fs.rename(spare, &path)?;
+        let opened = || {
+            // The new name is durable before a frame is: else a crash could leave new frames under the old name.
+            self.fs.sync_dir(&self.dir)?;
+            let file = self.fs.open_write(&path)?;
+            let allocated = file.len()?;
+            Ok(Prepared { sequence, file, allocated })
+        };
+        opened().inspect_err(|_| {
+            let _ = self.fs.remove(&path);
+        })
+    }
+}
+
+/// Numbers the frames of a group and fills in their headers.
+fn seal(buffer: &mut [u8], starts: &[usize], active: &Active) -> Result<()> {
+    let broken = || Error::internal("the frames of a group lie one behind the other");
+    let mut ends = starts.iter().skip(1).copied().chain([buffer.len()]);
+    let mut index = active.frames;
+    for start in starts {
+        let end = ends.next().ok_or_else(broken)?;
+        let framed = buffer.get_mut(*start..end).ok_or_else(broken)?;
+        let prefix = framed.get_mut(frame::HEADER_BYTES..).and_then(|b| b.first_chunk_mut::<PREFIX_BYTES>());
+        let prefix = prefix.ok_or_else(broken)?;
+        prefix[..4].copy_from_slice(&index.to_le_bytes());
+        prefix[4..].copy_from_slice(&active.durable_frames.to_le_bytes());
+        if !frame::finish(framed, active.seed) {
+            return Err(broken());
+        }
+        index = index.checked_add(1).ok_or_else(broken)?;
+    }
+    Ok(())
+}
+
+impl Active {
+    /// After a failed write up to `end`: makes the segment end where it ended before, durably.
+    fn cut_back(&self, end: u64) -> io::Result<()> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        let len = self.file.len()?;
+        if len > self.allocated {
+            self.file.set_len(self.allocated)?;
+        }
+        let end = end.min(self.allocated);
+        let mut at = self.offset;
+        while at < end {
+            let part = (end - at).min(ZEROS.len() as u64) as usize;
+            self.file.write_all_at(&ZEROS[..part], at)?;
+            at += part as u64;
+        }
+        self.file.sync_data()
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        if let Some(preparation) = self.preparation.take() {
+            // Its files belong to the directory's lock, which may be given up next.
+            let _ = preparation.join();
+        }
+    }
+}
