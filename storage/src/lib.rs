@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod block;
 pub mod chunk;
 pub mod codec;
 pub mod env;

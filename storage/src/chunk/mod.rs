@@ -49,6 +49,7 @@ pub(crate) fn put_zigzag(out: &mut Vec<u8>, value: i64) {
 }
 
 /// A checked reader over bytes from outside.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }

@@ -4,6 +4,8 @@
 //! long as the borrow lasts). The selection logic in [`select`](mod@select) is written once over this trait; the head's
 //! in-memory index and the index of a block both implement it.
 
+pub mod dictionary;
+pub mod postings;
 pub mod select;
 
 pub use select::{label_names, label_values, select};

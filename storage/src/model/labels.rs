@@ -129,6 +129,17 @@ impl Labels {
         builder.build()
     }
 
+    /// A set from pairs that are sorted by name, each name once; pairs with an empty value are left out.
+    pub fn from_sorted_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut out = Vec::with_capacity(256);
+        for (name, value) in pairs {
+            if !value.as_ref().is_empty() {
+                write_label(&mut out, name.as_ref().as_bytes(), value.as_ref().as_bytes());
+            }
+        }
+        Self(Arc::from(out))
+    }
+
     /// Takes bytes that are known to be canonical: what [`Labels::as_bytes`] gave, or what a store checked when it wrote them.
     pub fn from_canonical(bytes: &[u8]) -> Self {
         Self(Arc::from(bytes))

@@ -1,0 +1,231 @@
+//! The labels of a block: names, dictionaries, postings, the labels of a series, columns of value numbers.
+
+use super::format::{SERIES_PER_PAGE, Section};
+use super::reader::Block;
+use crate::chunk::Reader;
+use crate::error::{Error, Result};
+use crate::index::dictionary::Dictionary;
+use crate::index::postings::Postings;
+use crate::index::{self, LabelIndex};
+use crate::model::{Labels, Matcher};
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+
+/// In a column of value numbers: the series does not have the label.
+pub const NO_VALUE: u32 = u32::MAX;
+/// How many decoded label values are kept for building label sets.
+const CACHED_VALUES: usize = 4096;
+/// How many columns of value numbers are kept.
+const CACHED_COLUMNS: usize = 8;
+
+/// What a block remembers about its labels.
+#[derive(Debug, Default)]
+pub(super) struct LabelCache {
+    names: OnceLock<Vec<NameEntry>>,
+    values: Mutex<HashMap<(u32, u32), Arc<str>>>,
+    columns: Mutex<VecDeque<(u32, Arc<Vec<u32>>)>>,
+}
+
+/// A label name and where its values are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct NameEntry {
+    name: String,
+    values: u32,
+    dict: (usize, usize),
+    postings: (usize, usize),
+}
+
+fn parse_names(bytes: &[u8]) -> Option<Vec<NameEntry>> {
+    let mut reader = Reader::new(bytes);
+    let count = reader.varint()?;
+    let (mut dict_end, mut postings_end) = (0_usize, 0_usize);
+    let mut names: Vec<NameEntry> = Vec::new();
+    for _ in 0..count {
+        // Each name takes at least a byte, so the loop ends with the section.
+        let length = usize::try_from(reader.varint()?).ok()?;
+        let name = std::str::from_utf8(reader.take(length)?).ok()?.to_owned();
+        let values = u32::try_from(reader.varint()?).ok()?;
+        let dict = (dict_end, usize::try_from(reader.varint()?).ok()?);
+        let postings = (postings_end, usize::try_from(reader.varint()?).ok()?);
+        dict_end = dict.0.checked_add(dict.1)?;
+        postings_end = postings.0.checked_add(postings.1)?;
+        if names.last().is_some_and(|before| before.name >= name) {
+            return None;
+        }
+        names.push(NameEntry { name, values, dict, postings });
+    }
+    reader.rest().is_empty().then_some(names)
+}
+
+impl Block {
+    fn names(&self) -> Result<&[NameEntry]> {
+        if let Some(names) = self.label_cache.names.get() {
+            return Ok(names);
+        }
+        let bytes = self.section(Section::Names)?;
+        let names = parse_names(bytes).ok_or_else(|| self.corrupt(Section::Names, "not a list of names"))?;
+        Ok(self.label_cache.names.get_or_init(|| names))
+    }
+
+    fn find_name(&self, name: &str) -> Result<Option<u32>> {
+        let found = self.names()?.binary_search_by(|entry| entry.name.as_str().cmp(name));
+        Ok(found.ok().map(|id| id as u32))
+    }
+
+    fn name(&self, id: u32) -> Result<&NameEntry> {
+        self.names()?.get(id as usize).ok_or_else(|| self.corrupt(Section::Names, format!("no name {id}")))
+    }
+
+    fn dictionary(&self, entry: &NameEntry) -> Result<Dictionary<'_>> {
+        let bytes = self.section(Section::Dict)?;
+        let part = bytes.get(entry.dict.0..).and_then(|b| b.get(..entry.dict.1));
+        part.and_then(|p| Dictionary::new(p, entry.values)).ok_or_else(|| self.broken_dictionary(entry))
+    }
+
+    fn broken_dictionary(&self, entry: &NameEntry) -> Error {
+        self.corrupt(Section::Dict, format!("the values of label {:?} are damaged", entry.name))
+    }
+
+    fn postings_of(&self, entry: &NameEntry) -> Result<Postings<'_>> {
+        let bytes = self.section(Section::Postings)?;
+        let part = bytes.get(entry.postings.0..).and_then(|b| b.get(..entry.postings.1));
+        part.and_then(|p| Postings::new(p, entry.values)).ok_or_else(|| self.broken_postings(entry))
+    }
+
+    fn broken_postings(&self, entry: &NameEntry) -> Error {
+        self.corrupt(Section::Postings, format!("the postings of label {:?} are damaged", entry.name))
+    }
+
+    /// The numbers of the series that satisfy all matchers.
+    ///
+    /// # Errors
+    /// The index is damaged. The same holds for every method about labels.
+    pub fn postings(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+        index::select(self, matchers)
+    }
+
+    /// All label names, sorted.
+    ///
+    /// # Errors
+    /// As [`Block::postings`].
+    pub fn label_names(&self) -> Result<Vec<String>> {
+        Ok(self.names()?.iter().map(|n| n.name.clone()).collect())
+    }
+
+    /// All values of label `name`, sorted; the place of a value in the list is its number.
+    ///
+    /// # Errors
+    /// As [`Block::postings`].
+    pub fn label_values(&self, name: &str) -> Result<Vec<String>> {
+        let mut values = Vec::new();
+        self.visit_values(name, "", &mut |_, value| values.push(value.to_owned()))?;
+        Ok(values)
+    }
+
+    /// The labels of series number `series`.
+    ///
+    /// # Errors
+    /// As [`Block::postings`]; or there is no such series.
+    pub fn series_labels(&self, series: u32) -> Result<Labels> {
+        let page = self.series_page(series / SERIES_PER_PAGE)?;
+        let numbers = page.labels((series % SERIES_PER_PAGE) as usize);
+        let mut pairs = Vec::with_capacity(numbers.len());
+        for (name, value) in numbers {
+            pairs.push((self.name(*name)?.name.as_str(), self.value(*name, *value)?));
+        }
+        Ok(Labels::from_sorted_pairs(pairs))
+    }
+
+    /// The text of a value; the values last used are kept.
+    fn value(&self, name: u32, id: u32) -> Result<Arc<str>> {
+        if let Some(value) = self.label_cache.values.lock().get(&(name, id)) {
+            return Ok(Arc::clone(value));
+        }
+        let entry = self.name(name)?;
+        let found = self.dictionary(entry)?.value(id).flatten();
+        let value: Arc<str> = found.ok_or_else(|| self.broken_dictionary(entry))?.into();
+        let mut cached = self.label_cache.values.lock();
+        if cached.len() >= CACHED_VALUES {
+            cached.clear();
+        }
+        cached.insert((name, id), Arc::clone(&value));
+        Ok(value)
+    }
+
+    /// The value of label `name` with number `id`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Block::postings`].
+    pub fn label_value(&self, name: &str, id: u32) -> Result<Option<Arc<str>>> {
+        match self.find_name(name)? {
+            Some(number) if id < self.name(number)?.values => self.value(number, id).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// For each series the number of its value of label `name`, or [`NO_VALUE`].
+    ///
+    /// # Errors
+    /// As [`Block::postings`].
+    pub fn label_value_ids(&self, name: &str) -> Result<Arc<Vec<u32>>> {
+        let number = self.find_name(name)?.unwrap_or(NO_VALUE);
+        if let Some((_, column)) = self.label_cache.columns.lock().iter().find(|c| c.0 == number) {
+            return Ok(Arc::clone(column));
+        }
+        let mut column = vec![NO_VALUE; self.series_count() as usize];
+        if number != NO_VALUE {
+            let entry = self.name(number)?;
+            let set = |id, series: &RoaringBitmap| {
+                for at in series {
+                    if let Some(slot) = column.get_mut(at as usize) {
+                        *slot = id;
+                    }
+                }
+            };
+            self.postings_of(entry)?.visit(set).ok_or_else(|| self.broken_postings(entry))?;
+        }
+        let column = Arc::new(column);
+        let mut cached = self.label_cache.columns.lock();
+        if cached.len() >= CACHED_COLUMNS {
+            cached.pop_front();
+        }
+        cached.push_back((number, Arc::clone(&column)));
+        Ok(column)
+    }
+}
+
+impl LabelIndex for Block {
+    fn all_series(&self) -> Result<RoaringBitmap> {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series_count());
+        Ok(all)
+    }
+
+    fn visit_names(&self, visit: &mut dyn FnMut(&str)) -> Result<()> {
+        self.names()?.iter().for_each(|entry| visit(&entry.name));
+        Ok(())
+    }
+
+    fn value_id(&self, name: &str, value: &str) -> Result<Option<u32>> {
+        let Some(number) = self.find_name(name)? else { return Ok(None) };
+        let entry = self.name(number)?;
+        self.dictionary(entry)?.find(value).ok_or_else(|| self.broken_dictionary(entry))
+    }
+
+    fn visit_values(&self, name: &str, prefix: &str, visit: &mut dyn FnMut(u32, &str)) -> Result<()> {
+        let Some(number) = self.find_name(name)? else { return Ok(()) };
+        let entry = self.name(number)?;
+        self.dictionary(entry)?.visit(prefix, visit).ok_or_else(|| self.broken_dictionary(entry))
+    }
+
+    fn add_postings(&self, name: &str, ids: &[u32], series: &mut RoaringBitmap) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let Some(number) = self.find_name(name)? else { return Ok(()) };
+        let entry = self.name(number)?;
+        self.postings_of(entry)?.add(ids, series).ok_or_else(|| self.broken_postings(entry))
+    }
+}

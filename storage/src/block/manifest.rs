@@ -1,0 +1,273 @@
+//! MANIFEST: which blocks are live, and where recovery starts. One small file, replaced atomically.
+//!
+//! ```text
+//! magic "KYMOMAN1":8  version:u32  length:u32  crc:u32 of the body  body (length bytes), integers little endian:
+//!     directory:16 seed:16 next_sequence:u64 first_wal_segment:u64
+//!     name length:u32 name of the registry checkpoint (empty: none)
+//!     blocks:u32, blocks × { name length:u32 file name  bytes:u64  uuid:16 sequence:u64 min_time:i64 max_time:i64
+//!                            series:u64 samples:u64 level:u32 }
+//! ```
+
+use super::format::{BlockMeta, Fields};
+use super::{BLOCK_EXTENSION, Block};
+use crate::env::Fs;
+use crate::error::{Error, Result};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MAGIC: [u8; 8] = *b"KYMOMAN1";
+const VERSION: u32 = 1;
+const FILE: &str = "MANIFEST";
+const TEMPORARY: &str = "MANIFEST.tmp";
+
+/// The state of a data directory besides the WAL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The identity of the data directory.
+    pub directory: [u8; 16],
+    /// A random seed of the directory, for hashes an outsider must not predict.
+    pub seed: [u8; 16],
+    /// The sequence the next block gets; higher than that of every block.
+    pub next_sequence: u64,
+    /// The first WAL segment whose records are not all in blocks.
+    pub first_wal_segment: u64,
+    /// The file name of the registry checkpoint to start from.
+    pub checkpoint: Option<String>,
+    /// The live blocks.
+    pub blocks: Vec<ManifestBlock>,
+}
+
+/// A live block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestBlock {
+    /// The file name, without directories.
+    pub file: String,
+    /// The size of the file in bytes.
+    pub bytes: u64,
+    /// What the block says about itself.
+    pub meta: BlockMeta,
+}
+
+/// Sixteen random bytes that no other call gives.
+pub fn new_uuid() -> [u8; 16] {
+    let mut uuid = [0; 16];
+    for half in uuid.as_chunks_mut::<8>().0 {
+        // A `RandomState` is keyed by the operating system's randomness.
+        *half = RandomState::new().build_hasher().finish().to_le_bytes();
+    }
+    uuid
+}
+
+impl Default for Manifest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Manifest {
+    /// The manifest of a new, empty directory.
+    pub fn new() -> Self {
+        Self {
+            directory: new_uuid(),
+            seed: new_uuid(),
+            next_sequence: 1,
+            first_wal_segment: 0,
+            checkpoint: None,
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Reads the manifest in `dir`; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`] if it is damaged (see [`Manifest::rebuild`]), or the disk refuses.
+    pub fn load(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(FILE);
+        let bytes = match fs.map(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(format!("map {}", path.display()), e)),
+        };
+        let decoded = decode(&bytes).map_err(|why| Error::corrupt(format!("{} at 0: {why}", path.display())));
+        decoded.map(Some)
+    }
+
+    /// Replaces the manifest in `dir`, atomically and durably.
+    ///
+    /// # Errors
+    /// The disk refuses; the old manifest is then still in place, unless the sync of the directory failed.
+    pub fn store(&self, fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
+        let (temporary, path) = (dir.join(TEMPORARY), dir.join(FILE));
+        // What an interrupted writer left; if there is nothing or it cannot be removed, creating tells.
+        let _ = fs.remove(&temporary);
+        let attempt = || -> io::Result<()> {
+            let file = fs.create(&temporary)?;
+            file.write_all_at(&self.encode(), 0)?;
+            file.sync_data()?;
+            fs.rename(&temporary, &path)?;
+            fs.sync_dir(dir)
+        };
+        attempt().map_err(|e| Error::io(format!("replace {}", path.display()), e))
+    }
+
+    /// Makes a manifest from the footers of the blocks in `blocks_dir`, and lists the files that are no sound blocks.
+    /// Recovery then reads the whole WAL.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn rebuild(fs: &Arc<dyn Fs>, blocks_dir: &Path) -> Result<(Self, Vec<(PathBuf, Error)>)> {
+        let mut manifest = Self::new();
+        let mut unsound = Vec::new();
+        let entries =
+            fs.list(blocks_dir).map_err(|e| Error::io(format!("list {}", blocks_dir.display()), e))?;
+        for path in entries {
+            if path.extension().is_none_or(|e| e != BLOCK_EXTENSION) {
+                continue;
+            }
+            match Block::open(fs, &path) {
+                Ok(block) => manifest.blocks.push(ManifestBlock {
+                    file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    bytes: block.file_bytes(),
+                    meta: *block.meta(),
+                }),
+                Err(error) => unsound.push((path, error)),
+            }
+        }
+        let highest = manifest.blocks.iter().map(|b| b.meta.sequence).max().unwrap_or(0);
+        manifest.next_sequence = highest.saturating_add(1);
+        Ok((manifest, unsound))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&self.directory);
+        body.extend_from_slice(&self.seed);
+        body.extend_from_slice(&self.next_sequence.to_le_bytes());
+        body.extend_from_slice(&self.first_wal_segment.to_le_bytes());
+        put_text(&mut body, self.checkpoint.as_deref().unwrap_or_default());
+        body.extend_from_slice(&(self.blocks.len() as u32).to_le_bytes());
+        for block in &self.blocks {
+            put_text(&mut body, &block.file);
+            body.extend_from_slice(&block.bytes.to_le_bytes());
+            block.meta.write(&mut body);
+        }
+        let mut out = MAGIC.to_vec();
+        for number in [VERSION, body.len() as u32, crc32fast::hash(&body)] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.append(&mut body);
+        out
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(&(text.len() as u32).to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn text(fields: &mut Fields<'_>) -> Option<String> {
+    let length = fields.u32()? as usize;
+    let (text, rest) = fields.0.split_at_checked(length)?;
+    fields.0 = rest;
+    Some(std::str::from_utf8(text).ok()?.to_owned())
+}
+
+fn decode(bytes: &[u8]) -> std::result::Result<Manifest, String> {
+    let mut fields = Fields(bytes);
+    if fields.array() != Some(&MAGIC) {
+        return Err("not a manifest".to_owned());
+    }
+    let (version, length, crc) = (fields.u32(), fields.u32(), fields.u32());
+    if version.is_some_and(|v| v != VERSION) {
+        return Err(format!("the manifest has another format version than {VERSION}"));
+    }
+    if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32fast::hash(fields.0)) {
+        return Err("checksum mismatch".to_owned());
+    }
+    decode_body(fields).ok_or_else(|| "the body is cut off".to_owned())
+}
+
+fn decode_body(mut fields: Fields<'_>) -> Option<Manifest> {
+    let mut manifest = Manifest {
+        directory: *fields.array()?,
+        seed: *fields.array()?,
+        next_sequence: fields.u64()?,
+        first_wal_segment: fields.u64()?,
+        checkpoint: Some(text(&mut fields)?).filter(|name| !name.is_empty()),
+        blocks: Vec::new(),
+    };
+    // Each block takes bytes, so the loop ends with the body.
+    for _ in 0..fields.u32()? {
+        let file = text(&mut fields)?;
+        manifest.blocks.push(ManifestBlock {
+            file,
+            bytes: fields.u64()?,
+            meta: BlockMeta::read(&mut fields)?,
+        });
+    }
+    fields.0.is_empty().then_some(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::env::MemoryFs;
+
+    fn sample() -> Manifest {
+        let meta = BlockMeta {
+            uuid: new_uuid(),
+            sequence: 4,
+            min_time: -3,
+            max_time: 8,
+            series: 2,
+            samples: 5,
+            level: 1,
+        };
+        let blocks = vec![ManifestBlock { file: "00000004.block".to_owned(), bytes: 777, meta }];
+        Manifest {
+            next_sequence: 5,
+            first_wal_segment: 9,
+            checkpoint: Some("registry-3".to_owned()),
+            blocks,
+            ..Manifest::new()
+        }
+    }
+
+    #[test]
+    fn stored_and_loaded() {
+        let fs: Arc<dyn Fs> = Arc::new(MemoryFs::default());
+        let dir = Path::new("/data");
+        fs.create_dir_all(dir).unwrap();
+        assert_eq!(Manifest::load(&fs, dir).unwrap(), None);
+        Manifest::new().store(&fs, dir).unwrap();
+        let manifest = sample();
+        manifest.store(&fs, dir).unwrap();
+        assert_eq!(Manifest::load(&fs, dir).unwrap(), Some(manifest));
+    }
+
+    #[test]
+    fn every_damaged_byte_is_noticed() {
+        let bytes = sample().encode();
+        assert_eq!(bytes[..12], *b"KYMOMAN1\x01\0\0\0");
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x10;
+            assert!(decode(&bad).is_err(), "{at}");
+            assert!(decode(&bytes[..at]).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn damage_is_told_from_absence() {
+        let fs: Arc<dyn Fs> = Arc::new(MemoryFs::default());
+        let dir = Path::new("/data");
+        fs.create_dir_all(dir).unwrap();
+        fs.create(&dir.join(FILE)).unwrap().write_all_at(b"KYMOMAN1", 0).unwrap();
+        let error = Manifest::load(&fs, dir).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("/data/MANIFEST"), "{error}");
+    }
+}

@@ -1,0 +1,223 @@
+//! `Block`: an open block file; sections are checked when first used, pages every time they are read.
+
+use super::format::{self, BlockMeta, Extent, PAGE_ENTRY_BYTES, PageEntry, SERIES_PER_PAGE, Section};
+use super::labels::LabelCache;
+use super::sections::Columns;
+use super::series_page::SeriesPage;
+use crate::env::{File, Fs, Mapped};
+use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// How many pages of series are kept taken apart.
+const CACHED_SERIES_PAGES: usize = 32;
+const UNCHECKED: u8 = 0;
+const SOUND: u8 = 1;
+const DAMAGED: u8 = 2;
+
+static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
+
+/// An open block. Cheap to share; all methods take `&self` and may be called from several threads.
+pub struct Block {
+    pub(super) path: PathBuf,
+    pub(super) meta: BlockMeta,
+    /// Tells open blocks apart, for readers that keep things from one to the next.
+    pub(super) instance: u64,
+    sections: [Extent; 7],
+    states: [AtomicU8; 7],
+    map: Mapped,
+    file: Arc<dyn File>,
+    series_pages: Mutex<VecDeque<(u32, Arc<SeriesPage>)>>,
+    pub(super) label_cache: LabelCache,
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block").field("path", &self.path).field("meta", &self.meta).finish_non_exhaustive()
+    }
+}
+
+impl Block {
+    /// Opens the block at `path` and checks its header and footer.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`] if it is not a whole block; otherwise the operating system refuses.
+    pub fn open(fs: &Arc<dyn Fs>, path: &Path) -> Result<Self> {
+        let file = fs.open(path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
+        let map = fs.map(path).map_err(|e| Error::io(format!("map {}", path.display()), e))?;
+        let corrupt = |reason: String, offset: usize| {
+            Error::corrupt(format!("{} at {offset}: {reason}", path.display()))
+        };
+        let bytes: &[u8] = &map;
+        let uuid = format::read_header(bytes).map_err(|reason| corrupt(reason, 0))?;
+        let tail_start = bytes.len().saturating_sub(format::TAIL_BYTES);
+        let tail = bytes.get(tail_start..).unwrap_or_default();
+        let (sections, meta) =
+            format::read_footer(tail, bytes.len() as u64).map_err(|reason| corrupt(reason, tail_start))?;
+        if meta.uuid != uuid {
+            return Err(corrupt("header and footer are of different blocks".to_owned(), tail_start));
+        }
+        if u32::try_from(meta.series).is_err() {
+            return Err(corrupt(
+                format!("{} series are more than a block can hold", meta.series),
+                tail_start,
+            ));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            meta,
+            instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
+            sections,
+            states: Default::default(),
+            map,
+            file,
+            series_pages: Mutex::default(),
+            label_cache: LabelCache::default(),
+        })
+    }
+
+    /// What the block says about itself.
+    pub fn meta(&self) -> &BlockMeta {
+        &self.meta
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The size of the file in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.map.len() as u64
+    }
+
+    /// How many series; their numbers are `0..series`, in the order of their labels.
+    pub fn series_count(&self) -> u32 {
+        self.meta.series as u32
+    }
+
+    /// Reads every byte of the block against its checksums.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Corrupt`] for the first damage found, or the disk refuses.
+    pub fn verify(&self) -> Result<()> {
+        for section in Section::ALL {
+            self.section(section)?;
+        }
+        for page in 0..self.page_count(Section::SeriesPages)? {
+            self.series_page(page)?;
+        }
+        let mut bytes = Vec::new();
+        for page in 0..self.page_count(Section::DataPages)? {
+            self.read_data_page(page, &mut bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Damage in this file.
+    pub(super) fn corrupt(&self, section: Section, what: impl fmt::Display) -> Error {
+        let offset = self.sections.get(section.index()).map_or(0, |s| s.offset);
+        let (path, name) = (self.path.display(), section.name());
+        Error::corrupt(format!("{path}: section {name} at {offset}: {what}"))
+    }
+
+    /// The bytes of a section, checked at the first call.
+    pub(super) fn section(&self, section: Section) -> Result<&[u8]> {
+        let broken = || self.corrupt(section, "checksum mismatch");
+        let index = section.index();
+        let (Some(extent), Some(state)) = (self.sections.get(index), self.states.get(index)) else {
+            return Err(broken());
+        };
+        let start = usize::try_from(extent.offset).map_err(|_| broken())?;
+        let length = usize::try_from(extent.length).map_err(|_| broken())?;
+        let bytes = self.map.get(start..).and_then(|b| b.get(..length)).ok_or_else(broken)?;
+        if state.load(Ordering::Relaxed) == UNCHECKED {
+            let is_sound = section == Section::Pages || crc32fast::hash(bytes) == extent.crc;
+            state.store(if is_sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
+        }
+        if state.load(Ordering::Relaxed) == SOUND { Ok(bytes) } else { Err(broken()) }
+    }
+
+    /// The timestamp columns.
+    pub(super) fn columns(&self) -> Result<Columns<'_>> {
+        Columns::new(self.section(Section::Tscol)?)
+            .ok_or_else(|| self.corrupt(Section::Tscol, "the directory is cut off"))
+    }
+
+    fn page_count(&self, directory: Section) -> Result<u32> {
+        Ok((self.section(directory)?.len() / PAGE_ENTRY_BYTES) as u32)
+    }
+
+    /// An entry of a page directory; the page lies inside the file.
+    fn page_entry(&self, directory: Section, page: u32) -> Result<PageEntry> {
+        let (entries, _) = self.section(directory)?.as_chunks::<PAGE_ENTRY_BYTES>();
+        entries
+            .get(page as usize)
+            .and_then(PageEntry::read)
+            .filter(|e| e.offset.checked_add(u64::from(e.stored)).is_some_and(|end| end <= self.file_bytes()))
+            .ok_or_else(|| self.corrupt(directory, format!("there is no sound entry for page {page}")))
+    }
+
+    fn check_page(&self, kind: &str, page: u32, entry: &PageEntry, bytes: &[u8]) -> Result<()> {
+        if crc32fast::hash(bytes) == entry.crc {
+            return Ok(());
+        }
+        let (path, offset) = (self.path.display(), entry.offset);
+        Err(Error::corrupt(format!("{path}: {kind} page {page} at {offset}: checksum mismatch")))
+    }
+
+    /// Reads a DATA page into `out`, replacing what is there.
+    pub(super) fn read_data_page(&self, page: u32, out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let entry = self.page_entry(Section::DataPages, page)?;
+        if entry.stored as usize > format::DATA_PAGE_BYTES {
+            return Err(
+                self.corrupt(Section::DataPages, format!("page {page} claims {} bytes", entry.stored))
+            );
+        }
+        out.resize(entry.stored as usize, 0);
+        let describe = || format!("read {} at {}", self.path.display(), entry.offset);
+        let read = self.file.read_exact_at(out, entry.offset).map_err(|e| Error::io(describe(), e));
+        let checked = read.and_then(|()| self.check_page("DATA", page, &entry, out));
+        if checked.is_err() {
+            out.clear();
+        }
+        checked
+    }
+
+    /// A SERIES page, taken apart; the pages last used are kept.
+    pub(super) fn series_page(&self, page: u32) -> Result<Arc<SeriesPage>> {
+        if let Some((_, found)) = self.series_pages.lock().iter().find(|p| p.0 == page) {
+            return Ok(Arc::clone(found));
+        }
+        let entry = self.page_entry(Section::SeriesPages, page)?;
+        let broken = |what: &str| {
+            let (path, offset) = (self.path.display(), entry.offset);
+            Error::corrupt(format!("{path}: SERIES page {page} at {offset}: {what}"))
+        };
+        let stored = usize::try_from(entry.offset)
+            .ok()
+            .and_then(|start| self.map.get(start..)?.get(..entry.stored as usize))
+            .ok_or_else(|| broken("outside of the file"))?;
+        self.check_page("SERIES", page, &entry, stored)?;
+        if entry.raw as usize > format::SERIES_PAGE_BYTES_MAX {
+            return Err(broken("too large"));
+        }
+        let raw = zstd::bulk::decompress(stored, entry.raw as usize)
+            .map_err(|_| broken("cannot be decompressed"))?;
+        let before = page.checked_mul(SERIES_PER_PAGE).ok_or_else(|| broken("no such page"))?;
+        let series = self.series_count().saturating_sub(before).min(SERIES_PER_PAGE);
+        let parsed = SeriesPage::parse(raw, series).ok_or_else(|| broken("not a table of series"))?;
+        let parsed = Arc::new(parsed);
+        let mut cached = self.series_pages.lock();
+        if cached.len() >= CACHED_SERIES_PAGES {
+            cached.pop_front();
+        }
+        cached.push_back((page, Arc::clone(&parsed)));
+        Ok(parsed)
+    }
+}

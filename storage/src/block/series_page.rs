@@ -1,0 +1,240 @@
+//! A page of SERIES: the labels and chunks of up to 128 series, before compression.
+//!
+//! ```text
+//! series      shared:varint rest:varint, rest × { name:varint value:varint }, chunks:varint, chunk entries
+//!             shared: how many leading labels are those of the series before (0 for the first of a page);
+//!             name and value are numbers in NAMES and in the dictionary of the name
+//! chunk       column:zigzag head:varint, then head & 1 = 1: head >> 1 bytes, the payload itself
+//!                                             head & 1 = 0: position:zigzag of a payload of head >> 1 bytes in DATA
+//! ```
+//! `column` is the difference to the column expected: for the first chunk that of the first chunk of the series before, then
+//! the one after the last. `position` is the difference to where the last payload ended, with a position being
+//! `page * 2^16 + offset`. Expectations start at 0 on each page.
+
+use super::format::SERIES_PER_PAGE;
+use crate::chunk::{Reader, put_varint, put_zigzag};
+
+/// Where a payload lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Bytes `start..start + length` of the page.
+    Inline { start: u32, length: u32 },
+    /// In DATA at `page * 2^16 + offset`.
+    Stored { position: u64, length: u32 },
+}
+
+/// One chunk of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChunkEntry {
+    pub(super) column: u32,
+    pub(super) place: Place,
+}
+
+/// The payload of a chunk to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum NewPlace<'a> {
+    Inline(&'a [u8]),
+    Stored { position: u64, length: u32 },
+}
+
+/// What the next entry is expected to be.
+#[derive(Debug, Default, Clone, Copy)]
+struct Expected {
+    first_column: u32,
+    column: u32,
+    position: u64,
+}
+
+/// Writes pages.
+#[derive(Debug, Default)]
+pub(super) struct PageBuilder {
+    bytes: Vec<u8>,
+    series: u32,
+    labels: Vec<(u32, u32)>,
+    expected: Expected,
+}
+
+impl PageBuilder {
+    /// Adds a series with its labels and chunks.
+    pub(super) fn push<'a>(
+        &mut self,
+        labels: &[(u32, u32)],
+        chunks: impl ExactSizeIterator<Item = (u32, NewPlace<'a>)>,
+    ) {
+        let shared = labels.iter().zip(&self.labels).take_while(|(a, b)| a == b).count();
+        let rest = labels.get(shared..).unwrap_or_default();
+        put_varint(&mut self.bytes, shared as u64);
+        put_varint(&mut self.bytes, rest.len() as u64);
+        for (name, value) in rest {
+            put_varint(&mut self.bytes, u64::from(*name));
+            put_varint(&mut self.bytes, u64::from(*value));
+        }
+        self.labels.clear();
+        self.labels.extend_from_slice(labels);
+        put_varint(&mut self.bytes, chunks.len() as u64);
+        self.expected.column = self.expected.first_column;
+        for (index, (column, place)) in chunks.enumerate() {
+            put_zigzag(&mut self.bytes, i64::from(column).wrapping_sub(i64::from(self.expected.column)));
+            self.expected.column = column.wrapping_add(1);
+            if index == 0 {
+                self.expected.first_column = column;
+            }
+            match place {
+                NewPlace::Inline(payload) => {
+                    put_varint(&mut self.bytes, (payload.len() as u64) << 1 | 1);
+                    self.bytes.extend_from_slice(payload);
+                }
+                NewPlace::Stored { position, length } => {
+                    put_varint(&mut self.bytes, u64::from(length) << 1);
+                    put_zigzag(&mut self.bytes, position.wrapping_sub(self.expected.position) as i64);
+                    self.expected.position = position.wrapping_add(u64::from(length));
+                }
+            }
+        }
+        self.series += 1;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.series == SERIES_PER_PAGE
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.series == 0
+    }
+
+    /// The bytes of the page; the builder starts the next one.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self).bytes
+    }
+}
+
+/// A page taken apart.
+#[derive(Debug, Default)]
+pub(super) struct SeriesPage {
+    bytes: Vec<u8>,
+    labels: Vec<(u32, u32)>,
+    chunks: Vec<ChunkEntry>,
+    /// For each series, where its labels and its chunks end.
+    ends: Vec<(u32, u32)>,
+}
+
+impl SeriesPage {
+    /// Takes a page of `series` series apart; `None` if the bytes are not one.
+    pub(super) fn parse(bytes: Vec<u8>, series: u32) -> Option<Self> {
+        let mut page = Self::default();
+        let mut expected = Expected::default();
+        let mut reader = Reader::new(&bytes);
+        let mut last_labels = 0..0;
+        for _ in 0..series {
+            let start = page.labels.len();
+            let shared = usize::try_from(reader.varint()?).ok()?;
+            if shared > last_labels.len() {
+                return None;
+            }
+            page.labels.extend_from_within(last_labels.start..last_labels.start + shared);
+            let rest = reader.varint()?;
+            for _ in 0..rest {
+                // Each label takes at least two bytes, so the loop ends with the page.
+                let name = u32::try_from(reader.varint()?).ok()?;
+                page.labels.push((name, u32::try_from(reader.varint()?).ok()?));
+            }
+            last_labels = start..page.labels.len();
+            let chunks = reader.varint()?;
+            expected.column = expected.first_column;
+            for index in 0..chunks {
+                let chunk = parse_chunk(&bytes, &mut reader, &mut expected)?;
+                if index == 0 {
+                    expected.first_column = chunk.column;
+                }
+                page.chunks.push(chunk);
+            }
+            page.ends.push((u32::try_from(page.labels.len()).ok()?, u32::try_from(page.chunks.len()).ok()?));
+        }
+        let is_whole = reader.rest().is_empty();
+        page.bytes = bytes;
+        is_whole.then_some(page)
+    }
+
+    fn ends_before(&self, index: usize) -> (u32, u32) {
+        index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or_default()
+    }
+
+    /// The labels of a series as numbers of names and values; none if there is no such series.
+    pub(super) fn labels(&self, index: usize) -> &[(u32, u32)] {
+        let start = self.ends_before(index).0 as usize;
+        let end = self.ends.get(index).map_or(start, |e| e.0 as usize);
+        self.labels.get(start..end).unwrap_or_default()
+    }
+
+    /// The chunks of a series; none if there is no such series.
+    pub(super) fn chunks(&self, index: usize) -> &[ChunkEntry] {
+        let start = self.ends_before(index).1 as usize;
+        let end = self.ends.get(index).map_or(start, |e| e.1 as usize);
+        self.chunks.get(start..end).unwrap_or_default()
+    }
+
+    /// An inline payload.
+    pub(super) fn inline(&self, start: u32, length: u32) -> &[u8] {
+        self.bytes.get(start as usize..).and_then(|b| b.get(..length as usize)).unwrap_or_default()
+    }
+}
+
+fn parse_chunk(bytes: &[u8], reader: &mut Reader<'_>, expected: &mut Expected) -> Option<ChunkEntry> {
+    let column = u32::try_from(i64::from(expected.column).checked_add(reader.zigzag()?)?).ok()?;
+    expected.column = column.wrapping_add(1);
+    let head = reader.varint()?;
+    let length = u32::try_from(head >> 1).ok()?;
+    let place = if head & 1 == 1 {
+        let start = u32::try_from(bytes.len() - reader.rest().len()).ok()?;
+        reader.take(length as usize)?;
+        Place::Inline { start, length }
+    } else {
+        let position = expected.position.wrapping_add(reader.zigzag()? as u64);
+        expected.position = position.wrapping_add(u64::from(length));
+        Place::Stored { position, length }
+    };
+    Some(ChunkEntry { column, place })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn diagram() {
+        let mut builder = PageBuilder::default();
+        builder.push(&[(0, 5), (1, 2)], [(3, NewPlace::Inline(b"xy"))].into_iter());
+        builder.push(
+            &[(0, 5), (1, 3)],
+            [
+                (3, NewPlace::Stored { position: 2, length: 200 }),
+                (4, NewPlace::Stored { position: 202, length: 9 }),
+            ]
+            .into_iter(),
+        );
+        let bytes = builder.take();
+        let expected =
+            b"\x00\x02\x00\x05\x01\x02\x01\x06\x05xy\x01\x01\x01\x03\x02\x00\x90\x03\x04\x00\x12\x00"
+                .to_vec();
+        assert_eq!(bytes, expected);
+        let page = SeriesPage::parse(bytes.clone(), 2).unwrap();
+        assert_eq!(page.labels(1), [(0, 5), (1, 3)]);
+        assert_eq!(page.chunks(0), [ChunkEntry { column: 3, place: Place::Inline { start: 9, length: 2 } }]);
+        assert_eq!(page.inline(9, 2), b"xy");
+        assert_eq!(page.chunks(1)[1].place, Place::Stored { position: 202, length: 9 });
+        assert_eq!((page.labels(2), page.chunks(2)), (&[][..], &[][..]));
+        assert!(SeriesPage::parse(bytes[..20].to_vec(), 2).is_none());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(0_u8..9, 0..60), series in 0_u32..9) {
+            if let Some(page) = SeriesPage::parse(bytes, series) {
+                prop_assert!((0..9).all(|i| page.chunks(i).len() < 60 && page.labels(i).len() < 600));
+            }
+        }
+    }
+}
