@@ -1,13 +1,14 @@
 //! PromQL for Kymo: from text to a streaming execution over [`kymo_storage::api`].
 //!
 //! Floors, lowest first: [`span`], [`error`], [`mod@format`]; [`ast`], [`catalog`]; [`syntax`]; [`check`](mod@check),
-//! [`print`](mod@print).
+//! [`print`](mod@print), [`pretty`](mod@pretty).
 
 pub mod ast;
 pub mod catalog;
 pub mod check;
 pub mod error;
 pub mod format;
+pub mod pretty;
 pub mod print;
 pub mod span;
 pub mod syntax;

@@ -74,6 +74,14 @@ fn labels(names: &[String]) -> String {
 }
 
 /// `bool`, `on`, `group_left`, `fill` and their like, each with a space in front.
+pub(crate) struct Matching<'e>(pub(crate) &'e Binary);
+
+impl fmt::Display for Matching<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        matching(self.0, f)
+    }
+}
+
 fn matching(e: &Binary, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if e.return_bool {
         f.write_str(" bool")?;
@@ -178,10 +186,20 @@ impl fmt::Display for MatrixSelector {
 
 impl fmt::Display for Subquery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = self.step.as_ref().map(span_of_time).unwrap_or_default();
-        write!(f, "{}[{}:{step}]", self.expr, span_of_time(&self.range))?;
-        at(self.at, f)?;
-        offset(self.offset.as_ref(), f)
+        write!(f, "{}{}", self.expr, SubqueryRange(self))
+    }
+}
+
+/// What stands behind the expression of a subquery: `[1h:5m] @ start() offset 1h`.
+pub(crate) struct SubqueryRange<'e>(pub(crate) &'e Subquery);
+
+impl fmt::Display for SubqueryRange<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let e = self.0;
+        let step = e.step.as_ref().map(span_of_time).unwrap_or_default();
+        write!(f, "[{}:{step}]", span_of_time(&e.range))?;
+        at(e.at, f)?;
+        offset(e.offset.as_ref(), f)
     }
 }
 

@@ -4,15 +4,22 @@
 //! `index`; `block`, `head`; `read`; `maintain`; `db`.
 
 #![deny(unsafe_code)]
+#![allow(dead_code, reason = "recovery and flush of the head use what is here")]
 
 pub mod api;
 pub mod block;
 pub mod chunk;
 pub mod codec;
+pub mod db;
 pub mod env;
 pub mod error;
+mod head;
 pub mod index;
 pub mod model;
+pub mod options;
+mod read;
+pub mod stats;
 pub mod wal;
 
+pub use db::Storage;
 pub use error::{Error, ErrorKind, Result};

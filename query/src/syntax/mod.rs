@@ -11,6 +11,7 @@ mod literal;
 mod modifier;
 mod number;
 mod selector;
+pub mod series_text;
 mod stream;
 mod token;
 

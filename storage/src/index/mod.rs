@@ -5,6 +5,7 @@
 //! in-memory index and the index of a block both implement it.
 
 pub mod dictionary;
+pub(crate) mod memory;
 pub mod postings;
 pub mod select;
 

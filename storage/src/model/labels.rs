@@ -145,6 +145,11 @@ impl Labels {
         Self(Arc::from(bytes))
     }
 
+    /// Appends one label to `out` in the canonical form. The caller keeps the order and leaves empty values out.
+    pub(crate) fn encode_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        write_label(out, name, value);
+    }
+
     /// Checks and canonicalises the encoding of `repeated Label labels = 1` from outside: labels are sorted, empty values left out.
     ///
     /// # Errors

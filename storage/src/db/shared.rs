@@ -1,0 +1,35 @@
+//! What the threads of an open store share.
+
+use super::health::HealthState;
+use crate::env::{Clock, Fs};
+use crate::head::order::LabelOrder;
+use crate::head::registry::Registry;
+use crate::head::view::SharedView;
+use crate::model::Metadata;
+use crate::options::Options;
+use crate::stats::Counters;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize};
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dir: PathBuf,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) order: Arc<LabelOrder>,
+    pub(crate) view: Arc<SharedView>,
+    pub(crate) health: HealthState,
+    pub(crate) counters: Counters,
+    pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
+    /// The way to the commit thread; gone once the store is closed.
+    pub(crate) queue: RwLock<Option<super::writer::Queue>>,
+    /// Samples waiting in the queue.
+    pub(crate) queued: AtomicUsize,
+    /// The newest timestamp ever stored, or `i64::MIN`.
+    pub(crate) newest: AtomicI64,
+}

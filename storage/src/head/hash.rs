@@ -1,0 +1,149 @@
+//! The identity of a label set in 128 bits, keyed by the directory, and the published pages that hold it. Hot path.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Two independent 64-bit hashes of a label set's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LabelsHash {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+}
+
+const SECRET_BYTES: usize = 192;
+
+/// The keys of a directory: random secrets, so that nobody outside can construct two label sets of one hash.
+#[derive(Clone)]
+pub(crate) struct HashKey {
+    seed: [u64; 2],
+    secrets: Box<[[u8; SECRET_BYTES]; 2]>,
+}
+
+impl HashKey {
+    /// Fresh keys from the randomness of the process' hash maps.
+    pub(crate) fn random() -> Self {
+        let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+        Self::from_seed([random(), random()])
+    }
+
+    /// The keys that belong to a stored seed.
+    pub(crate) fn from_seed(seed: [u64; 2]) -> Self {
+        Self { seed, secrets: Box::new([secret_from(seed[0]), secret_from(seed[1])]) }
+    }
+
+    pub(crate) fn seed(&self) -> [u64; 2] {
+        self.seed
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, bytes: &[u8]) -> LabelsHash {
+        LabelsHash {
+            low: xxhash_rust::xxh3::xxh3_64_with_secret(bytes, &self.secrets[0]),
+            high: xxhash_rust::xxh3::xxh3_64_with_secret(bytes, &self.secrets[1]),
+        }
+    }
+}
+
+/// A secret from 64 bits: the splitmix64 sequence.
+fn secret_from(mut state: u64) -> [u8; SECRET_BYTES] {
+    let mut secret = [0; SECRET_BYTES];
+    for chunk in secret.chunks_exact_mut(8) {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        chunk.copy_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+    }
+    secret
+}
+
+const PAGE_LEN: usize = 4096;
+const FAN_OUT: usize = 1024;
+
+struct Page {
+    words: Box<[AtomicU64]>,
+}
+
+type Chapter = Box<[OnceLock<Page>]>;
+
+/// The hash of each series by number: appended under the creation lock, read by anyone without a lock.
+///
+/// Entries below `published` never change. The writer stores an entry (relaxed) and then raises `published` (release);
+/// a reader that sees the raised number (acquire) sees the entry.
+pub(crate) struct HashPages {
+    chapters: Box<[OnceLock<Chapter>]>,
+    published: AtomicU32,
+}
+
+impl HashPages {
+    pub(crate) fn new() -> Self {
+        let chapters = (0..FAN_OUT).map(|_| OnceLock::new()).collect();
+        Self { chapters, published: AtomicU32::new(0) }
+    }
+
+    /// How many series there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// The hash of series `id`, if there is such a series.
+    #[inline]
+    pub(crate) fn get(&self, id: u32) -> Option<LabelsHash> {
+        if id >= self.published.load(Ordering::Acquire) {
+            return None;
+        }
+        let (page, slot) = (id as usize / PAGE_LEN, id as usize % PAGE_LEN);
+        let words = &self.chapters.get(page / FAN_OUT)?.get()?.get(page % FAN_OUT)?.get()?.words;
+        Some(LabelsHash {
+            low: words.get(2 * slot)?.load(Ordering::Relaxed),
+            high: words.get(2 * slot + 1)?.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Appends one hash; the caller holds the creation lock. Answers the number it got, or nothing when 2^32 are given.
+    pub(crate) fn push(&self, hash: LabelsHash) -> Option<u32> {
+        let id = self.published.load(Ordering::Relaxed);
+        let next = id.checked_add(1)?;
+        let (page, slot) = (id as usize / PAGE_LEN, id as usize % PAGE_LEN);
+        let chapter = self.chapters.get(page / FAN_OUT)?;
+        let chapter = chapter.get_or_init(|| (0..FAN_OUT).map(|_| OnceLock::new()).collect());
+        let page = chapter.get(page % FAN_OUT)?;
+        let page =
+            page.get_or_init(|| Page { words: (0..2 * PAGE_LEN).map(|_| AtomicU64::new(0)).collect() });
+        page.words.get(2 * slot)?.store(hash.low, Ordering::Relaxed);
+        page.words.get(2 * slot + 1)?.store(hash.high, Ordering::Relaxed);
+        self.published.store(next, Ordering::Release);
+        Some(id)
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        (self.len() as usize).div_ceil(PAGE_LEN) * PAGE_LEN * 16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_hash_and_halves_differ() {
+        let (a, b) = (HashKey::from_seed([1, 2]), HashKey::from_seed([1, 2]));
+        assert_eq!(a.hash(b"labels"), b.hash(b"labels"));
+        assert_ne!(a.hash(b"labels"), HashKey::from_seed([1, 3]).hash(b"labels"));
+        assert_ne!(a.hash(b"labels").low, a.hash(b"labels").high);
+        assert_ne!(HashKey::random().seed(), HashKey::random().seed());
+    }
+
+    #[test]
+    fn pushed_hashes_are_read_back_across_pages() {
+        let pages = HashPages::new();
+        let key = HashKey::from_seed([7, 8]);
+        for i in 0..10_000u32 {
+            assert_eq!(pages.get(i), None);
+            assert_eq!(pages.push(key.hash(&i.to_le_bytes())), Some(i));
+        }
+        assert_eq!(pages.get(9_999), Some(key.hash(&9_999u32.to_le_bytes())));
+        assert_eq!(pages.len(), 10_000);
+    }
+}

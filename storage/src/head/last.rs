@@ -1,0 +1,152 @@
+//! The newest sample of every series, and what it decides about the next. Hot path.
+
+use super::generation::Arrival;
+use super::paged::Paged;
+use crate::error::ErrorKind;
+use crate::model::Timestamp;
+
+/// Time and value of a series' newest sample. `i64::MIN` stands for none: no sample can have that time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    pub(crate) time: Timestamp,
+    pub(crate) value: f64,
+}
+
+/// No sample yet.
+pub(crate) const NEVER: Last = Last { time: i64::MIN, value: 0.0 };
+
+/// The times that are accepted at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) oldest: Timestamp,
+    pub(crate) newest: Timestamp,
+}
+
+impl Bounds {
+    /// Whatever a log holds was accepted once.
+    pub(crate) const ANY: Self = Self { oldest: i64::MIN + 1, newest: i64::MAX };
+}
+
+/// What is to be done with a sample.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verdict {
+    /// Store it so.
+    Store(Arrival),
+    /// It is there already, bit for bit.
+    Known,
+    /// Do not store it.
+    Refuse(ErrorKind),
+}
+
+/// The newest samples by series number. Lives outside generations and belongs to the committing thread.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastSamples {
+    entries: Paged<Last>,
+}
+
+impl LastSamples {
+    /// Makes room for `series` series.
+    pub(crate) fn grow(&mut self, series: u32) {
+        while self.entries.len() < series as usize {
+            self.entries.push(NEVER);
+        }
+    }
+
+    pub(crate) fn get(&self, series: u32) -> Last {
+        self.entries.get(series as usize).copied().unwrap_or(NEVER)
+    }
+
+    pub(crate) fn set(&mut self, series: u32, last: Last) {
+        self.grow(series.saturating_add(1));
+        if let Some(entry) = self.entries.get_mut(series as usize) {
+            *entry = last;
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Judges a sample; if it is the newest of its series, remembers it and what was there before in `undo`.
+    #[inline]
+    pub(crate) fn judge(
+        &mut self,
+        series: u32,
+        time: Timestamp,
+        value: f64,
+        bounds: Bounds,
+        undo: &mut Vec<(u32, Last)>,
+    ) -> Verdict {
+        let Some(last) = self.entries.get_mut(series as usize) else {
+            return Verdict::Refuse(ErrorKind::NotFound);
+        };
+        if time > bounds.newest || time < bounds.oldest {
+            return Verdict::Refuse(ErrorKind::OutOfBounds);
+        }
+        if time > last.time {
+            let previous = *last;
+            undo.push((series, previous));
+            *last = Last { time, value };
+            return Verdict::Store(Arrival::Next { previous: previous.value });
+        }
+        if time < last.time {
+            return Verdict::Store(Arrival::Late);
+        }
+        if value.to_bits() == last.value.to_bits() {
+            return Verdict::Known;
+        }
+        Verdict::Refuse(ErrorKind::Duplicate)
+    }
+
+    /// Takes back what [`LastSamples::judge`] remembered, newest first.
+    pub(crate) fn undo(&mut self, undo: &mut Vec<(u32, Last)>) {
+        while let Some((series, last)) = undo.pop() {
+            if let Some(entry) = self.entries.get_mut(series as usize) {
+                *entry = last;
+            }
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.entries.memory_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_for_the_next_sample() {
+        let bounds = Bounds { oldest: 10, newest: 100 };
+        let mut last = LastSamples::default();
+        last.grow(1);
+        let mut undo = Vec::new();
+        let mut judge = |time, value| match last.judge(0, time, value, bounds, &mut undo) {
+            Verdict::Store(Arrival::Next { .. }) => "next",
+            Verdict::Store(Arrival::Late) => "late",
+            Verdict::Known => "known",
+            Verdict::Refuse(ErrorKind::Duplicate) => "duplicate",
+            Verdict::Refuse(_) => "refused",
+        };
+        let stale = crate::model::stale_nan();
+        let cases = [
+            (50, 1.0, "next"),
+            (50, 1.0, "known"),
+            (50, 2.0, "duplicate"),
+            (40, 3.0, "late"),
+            (60, stale, "next"),
+            (60, stale, "known"),
+            (60, f64::NAN, "duplicate"),
+            (9, 1.0, "refused"),
+            (101, 1.0, "refused"),
+            (100, 1.0, "next"),
+        ];
+        for (time, value, expected) in cases {
+            assert_eq!(judge(time, value), expected, "{time} {value}");
+        }
+        assert!(matches!(last.judge(1, 50, 1.0, bounds, &mut undo), Verdict::Refuse(ErrorKind::NotFound)));
+        last.undo(&mut undo);
+        assert_eq!(last.get(0).time, i64::MIN);
+    }
+}

@@ -1,0 +1,16 @@
+//! The head: labels of all series, samples not yet in blocks, and the one thread that commits.
+
+pub(crate) mod append;
+pub(crate) mod catalog;
+pub(crate) mod commit;
+pub(crate) mod generation;
+pub(crate) mod hash;
+pub(crate) mod last;
+pub(crate) mod order;
+pub(crate) mod page;
+pub(crate) mod paged;
+pub(crate) mod registry;
+pub(crate) mod sealed;
+pub(crate) mod symbols;
+pub(crate) mod tokens;
+pub(crate) mod view;

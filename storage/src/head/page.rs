@@ -1,0 +1,588 @@
+//! The samples of up to 1024 series in the head: shared timestamps, open token buffers, sealed chunks. Hot path.
+//!
+//! The series of one scrape share a *group* of timestamps; a chunk of a series is `count` entries of a group from
+//! `start` on, and as many values. A sample whose timestamp is the group's next entry stores nothing but its value, and
+//! a value equal to the one before stores nothing at all. Readers hold a page behind an `Arc`; the writer copies it
+//! first if any does, so sealed bytes are in shared pieces and the rest is flat and small.
+
+use super::sealed::{Chunk, Part, Sealed};
+use super::tokens;
+use crate::model::{TimeRange, Timestamp};
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Series in one page.
+pub(crate) const PAGE_SERIES: usize = 1024;
+
+/// An open buffer is sealed before it grows beyond this.
+const BUFFER_BYTES_MAX: usize = 128;
+/// An open chunk is sealed at this many samples, so that reading a part never decodes much more.
+const CHUNK_SAMPLES_MAX: u32 = 4096;
+
+/// Timestamps shared by series of this page: the first, and the distances of all from it.
+#[derive(Clone)]
+struct Group {
+    base: Timestamp,
+    distances: Vec<u32>,
+}
+
+impl Group {
+    #[inline]
+    fn time(&self, index: u32) -> Timestamp {
+        let distance = self.distances.get(index as usize).copied().unwrap_or(0);
+        self.base.wrapping_add(i64::from(distance))
+    }
+}
+
+/// The open chunk of one series.
+#[derive(Clone, Copy)]
+struct Open {
+    group: u32,
+    start: u32,
+    count: u32,
+    /// Values equal to the last token's that follow it.
+    run: u32,
+    /// Address of the newest sealed chunk, or [`Sealed::NONE`].
+    sealed: u32,
+    /// Where the tokens are in the buffer space.
+    at: u32,
+    len: u8,
+    capacity: u8,
+}
+
+const EMPTY: Open =
+    Open { group: 0, start: 0, count: 0, run: 0, sealed: Sealed::NONE, at: 0, len: 0, capacity: 0 };
+
+/// Samples older than the newest of their series, in order of arrival.
+type Late = Arc<Vec<(Timestamp, f64)>>;
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Page {
+    open: Vec<Open>,
+    groups: Vec<Group>,
+    /// The group the last sample went to: where the next series of the same scrape belongs.
+    last_group: u32,
+    buffers: Vec<u8>,
+    /// Bytes of `buffers` that belong to no series any more.
+    garbage: usize,
+    sealed: Sealed,
+    late: HashMap<u16, Late>,
+    group_bytes: usize,
+    late_bytes: usize,
+    samples: u64,
+    min_time: Timestamp,
+    max_time: Timestamp,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            open: Vec::new(),
+            groups: Vec::new(),
+            last_group: 0,
+            buffers: Vec::new(),
+            garbage: 0,
+            sealed: Sealed::default(),
+            late: HashMap::new(),
+            group_bytes: 0,
+            late_bytes: 0,
+            samples: 0,
+            min_time: i64::MAX,
+            max_time: i64::MIN,
+        }
+    }
+}
+
+impl Page {
+    /// Appends a sample newer than all of its series; `previous` is the value of the newest.
+    #[inline]
+    pub(crate) fn push(&mut self, slot: usize, time: Timestamp, value: f64, previous: f64) {
+        if slot >= self.open.len() {
+            self.open.reserve_exact((slot + 1).next_power_of_two().min(PAGE_SERIES) - self.open.len());
+            self.open.resize(slot + 1, EMPTY);
+        }
+        self.count_sample(time);
+        let fits = self.extend_group(slot, time);
+        if !fits {
+            self.seal(slot);
+            self.join_group(slot, time);
+        }
+        let open = &mut self.open[slot];
+        self.last_group = open.group;
+        let previous = if open.count == 0 { 0.0 } else { previous };
+        open.count += 1;
+        if value.to_bits() == previous.to_bits() {
+            open.run += 1;
+            return;
+        }
+        let token = tokens::encode(previous, value, open.run);
+        open.run = 0;
+        self.push_token(slot, token.as_slice());
+    }
+
+    /// Adds a sample that is not newer than the newest of its series.
+    pub(crate) fn push_late(&mut self, slot: usize, time: Timestamp, value: f64) {
+        self.count_sample(time);
+        let late = self.late.entry(slot as u16).or_insert_with(|| {
+            self.late_bytes += 64;
+            Late::default()
+        });
+        let late = Arc::make_mut(late);
+        let before = late.capacity();
+        late.push((time, value));
+        self.late_bytes += (late.capacity() - before) * 16;
+    }
+
+    fn count_sample(&mut self, time: Timestamp) {
+        self.samples += 1;
+        self.min_time = self.min_time.min(time);
+        self.max_time = self.max_time.max(time);
+    }
+
+    /// Whether `time` is the next timestamp of the open chunk's group, or became it.
+    #[inline]
+    fn extend_group(&mut self, slot: usize, time: Timestamp) -> bool {
+        let open = &self.open[slot];
+        if open.count == 0 || open.count >= CHUNK_SAMPLES_MAX {
+            return false;
+        }
+        let Some(group) = self.groups.get_mut(open.group as usize) else { return false };
+        let next = open.start as usize + open.count as usize;
+        let distance = time.checked_sub(group.base).and_then(|d| u32::try_from(d).ok());
+        match (group.distances.get(next), distance) {
+            (Some(known), Some(distance)) => *known == distance,
+            (None, Some(distance)) => {
+                push_distance(group, distance, &mut self.group_bytes);
+                true
+            }
+            (_, None) => false,
+        }
+    }
+
+    /// Starts a chunk at `time`: in the group of the sample before if that one had the same time, else in a new group.
+    fn join_group(&mut self, slot: usize, time: Timestamp) {
+        let last = self.groups.get(self.last_group as usize);
+        let last = last.map(|group| (group.distances.len() as u32).saturating_sub(1)).filter(|index| {
+            self.groups.get(self.last_group as usize).is_some_and(|g| g.time(*index) == time)
+        });
+        let (group, start) = match last {
+            Some(index) => (self.last_group, index),
+            None => {
+                let mut group = Group { base: time, distances: Vec::new() };
+                self.group_bytes += size_of::<Group>();
+                push_distance(&mut group, 0, &mut self.group_bytes);
+                self.groups.push(group);
+                (self.groups.len() as u32 - 1, 0)
+            }
+        };
+        let open = &mut self.open[slot];
+        (open.group, open.start) = (group, start);
+    }
+
+    /// Appends a token to the buffer of `slot`, sealing the values before it if there is no room.
+    fn push_token(&mut self, slot: usize, token: &[u8]) {
+        let open = self.open[slot];
+        if usize::from(open.len) + token.len() > BUFFER_BYTES_MAX {
+            self.seal_before_last(slot, token);
+            return;
+        }
+        self.ensure_room(slot, token.len());
+        let open = &mut self.open[slot];
+        let at = open.at as usize + usize::from(open.len);
+        self.buffers[at..at + token.len()].copy_from_slice(token);
+        open.len += token.len() as u8;
+    }
+
+    /// Seals everything but the sample whose token did not fit, and opens a chunk with that sample.
+    #[cold]
+    fn seal_before_last(&mut self, slot: usize, token: &[u8]) {
+        let open = self.open[slot];
+        let buffer = self.buffer(&open);
+        let mut values = Vec::with_capacity(open.count as usize);
+        let whole: Vec<u8> = [buffer, token].concat();
+        tokens::decode(&whole, open.count, 0, |v, n| values.extend(std::iter::repeat_n(v, n as usize)));
+        let value = values.pop().unwrap_or_default();
+        let before = Chunk { group: open.group, start: open.start, count: open.count - 1 };
+        let address = self.sealed.push_values(open.sealed, before, &values);
+        let last = &mut self.open[slot];
+        last.sealed = address;
+        last.start += last.count - 1;
+        (last.count, last.run, last.len) = (1, 0, 0);
+        if value.to_bits() == 0 {
+            last.run = 1;
+        } else {
+            self.push_token(slot, tokens::encode(0.0, value, 0).as_slice());
+        }
+    }
+
+    /// Seals the open chunk of `slot`, if there is one.
+    fn seal(&mut self, slot: usize) {
+        let open = self.open[slot];
+        if open.count == 0 {
+            return;
+        }
+        let chunk = Chunk { group: open.group, start: open.start, count: open.count };
+        let buffer = self.buffers.get(open.at as usize..open.at as usize + usize::from(open.len));
+        let address = self.sealed.push_tokens(open.sealed, chunk, open.run, buffer.unwrap_or_default());
+        let open = &mut self.open[slot];
+        open.sealed = address;
+        (open.count, open.run, open.len) = (0, 0, 0);
+    }
+
+    fn buffer(&self, open: &Open) -> &[u8] {
+        let at = open.at as usize;
+        self.buffers.get(at..at + usize::from(open.len)).unwrap_or_default()
+    }
+
+    /// Makes room for `more` bytes in the buffer of `slot`: it moves to the end of the buffer space, which is compacted
+    /// when half of it is garbage.
+    #[inline]
+    fn ensure_room(&mut self, slot: usize, more: usize) {
+        let open = self.open[slot];
+        let needed = usize::from(open.len) + more;
+        if needed <= usize::from(open.capacity) {
+            return;
+        }
+        let step = if needed < 64 { 16 } else { 32 };
+        let capacity = needed.next_multiple_of(step).min(BUFFER_BYTES_MAX);
+        self.garbage += usize::from(open.capacity);
+        let end = self.buffers.len();
+        if end + capacity > self.buffers.capacity() {
+            self.buffers.reserve_exact((end / 8).max(512).max(capacity));
+        }
+        let at = open.at as usize;
+        self.buffers.extend_from_within(at..at + usize::from(open.len));
+        self.buffers.resize(end + capacity, 0);
+        let open = &mut self.open[slot];
+        (open.at, open.capacity) = (end as u32, capacity as u8);
+        if self.garbage > 4096 && self.garbage > self.buffers.len() / 3 {
+            self.compact();
+        }
+    }
+
+    #[cold]
+    fn compact(&mut self) {
+        let live = self.buffers.len() - self.garbage;
+        let mut buffers = Vec::with_capacity(live + live / 8 + 512);
+        for open in &mut self.open {
+            let at = open.at as usize;
+            let moved = buffers.len();
+            buffers.extend_from_slice(&self.buffers[at..at + usize::from(open.capacity)]);
+            open.at = moved as u32;
+        }
+        self.buffers = buffers;
+        self.garbage = 0;
+    }
+
+    /// The number of samples, late ones included.
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// The oldest and newest timestamp.
+    pub(crate) fn times(&self) -> Option<(Timestamp, Timestamp)> {
+        (self.samples > 0).then_some((self.min_time, self.max_time))
+    }
+
+    /// Bytes of memory held.
+    #[inline]
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.open.capacity() * size_of::<Open>()
+            + self.buffers.capacity()
+            + self.group_bytes
+            + self.late_bytes
+            + self.sealed.memory_bytes()
+    }
+
+    /// Whether series `slot` may have samples in `range`.
+    pub(crate) fn has_samples(&self, slot: usize, range: TimeRange) -> bool {
+        let late = self.late.get(&(slot as u16));
+        if late.is_some_and(|late| late.iter().any(|s| range.contains(s.0))) {
+            return true;
+        }
+        let mut found = false;
+        self.visit_chunks(slot, range, |_| {
+            found = true;
+            false
+        });
+        found
+    }
+
+    /// Calls `visit` with the chunks of `slot` that overlap `range`, newest first, until it answers false.
+    fn visit_chunks<'a>(&'a self, slot: usize, range: TimeRange, mut visit: impl FnMut(Part<'a>) -> bool) {
+        let Some(open) = self.open.get(slot) else { return };
+        let mut address = open.sealed;
+        if open.count > 0 {
+            let chunk = Chunk { group: open.group, start: open.start, count: open.count };
+            let part = Part { chunk, run: open.run, is_tokens: true, bytes: self.buffer(open) };
+            match self.position(&chunk, range) {
+                Overlap::Before => return,
+                Overlap::Inside if !visit(part) => return,
+                _ => {}
+            }
+        }
+        while let Some((previous, part)) = self.sealed.get(address) {
+            match self.position(&part.chunk, range) {
+                Overlap::Before => return,
+                Overlap::Inside if !visit(part) => return,
+                _ => {}
+            }
+            address = previous;
+        }
+    }
+
+    fn position(&self, chunk: &Chunk, range: TimeRange) -> Overlap {
+        let Some(group) = self.groups.get(chunk.group as usize) else { return Overlap::Before };
+        let last = group.time(chunk.start.saturating_add(chunk.count).saturating_sub(1));
+        if last < range.min_time {
+            Overlap::Before
+        } else if group.time(chunk.start) > range.last() {
+            Overlap::After
+        } else {
+            Overlap::Inside
+        }
+    }
+
+    /// Appends the samples of `slot` in `range` to the two vectors, in time order, one a timestamp.
+    ///
+    /// # Errors
+    /// A sealed chunk does not decode: a broken invariant.
+    pub(crate) fn read(
+        &self,
+        slot: usize,
+        range: TimeRange,
+        times: &mut Vec<Timestamp>,
+        values: &mut Vec<f64>,
+    ) -> crate::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        self.visit_chunks(slot, range, |part| {
+            parts.push(part);
+            true
+        });
+        let begin = times.len();
+        for part in parts.iter().rev() {
+            self.read_part(part, range, times, values)?;
+        }
+        if let Some(late) = self.late.get(&(slot as u16)) {
+            merge_late(late, range, begin, times, values);
+        }
+        Ok(())
+    }
+
+    fn read_part(
+        &self,
+        part: &Part<'_>,
+        range: TimeRange,
+        times: &mut Vec<Timestamp>,
+        values: &mut Vec<f64>,
+    ) -> crate::Result<()> {
+        let Some(group) = self.groups.get(part.chunk.group as usize) else {
+            return Err(crate::Error::internal("a chunk of the head names a group that is not there"));
+        };
+        let (start, end) = (part.chunk.start as usize, (part.chunk.start + part.chunk.count) as usize);
+        let distances = group.distances.get(start..end).unwrap_or_default();
+        let from = distances.partition_point(|d| group.base.wrapping_add(i64::from(*d)) < range.min_time);
+        let to = distances.partition_point(|d| group.base.wrapping_add(i64::from(*d)) <= range.last());
+        let wanted = distances.get(from..to).unwrap_or_default();
+        times.extend(wanted.iter().map(|d| group.base.wrapping_add(i64::from(*d))));
+        part.values_between(from as u32, to as u32, values)?;
+        if times.len() == values.len() {
+            Ok(())
+        } else {
+            Err(crate::Error::internal("a chunk of the head has not as many values as timestamps"))
+        }
+    }
+
+    /// The slots that have samples.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
+        let in_order = self.open.len();
+        let late_only = self.late.keys().map(|s| usize::from(*s)).filter(move |s| *s >= in_order);
+        let mut slots: Vec<usize> = (0..in_order)
+            .filter(|s| {
+                let open = &self.open[*s];
+                open.count > 0 || open.sealed != Sealed::NONE || self.late.contains_key(&(*s as u16))
+            })
+            .chain(late_only)
+            .collect();
+        slots.sort_unstable();
+        slots.into_iter()
+    }
+}
+
+enum Overlap {
+    Before,
+    Inside,
+    After,
+}
+
+/// Room grows by a quarter: a page lives for hours and doubling would waste a third of it.
+#[inline]
+fn push_distance(group: &mut Group, distance: u32, bytes: &mut usize) {
+    let before = group.distances.capacity();
+    if group.distances.len() == before {
+        group.distances.reserve_exact((before / 4).max(8));
+        *bytes += (group.distances.capacity() - before) * size_of::<u32>();
+    }
+    group.distances.push(distance);
+}
+
+/// Merges the late samples in `range` into what stands from `begin` on. Later ones win over earlier ones and over
+/// samples that came in order.
+fn merge_late(
+    late: &[(Timestamp, f64)],
+    range: TimeRange,
+    begin: usize,
+    times: &mut Vec<Timestamp>,
+    values: &mut Vec<f64>,
+) {
+    let mut wanted: Vec<(Timestamp, f64)> = late.iter().copied().filter(|s| range.contains(s.0)).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    wanted.sort_by_key(|s| s.0);
+    let (old_times, old_values) = (times.split_off(begin), values.split_off(begin));
+    let mut old = old_times.into_iter().zip(old_values).peekable();
+    let mut new = wanted.into_iter().peekable();
+    while let Some((time, mut value)) = new.next() {
+        while let Some((_, later)) = new.next_if(|s| s.0 == time) {
+            value = later;
+        }
+        while let Some((t, v)) = old.next_if(|s| s.0 <= time) {
+            if t < time {
+                times.push(t);
+                values.push(v);
+            }
+        }
+        times.push(time);
+        values.push(value);
+    }
+    for (t, v) in old {
+        times.push(t);
+        values.push(v);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Model = BTreeMap<Timestamp, u64>;
+
+    fn read(page: &Page, slot: usize, range: TimeRange) -> Vec<(Timestamp, u64)> {
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        page.read(slot, range, &mut times, &mut values).unwrap();
+        times.into_iter().zip(values.into_iter().map(f64::to_bits)).collect()
+    }
+
+    /// Applies a sample to the page and to a model, in order or late as the time says.
+    fn apply(page: &mut Page, models: &mut [(Model, f64)], slot: usize, time: Timestamp, value: f64) {
+        let (model, previous) = &mut models[slot];
+        match model.last_key_value() {
+            Some((last, _)) if *last >= time => page.push_late(slot, time, value),
+            _ => {
+                page.push(slot, time, value, *previous);
+                *previous = value;
+            }
+        }
+        model.insert(time, value.to_bits());
+    }
+
+    #[test]
+    fn a_scrape_shares_its_timestamps_and_constants_take_no_bytes() {
+        let mut page = Page::default();
+        for scrape in 0..480 {
+            for slot in 0..1000 {
+                let previous = if scrape == 0 { 0.0 } else { 7.0 };
+                page.push(slot, 1_000_000 + scrape * 15_000, 7.0, previous);
+            }
+        }
+        assert_eq!(page.groups.len(), 1);
+        assert!(page.memory_bytes() < 1000 * 50, "{}", page.memory_bytes());
+        assert_eq!(read(&page, 999, TimeRange::ALL).len(), 480);
+        assert_eq!(read(&page, 3, TimeRange::closed(1_015_000, 1_045_000)).len(), 3);
+    }
+
+    #[test]
+    fn two_targets_get_two_groups_and_a_missed_scrape_comes_back() {
+        let mut page = Page::default();
+        let mut models = vec![(Model::new(), 0.0); 100];
+        for scrape in 0..50 {
+            for slot in 0..100 {
+                if slot == 7 && scrape % 10 == 3 {
+                    continue;
+                }
+                let time = scrape * 1000 + if slot < 60 { 0 } else { 123 };
+                apply(&mut page, &mut models, slot, time, (scrape * slot as i64) as f64 * 0.1);
+            }
+        }
+        assert_eq!(page.groups.len(), 2);
+        for slot in [0, 7, 59, 60, 99] {
+            assert_eq!(
+                read(&page, slot, TimeRange::ALL),
+                models[slot].0.clone().into_iter().collect::<Vec<_>>()
+            );
+        }
+    }
+
+    #[test]
+    fn has_samples_looks_at_chunks_and_late_samples() {
+        let mut page = Page::default();
+        page.push(1, 1000, 1.0, 0.0);
+        page.push(1, 2000, 2.0, 1.0);
+        page.push_late(1, 10, 1.0);
+        page.push_late(2, 50, 1.0);
+        assert!(page.has_samples(1, TimeRange::closed(1500, 3000)));
+        assert!(
+            page.has_samples(1, TimeRange::closed(0, 10)) && !page.has_samples(1, TimeRange::closed(0, 9))
+        );
+        assert!(!page.has_samples(1, TimeRange::closed(2001, 3000)) && !page.has_samples(0, TimeRange::ALL));
+        assert_eq!(page.slots().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            4 => Just(1.0),
+            4 => (0..1000i32).prop_map(f64::from),
+            2 => any::<u64>().prop_map(f64::from_bits),
+            1 => Just(-0.0),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_page_answers_as_a_map_does(
+            steps in proptest::collection::vec((0usize..8, 0i64..6, value()), 0..1500),
+            copy_every in 1usize..200,
+            from in 0i64..3000, len in 0i64..3000,
+        ) {
+            let mut page = Arc::new(Page::default());
+            let mut models = vec![(Model::new(), 0.0); 8];
+            let mut now = 0;
+            let mut held = None;
+            for (i, (slot, step, value)) in steps.into_iter().enumerate() {
+                // A step of 5 goes back, of 0 repeats the time of the sample before.
+                now += if step == 5 { -7 } else { step };
+                apply(Arc::make_mut(&mut page), &mut models, slot, now, value);
+                if i % copy_every == 0 {
+                    held = Some(Arc::clone(&page));
+                }
+            }
+            drop(held);
+            for range in [TimeRange::ALL, TimeRange::closed(from, from + len)] {
+                for (slot, (model, _)) in models.iter().enumerate() {
+                    let expected: Vec<_> = model.iter().filter(|s| range.contains(*s.0)).map(|s| (*s.0, *s.1)).collect();
+                    prop_assert_eq!(page.has_samples(slot, range) || expected.is_empty(), true);
+                    prop_assert_eq!(read(&page, slot, range), expected);
+                }
+            }
+        }
+    }
+}

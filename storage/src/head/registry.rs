@@ -1,0 +1,342 @@
+//! The registry: labels to series numbers and back. Hot path.
+//!
+//! Numbers are dense, given in order of first arrival and never reused. Senders keep their order, so the next series
+//! is nearly always `previous + 1`, and that guess costs one comparison of published hashes and no lock.
+
+use super::append::Refusal;
+use super::catalog::Catalog;
+use super::hash::{HashKey, HashPages, LabelsHash};
+use crate::error::ErrorKind;
+use crate::model::{Labels, METRIC_NAME, SeriesRef};
+use crate::options::Limits;
+use hashbrown::{HashMap, HashTable};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+const SHARDS: usize = 64;
+
+/// The labels of all series known, shared by all who write and read.
+pub(crate) struct Registry {
+    key: HashKey,
+    limits: Limits,
+    hashes: HashPages,
+    /// Series by the hash of their canonical labels.
+    shards: Vec<RwLock<HashTable<u32>>>,
+    /// Series by the hash of bytes that were not canonical when a sender sent them.
+    aliases: Vec<RwLock<HashMap<LabelsHash, u32>>>,
+    catalog: RwLock<Catalog>,
+    /// Held while a series is created; `catalog` is then locked for writing only for the moment of the change.
+    creation: Mutex<()>,
+}
+
+/// Where a sender is in the sequence of series.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Position(u32);
+
+impl Default for Position {
+    fn default() -> Self {
+        Self(u32::MAX)
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(key: HashKey, limits: Limits) -> Self {
+        Self {
+            key,
+            limits,
+            hashes: HashPages::new(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            aliases: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            catalog: RwLock::default(),
+            creation: Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &HashKey {
+        &self.key
+    }
+
+    /// How many numbers are given.
+    pub(crate) fn len(&self) -> u32 {
+        self.hashes.len()
+    }
+
+    /// The labels of all series, for reading. Creating series waits while this is held.
+    pub(crate) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read()
+    }
+
+    pub(crate) fn catalog_mut(&self) -> RwLockWriteGuard<'_, Catalog> {
+        self.catalog.write()
+    }
+
+    /// The series of the labels `bytes` encode (protobuf, as remote write sends them), created if need be.
+    ///
+    /// # Errors
+    /// The labels are malformed or exceed a limit.
+    #[inline]
+    pub(crate) fn resolve(
+        &self,
+        bytes: &[u8],
+        position: &mut Position,
+    ) -> std::result::Result<SeriesRef, Refusal> {
+        let hash = self.key.hash(bytes);
+        let next = position.0.wrapping_add(1);
+        if self.hashes.get(next) == Some(hash) {
+            position.0 = next;
+            return Ok(SeriesRef(next));
+        }
+        let id = self.find_or_create(bytes, hash)?;
+        position.0 = id;
+        Ok(SeriesRef(id))
+    }
+
+    #[inline(never)]
+    fn find_or_create(&self, bytes: &[u8], hash: LabelsHash) -> std::result::Result<u32, Refusal> {
+        if let Some(id) = self.find_hash(hash) {
+            return Ok(id);
+        }
+        let alias = self.aliases.get(shard_of(hash)).and_then(|shard| shard.read().get(&hash).copied());
+        if let Some(id) = alias {
+            return Ok(id);
+        }
+        let labels = Labels::from_wire(bytes)
+            .map_err(|e| Refusal::of_series(ErrorKind::Invalid, Labels::empty(), e.to_string()))?;
+        if labels.as_bytes() == bytes {
+            return self.create(&labels, hash);
+        }
+        let canonical = self.key.hash(labels.as_bytes());
+        let id = match self.find_hash(canonical) {
+            Some(id) => id,
+            None => self.create(&labels, canonical)?,
+        };
+        self.remember_alias(hash, id);
+        Ok(id)
+    }
+
+    fn find_hash(&self, hash: LabelsHash) -> Option<u32> {
+        let shard = self.shards.get(shard_of(hash))?.read();
+        shard.find(hash.low, |id| self.hashes.get(*id) == Some(hash)).copied()
+    }
+
+    /// Senders that do not sort get a second entry per series. One that sends every order there is gains nothing:
+    /// a shard with more aliases than there are series starts again.
+    fn remember_alias(&self, hash: LabelsHash, id: u32) {
+        if let Some(shard) = self.aliases.get(shard_of(hash)) {
+            let mut shard = shard.write();
+            if shard.len() > 1024 + 2 * self.len() as usize / SHARDS {
+                shard.clear();
+            }
+            shard.insert(hash, id);
+        }
+    }
+
+    #[cold]
+    fn create(&self, labels: &Labels, hash: LabelsHash) -> std::result::Result<u32, Refusal> {
+        let refuse = |kind, reason| Err(Refusal::of_series(kind, labels.clone(), reason));
+        if let Err((kind, reason)) = check_labels(labels, &self.limits) {
+            return refuse(kind, reason);
+        }
+        let _creating = self.creation.lock();
+        if let Some(id) = self.find_hash(hash) {
+            return match self.catalog.read().compare_labels(id, labels) {
+                std::cmp::Ordering::Equal => Ok(id),
+                _ => refuse(ErrorKind::Internal, "another series has the same 128-bit hash".to_owned()),
+            };
+        }
+        if self.len() >= self.limits.series {
+            let reason = format!("the store already has {} series, the limit", self.limits.series);
+            return refuse(ErrorKind::LimitExceeded, reason);
+        }
+        if self.catalog.write().push(labels).is_none() {
+            let reason = "label names and values take more than 4 GiB".to_owned();
+            return refuse(ErrorKind::LimitExceeded, reason);
+        }
+        match self.publish(hash) {
+            Some(id) => Ok(id),
+            None => refuse(ErrorKind::LimitExceeded, "all series numbers are given".to_owned()),
+        }
+    }
+
+    /// Makes the series last pushed to the catalog visible to those who resolve. The caller holds the creation lock or
+    /// is alone.
+    fn publish(&self, hash: LabelsHash) -> Option<u32> {
+        let id = self.hashes.push(hash)?;
+        let mut shard = self.shards.get(shard_of(hash))?.write();
+        let hashes = &self.hashes;
+        shard.insert_unique(hash.low, id, |id| hashes.get(*id).map_or(0, |h| h.low));
+        Some(id)
+    }
+
+    /// Puts the series `labels` at the number `id`, as a log or checkpoint says; numbers left out in between stay
+    /// without labels. Only for a registry that nobody else uses yet. Answers whether `id` now stands for `labels`.
+    pub(crate) fn restore(&self, id: u32, labels: &Labels, hash: Option<LabelsHash>) -> bool {
+        let hash = hash.unwrap_or_else(|| self.key.hash(labels.as_bytes()));
+        if id < self.len() {
+            return self.catalog.read().compare_labels(id, labels).is_eq();
+        }
+        if id >= self.limits.series.saturating_mul(2) || self.find_hash(hash).is_some() {
+            return false;
+        }
+        let mut catalog = self.catalog.write();
+        while self.len() < id {
+            catalog.push_placeholder();
+            if self.hashes.push(LabelsHash { low: 0, high: 0 }).is_none() {
+                return false;
+            }
+        }
+        catalog.push(labels).is_some() && self.publish(hash).is_some()
+    }
+
+    /// The hash of series `id`.
+    pub(crate) fn hash_of(&self, id: u32) -> Option<LabelsHash> {
+        self.hashes.get(id)
+    }
+
+    /// The labels of `id`.
+    pub(crate) fn labels(&self, id: u32) -> Labels {
+        self.catalog.read().labels(id)
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let catalog = self.catalog.read().memory();
+        let tables: usize = self.shards.iter().map(|s| s.read().capacity() * 6).sum();
+        let aliases: usize = self.aliases.iter().map(|s| s.read().capacity() * 28).sum();
+        catalog.symbols + catalog.records + catalog.index + self.hashes.memory_bytes() + tables + aliases
+    }
+}
+
+fn shard_of(hash: LabelsHash) -> usize {
+    (hash.high % SHARDS as u64) as usize
+}
+
+/// Whether a new series may have these labels.
+fn check_labels(labels: &Labels, limits: &Limits) -> std::result::Result<(), (ErrorKind, String)> {
+    let mut count = 0;
+    for (name, value) in labels.iter() {
+        count += 1;
+        if name.len() > limits.label_name_bytes {
+            let reason =
+                format!("a label name has {} bytes, the limit is {}", name.len(), limits.label_name_bytes);
+            return Err((ErrorKind::LimitExceeded, reason));
+        }
+        if value.len() > limits.label_value_bytes {
+            let reason = format!(
+                "the value of label {name:?} has {} bytes, the limit is {}",
+                value.len(),
+                limits.label_value_bytes
+            );
+            return Err((ErrorKind::LimitExceeded, reason));
+        }
+    }
+    if count > limits.labels_per_series {
+        let reason = format!("{count} labels, the limit is {}", limits.labels_per_series);
+        return Err((ErrorKind::LimitExceeded, reason));
+    }
+    if labels.metric_name().is_empty() {
+        return Err((ErrorKind::Invalid, format!("label {METRIC_NAME:?} is missing")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> Registry {
+        Registry::new(HashKey::from_seed([1, 2]), Limits { series: 5000, ..Limits::default() })
+    }
+
+    fn labels(i: u32) -> Labels {
+        Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+    }
+
+    #[test]
+    fn series_are_numbered_by_arrival_and_found_again() {
+        let registry = registry();
+        for _ in 0..2 {
+            let mut position = Position::default();
+            for i in 0..1000 {
+                assert_eq!(registry.resolve(labels(i).as_bytes(), &mut position), Ok(SeriesRef(i)));
+            }
+        }
+        let mut position = Position::default();
+        assert_eq!(registry.resolve(labels(700).as_bytes(), &mut position), Ok(SeriesRef(700)));
+        assert_eq!(registry.labels(700), labels(700));
+    }
+
+    #[test]
+    fn unsorted_labels_are_the_same_series() {
+        let registry = registry();
+        let mut position = Position::default();
+        let mut unsorted = Vec::new();
+        Labels::encode_pair(&mut unsorted, b"z", b"1");
+        Labels::encode_pair(&mut unsorted, b"__name__", b"m");
+        let sorted = Labels::from_pairs([("__name__", "m"), ("z", "1")]);
+        for _ in 0..3 {
+            assert_eq!(registry.resolve(&unsorted, &mut position), Ok(SeriesRef(0)));
+            assert_eq!(registry.resolve(sorted.as_bytes(), &mut position), Ok(SeriesRef(0)));
+        }
+        assert_eq!(registry.len(), 1);
+    }
+
+    #[test]
+    fn refusals_name_the_limit() {
+        let registry = registry();
+        let many: Vec<(String, &str)> = (0..70).map(|i| (format!("l{i}"), "x")).collect();
+        let long = "v".repeat(5000);
+        let cases = [
+            (Labels::from_pairs([("job", "x")]), ErrorKind::Invalid, "__name__"),
+            (Labels::from_pairs(many), ErrorKind::LimitExceeded, "70 labels"),
+            (Labels::from_pairs([("__name__", long.as_str())]), ErrorKind::LimitExceeded, "5000 bytes"),
+            (
+                Labels::from_pairs([("__name__", "m"), (&"n".repeat(300), "v")]),
+                ErrorKind::LimitExceeded,
+                "300 bytes",
+            ),
+        ];
+        for (labels, kind, word) in cases {
+            let refusal = registry.resolve(labels.as_bytes(), &mut Position::default()).unwrap_err();
+            assert_eq!(refusal.kind, kind);
+            assert!(refusal.reason.contains(word), "{}", refusal.reason);
+        }
+        assert_eq!(
+            registry.resolve(b"\x0a\xff", &mut Position::default()).unwrap_err().kind,
+            ErrorKind::Invalid
+        );
+        for i in 0..5000 {
+            registry.resolve(labels(i).as_bytes(), &mut Position::default()).unwrap();
+        }
+        let refusal = registry.resolve(labels(5000).as_bytes(), &mut Position::default()).unwrap_err();
+        assert_eq!(refusal.kind, ErrorKind::LimitExceeded);
+    }
+
+    #[test]
+    fn threads_that_create_the_same_series_agree() {
+        let registry = registry();
+        let resolve_all = || -> Vec<u32> {
+            let mut position = Position::default();
+            (0..2000).map(|i| registry.resolve(labels(i).as_bytes(), &mut position).unwrap().0).collect()
+        };
+        let all: Vec<Vec<u32>> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(resolve_all)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(all.windows(2).all(|w| w[0] == w[1]));
+        assert_eq!(registry.len(), 2000);
+        for (i, id) in all[0].iter().enumerate() {
+            assert_eq!(registry.labels(*id), labels(i as u32));
+        }
+    }
+
+    #[test]
+    fn restored_numbers_leave_gaps_without_labels() {
+        let registry = registry();
+        assert!(registry.restore(3, &labels(3), None));
+        assert!(registry.restore(3, &labels(3), None) && !registry.restore(3, &labels(4), None));
+        assert!(!registry.restore(4, &labels(3), None), "a series has one number");
+        assert_eq!(registry.resolve(labels(3).as_bytes(), &mut Position::default()), Ok(SeriesRef(3)));
+        assert_eq!(registry.resolve(labels(9).as_bytes(), &mut Position::default()), Ok(SeriesRef(4)));
+        assert!(registry.labels(1).is_empty());
+    }
+}

@@ -1,0 +1,174 @@
+//! The inverted index of the head: for each label pair the series that have it, small sets inline, large ones on roaring.
+
+use hashbrown::HashMap;
+use roaring::RoaringBitmap;
+
+/// The numbers of a label's name and value among the symbols.
+pub(crate) type Pair = (u32, u32);
+
+const FEW_MAX: usize = 15;
+
+/// A set of series numbers. Most label pairs of a unique value have one series; sixteen bytes for those.
+enum Posting {
+    One(u32),
+    Few(Box<Few>),
+    Many(Box<RoaringBitmap>),
+}
+
+struct Few {
+    len: u8,
+    series: [u32; FEW_MAX],
+}
+
+impl Few {
+    fn as_slice(&self) -> &[u32] {
+        &self.series[..usize::from(self.len)]
+    }
+}
+
+impl Posting {
+    fn insert(&mut self, id: u32) {
+        match self {
+            Self::One(first) => {
+                let mut few = Few { len: 2, series: [0; FEW_MAX] };
+                (few.series[0], few.series[1]) = (*first, id);
+                *self = Self::Few(Box::new(few));
+            }
+            Self::Few(few) if usize::from(few.len) < FEW_MAX => {
+                few.series[usize::from(few.len)] = id;
+                few.len += 1;
+            }
+            Self::Few(few) => {
+                let mut many: RoaringBitmap = few.as_slice().iter().copied().collect();
+                many.insert(id);
+                *self = Self::Many(Box::new(many));
+            }
+            Self::Many(many) => {
+                many.insert(id);
+            }
+        }
+    }
+
+    fn add_to(&self, out: &mut RoaringBitmap) {
+        match self {
+            Self::One(id) => {
+                out.insert(*id);
+            }
+            Self::Few(few) => out.extend(few.as_slice().iter().copied()),
+            Self::Many(many) => *out |= many.as_ref(),
+        }
+    }
+
+    fn intersects(&self, series: &RoaringBitmap) -> bool {
+        match self {
+            Self::One(id) => series.contains(*id),
+            Self::Few(few) => few.as_slice().iter().any(|id| series.contains(*id)),
+            Self::Many(many) => !many.is_disjoint(series),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Self::One(_) => 0,
+            Self::Few(_) => size_of::<Few>(),
+            Self::Many(many) => size_of::<RoaringBitmap>() + many.serialized_size(),
+        }
+    }
+}
+
+/// Which series have which label pair, and which values each name has.
+#[derive(Default)]
+pub(crate) struct MemoryIndex {
+    postings: HashMap<Pair, Posting>,
+    /// For each name, its values in order of arrival.
+    values: HashMap<u32, Vec<u32>>,
+    all: RoaringBitmap,
+}
+
+impl MemoryIndex {
+    /// Adds a series with its label pairs.
+    pub(crate) fn insert(&mut self, id: u32, pairs: impl Iterator<Item = Pair>) {
+        self.all.insert(id);
+        for pair in pairs {
+            match self.postings.entry(pair) {
+                hashbrown::hash_map::Entry::Occupied(mut entry) => entry.get_mut().insert(id),
+                hashbrown::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(Posting::One(id));
+                    self.values.entry(pair.0).or_default().push(pair.1);
+                }
+            }
+        }
+    }
+
+    /// All series.
+    pub(crate) fn all(&self) -> &RoaringBitmap {
+        &self.all
+    }
+
+    /// The numbers of all label names, in no order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = u32> {
+        self.values.keys().copied()
+    }
+
+    /// The numbers of the values of `name`, in order of arrival.
+    pub(crate) fn values(&self, name: u32) -> &[u32] {
+        self.values.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether any series has `pair`.
+    pub(crate) fn contains(&self, pair: Pair) -> bool {
+        self.postings.contains_key(&pair)
+    }
+
+    /// Adds the series that have `pair` to `out`.
+    pub(crate) fn add_postings(&self, pair: Pair, out: &mut RoaringBitmap) {
+        if let Some(posting) = self.postings.get(&pair) {
+            posting.add_to(out);
+        }
+    }
+
+    /// Whether any of `series` has `pair`.
+    pub(crate) fn intersects(&self, pair: Pair, series: &RoaringBitmap) -> bool {
+        self.postings.get(&pair).is_some_and(|posting| posting.intersects(series))
+    }
+
+    /// Turns dense stretches into runs: the series of one target are numbered one after another.
+    pub(crate) fn optimize(&mut self) {
+        self.all.optimize();
+        for posting in self.postings.values_mut() {
+            if let Posting::Many(many) = posting {
+                many.optimize();
+            }
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let slots = self.postings.capacity() * (size_of::<(Pair, Posting)>() + 1);
+        let values: usize = self.values.values().map(|v| v.capacity() * 4 + 40).sum();
+        slots + values + self.postings.values().map(Posting::memory_bytes).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postings_grow_from_one_to_many() {
+        let mut index = MemoryIndex::default();
+        for id in 0..100 {
+            index.insert(id, [(0, 1), (2, id % 20), (3, 1000 + id)].into_iter());
+            let mut found = RoaringBitmap::new();
+            index.add_postings((0, 1), &mut found);
+            assert_eq!(found, (0..=id).collect::<RoaringBitmap>());
+        }
+        index.optimize();
+        let mut found = RoaringBitmap::new();
+        index.add_postings((2, 7), &mut found);
+        index.add_postings((3, 1099), &mut found);
+        assert_eq!(found.iter().collect::<Vec<_>>(), [7, 27, 47, 67, 87, 99]);
+        assert!(index.intersects((2, 7), &found) && !index.intersects((2, 6), &found));
+        assert!(index.contains((3, 1000)) && !index.contains((3, 1)));
+        assert_eq!((index.values(2).len(), index.names().count(), index.all().len()), (20, 3, 100));
+    }
+}

@@ -1,0 +1,158 @@
+//! What the owner of a store chooses: `Options`, `Limits`, `Durability`, each with its default.
+
+use crate::error::{Error, Result};
+use std::time::Duration;
+
+/// What an acknowledged write survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Power loss: every acknowledgement waits for `fdatasync` (shared by all writes that wait at that moment).
+    #[default]
+    Sync,
+    /// A killed process; after power loss at most the last interval is missing.
+    Interval(Duration),
+    /// A killed process; the operating system writes back when it likes.
+    Os,
+}
+
+/// How much one sender may ask of the store. What exceeds a limit is refused with its name; the rest is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Labels of one series, `__name__` included.
+    pub labels_per_series: usize,
+    /// Bytes of a label name.
+    pub label_name_bytes: usize,
+    /// Bytes of a label value.
+    pub label_value_bytes: usize,
+    /// Series known at one time.
+    pub series: u32,
+    /// Samples in one batch.
+    pub samples_per_batch: usize,
+    /// Samples waiting to be committed; more are answered `Unavailable`.
+    pub samples_queued: usize,
+    /// Metric families whose metadata is kept.
+    pub metadata_families: usize,
+    /// How far ahead of the clock a sample may be.
+    pub future: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            labels_per_series: 64,
+            label_name_bytes: 256,
+            label_value_bytes: 4096,
+            series: 20_000_000,
+            samples_per_batch: 5_000_000,
+            samples_queued: 20_000_000,
+            metadata_families: 100_000,
+            future: Duration::from_secs(600),
+        }
+    }
+}
+
+/// How a store behaves. The default is what a server should run with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How long samples are kept; `None` keeps them for ever.
+    pub retention: Option<Duration>,
+    /// What an acknowledgement means.
+    pub durability: Durability,
+    /// What a sender may ask.
+    pub limits: Limits,
+    /// The head is flushed into blocks when its samples take this many bytes of memory.
+    pub flush_bytes: usize,
+    /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it.
+    pub flush_wal_bytes: u64,
+    /// The head is flushed when its oldest sample arrived this long ago.
+    pub flush_age: Duration,
+    /// Writes are refused below this many free bytes; `None` means the larger of 1 % of the disk and 256 MiB.
+    pub free_space_min: Option<u64>,
+    /// How often age, retention and free space are looked at.
+    pub maintenance_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retention: Some(Duration::from_secs(15 * 24 * 3600)),
+            durability: Durability::Sync,
+            limits: Limits::default(),
+            flush_bytes: 512 << 20,
+            flush_wal_bytes: 1 << 30,
+            flush_age: Duration::from_secs(2 * 3600),
+            free_space_min: None,
+            maintenance_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The smallest head that is worth a block.
+const FLUSH_BYTES_MIN: usize = 64 * 1024;
+
+impl Options {
+    /// Checks that the choices make sense together.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the option, what was given and what is possible.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |text: String| Err(Error::invalid(text));
+        if self.retention.is_some_and(|r| r < Duration::from_secs(1)) {
+            return refuse(format!("retention is {:?}; the least is 1s", self.retention.unwrap_or_default()));
+        }
+        if self.durability == Durability::Interval(Duration::ZERO) {
+            return refuse(
+                "durability interval is 0; use `sync` to sync before every acknowledgement".to_owned(),
+            );
+        }
+        if self.flush_bytes < FLUSH_BYTES_MIN {
+            return refuse(format!("flush_bytes is {}; the least is {FLUSH_BYTES_MIN}", self.flush_bytes));
+        }
+        if self.maintenance_interval.is_zero() {
+            return refuse("maintenance_interval is 0".to_owned());
+        }
+        let limits = &self.limits;
+        let counts = [
+            ("labels_per_series", limits.labels_per_series),
+            ("label_name_bytes", limits.label_name_bytes),
+            ("label_value_bytes", limits.label_value_bytes),
+            ("series", limits.series as usize),
+            ("samples_per_batch", limits.samples_per_batch),
+            ("samples_queued", limits.samples_queued),
+        ];
+        if let Some((name, _)) = counts.iter().find(|c| c.1 == 0) {
+            return refuse(format!("limit {name} is 0; nothing could be written"));
+        }
+        if limits.label_name_bytes.max(limits.label_value_bytes) > LABEL_BYTES_MAX {
+            return refuse(format!("label names and values are limited to {LABEL_BYTES_MAX} bytes"));
+        }
+        Ok(())
+    }
+}
+
+/// What the formats can hold for one label name or value.
+const LABEL_BYTES_MAX: usize = 60_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_nonsense_is_named() {
+        assert!(Options::default().validate().is_ok());
+        type Change = fn(&mut Options);
+        let cases: [(&str, Change); 5] = [
+            ("retention", |o| o.retention = Some(Duration::ZERO)),
+            ("interval", |o| o.durability = Durability::Interval(Duration::ZERO)),
+            ("flush_bytes", |o| o.flush_bytes = 1),
+            ("labels_per_series", |o| o.limits.labels_per_series = 0),
+            ("label names", |o| o.limits.label_value_bytes = 1 << 20),
+        ];
+        for (word, change) in cases {
+            let mut options = Options::default();
+            change(&mut options);
+            let text = options.validate().unwrap_err().to_string();
+            assert!(text.contains(word), "{text}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Reading: one view over the generations of the head and the blocks.
+
+mod merge;
+mod querier;
+mod series_set;
+
+pub(crate) use querier::StoreQuerier;

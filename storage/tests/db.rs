@@ -1,0 +1,124 @@
+//! A store from outside: what is written is read, in every form the interface has.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use kymo_storage::Storage;
+use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::env::{MemoryFs, SimClock};
+use kymo_storage::model::{Labels, Matcher, TimeRange};
+use kymo_storage::options::Options;
+use std::path::Path;
+use std::sync::Arc;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn open() -> Storage {
+    let fs = Arc::new(MemoryFs::new());
+    Storage::open_with(fs, Arc::new(SimClock::new(NOW)), Path::new("/data"), Options::default()).unwrap()
+}
+
+fn labels(name: &str, i: usize) -> Labels {
+    Labels::from_pairs([("__name__", name.to_owned()), ("i", i.to_string())])
+}
+
+/// All samples of the series that match `name`, by labels.
+fn read_all(store: &Storage, name: &str) -> Vec<(Labels, Vec<(i64, f64)>)> {
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    let set = querier.select(TimeRange::ALL, &[Matcher::equal("__name__", name)]).unwrap();
+    let mut out = Vec::new();
+    let mut samples = Samples::new();
+    for index in 0..set.len() {
+        set.read(index, TimeRange::ALL, &mut samples).unwrap();
+        let pairs = samples.timestamps.iter().copied().zip(samples.values.iter().copied()).collect();
+        out.push((set.labels(index), pairs));
+    }
+    out
+}
+
+#[test]
+fn written_samples_are_read_sorted_by_labels() {
+    let store = open();
+    for scrape in 0..5 {
+        let mut batch = store.batch();
+        for i in (0..50).rev() {
+            let series = batch.series_labels(&labels("m", i)).unwrap();
+            batch.sample(series, NOW + scrape * 1000, (i as i64 * scrape) as f64);
+        }
+        let report = store.append(batch).unwrap();
+        assert_eq!((report.accepted, report.refused_total), (50, 0));
+    }
+    let found = read_all(&store, "m");
+    assert_eq!(found.len(), 50);
+    assert!(found.windows(2).all(|w| w[0].0 < w[1].0));
+    for (labels, samples) in &found {
+        let i: i64 = labels.value("i").parse().unwrap();
+        let expected: Vec<_> = (0..5).map(|s| (NOW + s * 1000, (i * s) as f64)).collect();
+        assert_eq!(*samples, expected);
+    }
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    assert_eq!(querier.label_names(&[]).unwrap().names, ["__name__", "i"]);
+    assert_eq!(querier.label_values("i", &[vec![Matcher::equal("i", "7")]]).unwrap().names, ["7"]);
+    assert!(read_all(&store, "other").is_empty());
+}
+
+#[test]
+fn series_of_one_scrape_leave_the_timestamps_version_alone() {
+    let store = open();
+    for scrape in 0..3 {
+        let mut batch = store.batch();
+        for i in 0..10 {
+            let series = batch.series_labels(&labels("m", i)).unwrap();
+            batch.sample(series, NOW + scrape * 1000, i as f64);
+        }
+        store.append(batch).unwrap();
+    }
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    let set = querier.select(TimeRange::ALL, &[]).unwrap();
+    let mut samples = Samples::new();
+    set.read(0, TimeRange::ALL, &mut samples).unwrap();
+    let version = samples.timestamps_version;
+    for index in 1..10 {
+        set.read(index, TimeRange::ALL, &mut samples).unwrap();
+        assert_eq!((samples.timestamps_version, samples.values.len()), (version, 3));
+    }
+    set.read(0, TimeRange::closed(NOW, NOW), &mut samples).unwrap();
+    assert_ne!(samples.timestamps_version, version);
+    let column = set.label_column("i");
+    assert_eq!(&*column.values[column.ids[3] as usize], "3");
+}
+
+#[test]
+fn refused_samples_are_named_and_the_rest_is_taken() {
+    let store = open();
+    let mut batch = store.batch();
+    let series = batch.series_labels(&labels("m", 1)).unwrap();
+    batch.sample(series, NOW, 1.0);
+    batch.sample(series, NOW, 2.0);
+    batch.sample(series, NOW, 1.0);
+    batch.sample(series, NOW + 3_600_000, 1.0);
+    batch.sample(series, NOW - 5, 3.0);
+    batch.sample(series, 0, 3.0);
+    let report = store.append(batch).unwrap();
+    assert_eq!((report.accepted, report.refused_total), (3, 3));
+    assert!(report.refused[0].reason.contains("another value"), "{:?}", report.refused[0]);
+    assert!(report.refused[1].reason.contains("future"), "{:?}", report.refused[1]);
+    assert!(report.refused[2].reason.contains("retention"), "{:?}", report.refused[2]);
+    assert_eq!(report.refused[0].labels, labels("m", 1));
+    assert_eq!(read_all(&store, "m")[0].1, [(NOW - 5, 3.0), (NOW, 1.0)]);
+}
+
+#[test]
+fn a_closed_store_says_so_and_old_views_still_read() {
+    let store = open();
+    let mut batch = store.batch();
+    let series = batch.series_labels(&labels("m", 1)).unwrap();
+    batch.sample(series, NOW, 1.0);
+    store.append(batch).unwrap();
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    store.close().unwrap();
+    let mut batch = store.batch();
+    batch.sample(series, NOW + 1, 1.0);
+    let error = store.append(batch).unwrap_err();
+    assert_eq!(error.kind(), kymo_storage::ErrorKind::Unavailable);
+    assert_eq!(querier.select(TimeRange::ALL, &[]).unwrap().len(), 1);
+}
