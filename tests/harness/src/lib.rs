@@ -15,8 +15,10 @@
 )]
 
 pub mod answer;
+pub mod captures;
 pub mod compare;
 pub mod http;
+pub mod kill_nine;
 pub mod load;
 pub mod oracle;
 pub mod peers;

@@ -49,6 +49,19 @@ impl Peer {
         Self { address, process }
     }
 
+    /// Kymo itself, to be measured like the others, with its data below `dir`.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub fn kymo(program: &Path, dir: &Path, arguments: &[&str]) -> Self {
+        Self::start("kymo", dir, "/-/ready", |address| {
+            let mut command = Command::new(program);
+            command.arg("serve").arg(format!("--listen={address}")).arg("--self-monitor=false");
+            command.arg(format!("--data={}", dir.join("kymo").display())).args(arguments);
+            command
+        })
+    }
+
     /// Prometheus with a configuration text and its data below `dir`.
     ///
     /// # Panics

@@ -44,13 +44,20 @@ impl Process {
 
     /// Asks it to end (SIGTERM) and waits; `None` if it has not ended in `limit` (it is then killed).
     pub fn terminate(&mut self, limit: Duration) -> Option<ExitStatus> {
+        self.terminate_watched(limit, |_| {})
+    }
+
+    /// As [`Process::terminate`]; `watch` is called with what the kernel counts, every few milliseconds until the end.
+    pub fn terminate_watched(&mut self, limit: Duration, mut watch: impl FnMut(Usage)) -> Option<ExitStatus> {
         let id = self.id().to_string();
         let _ = Command::new("kill").args(["-TERM", &id]).status();
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
+            let usage = self.usage();
             if let Some(status) = self.ended() {
                 return Some(status);
             }
+            watch(usage);
             std::thread::sleep(Duration::from_millis(5));
         }
         self.kill();

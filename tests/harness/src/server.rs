@@ -24,11 +24,13 @@ pub struct Server {
 impl Server {
     /// Starts `program` (usually `env!("CARGO_BIN_EXE_kymo")`) on the data directory `data`, without self-monitoring
     /// unless `arguments` turn it on again, and waits until it is ready. The log is written beside the directory.
+    /// If `KYMO_PROGRAM` is set, that program is started instead: so the tests can be run against another build.
     ///
     /// # Panics
     /// The server does not become ready.
     pub fn start(program: impl AsRef<Path>, data: &Path, arguments: &[&str]) -> Self {
-        let program = program.as_ref().to_owned();
+        let program =
+            std::env::var_os("KYMO_PROGRAM").map_or_else(|| program.as_ref().to_owned(), PathBuf::from);
         let log = data.with_extension("log");
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
         let (process, address) = launch(&program, data, &log, &arguments);

@@ -134,6 +134,15 @@ fn evaluate(eval: &Eval, backend: &mut dyn Backend, variations: &mut usize) -> R
     if matches!(answer, Answer::Text(_) | Answer::Matrix(_)) || pin::depends_on_range(&eval.query) {
         return Ok(());
     }
+    if let Some(query) = pin::pin(&eval.query, at_ms)? {
+        for other in pin::other_times(at_ms) {
+            *variations += 1;
+            let outcome = backend.ask(&query, When::Instant { at_ms: other });
+            let said = |reason| format!("asked as {query} at {other} ms: {reason}");
+            let answer = outcome.result.map_err(said)?;
+            check::value(&eval.expected, eval.when, &answer).map_err(said)?;
+        }
+    }
     if !eval.expected.ordered {
         *variations += 1;
         middle_step(eval, at_ms, answer, backend)

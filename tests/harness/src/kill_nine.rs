@@ -1,0 +1,258 @@
+//! `kill -9` at random instants under load, judged by an outside oracle: what was acknowledged is there, what was refused
+//! is not, what is unknown is there whole or not at all.
+
+use crate::http::Client;
+use crate::oracle::{self, Oracle, Outcome};
+use crate::remote_write::{Request, label_bytes, send};
+use crate::rng::{Rng, mix};
+use crate::server::Server;
+use serde_json::Value as Json;
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Clients that write at the same time, each to series of its own.
+const CLIENTS: u64 = 4;
+/// Series of each client; each request has one sample for each of them.
+const SERIES: u64 = 20;
+/// Between the samples of two requests of one client.
+const STEP_MS: i64 = 20;
+/// The value of the samples that must be refused. No other sample has it.
+const REFUSED_VALUE: f64 = -1.0;
+
+/// What the trials showed.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    /// Kills.
+    pub trials: usize,
+    /// Requests that were answered 2xx.
+    pub acked: u64,
+    /// Requests of which a part was refused.
+    pub refused: u64,
+    /// Requests without an answer.
+    pub unknown: u64,
+    /// Samples that were acknowledged and are not there, or have another value.
+    pub lost: u64,
+    /// Samples that were refused and are there.
+    pub refused_present: u64,
+    /// Requests without an answer of which only a part is there.
+    pub torn: u64,
+    /// Samples that are there although nobody sent them.
+    pub invented: u64,
+    /// Start to ready, each trial, in milliseconds.
+    pub reopen_ms: Vec<u64>,
+}
+
+impl Summary {
+    /// Whether every promise was kept.
+    pub fn kept(&self) -> bool {
+        self.lost + self.refused_present + self.torn + self.invented == 0
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reopen = self.reopen_ms.clone();
+        reopen.sort_unstable();
+        let p99 = reopen.get((reopen.len() * 99 / 100).min(reopen.len().saturating_sub(1))).copied();
+        let Self { trials, acked, refused, unknown, lost, refused_present, torn, invented, .. } = self;
+        write!(
+            f,
+            "kill9 trials={trials} acked={acked} refused={refused} unknown={unknown} lost={lost} refused_present={refused_present} \
+             torn={torn} invented={invented} reopen_p99_ms={}",
+            p99.unwrap_or(0)
+        )
+    }
+}
+
+/// What the requests of a run are made of.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    seed: u64,
+    base_ms: i64,
+}
+
+/// The samples of one request.
+struct Contents {
+    /// By series; the timestamp is the same for all.
+    good: Vec<(u64, i64, f64)>,
+    /// Whether series 0 comes with a second value for the time of the request before.
+    conflict: bool,
+}
+
+impl Plan {
+    fn contents(self, client: u64, request: u64) -> Contents {
+        let conflict = request % 8 == 7;
+        // Some requests bring late data: it takes another way through the store.
+        let late = request % 8 == 3;
+        let distance = request as i64 * STEP_MS;
+        let timestamp = if late { self.base_ms - distance } else { self.base_ms + distance };
+        let value = |series| (mix(&[self.seed, client, series, request]) >> 12) as f64;
+        let first = u64::from(conflict);
+        Contents { good: (first..SERIES).map(|s| (s, timestamp, value(s))).collect(), conflict }
+    }
+
+    fn body(self, client: u64, request: u64) -> Vec<u8> {
+        let contents = self.contents(client, request);
+        let mut body = Request::new();
+        if contents.conflict {
+            let before = self.base_ms + (request as i64 - 1) * STEP_MS;
+            body.push(&series_labels(client, 0), &[(before, REFUSED_VALUE)]);
+        }
+        for (series, timestamp, value) in contents.good {
+            body.push(&series_labels(client, series), &[(timestamp, value)]);
+        }
+        body.compress()
+    }
+}
+
+fn series_labels(client: u64, series: u64) -> Vec<u8> {
+    let (client, series) = (client.to_string(), series.to_string());
+    label_bytes(&[("__name__", "kill_nine"), ("client", &client), ("series", &series)])
+}
+
+/// Carries out `trials` kills of `program`, one after the other on one data directory below `dir`, and judges all that
+/// was ever written after each.
+///
+/// # Panics
+/// The server does not start again, or answers what is no answer.
+pub fn run(program: &Path, dir: &Path, arguments: &[&str], trials: usize, seed: u64) -> Summary {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+    // Far enough back that a long run does not reach the future, near enough that retention keeps it.
+    let plan = Plan { seed, base_ms: now.as_millis() as i64 - 24 * 3_600_000 };
+    let mut rng = Rng::new(seed);
+    let mut server = Server::start(program, &dir.join("data"), arguments);
+    let oracles: Vec<PathBuf> = (0..CLIENTS).map(|c| dir.join(format!("oracle.{c}"))).collect();
+    let mut summary = Summary::default();
+    let mut next = vec![0; CLIENTS as usize];
+    for _ in 0..trials {
+        let pause = Duration::from_millis(10 + rng.below(350));
+        next = one_trial(plan, &mut server, &oracles, &next, pause);
+        let start = Instant::now();
+        server.restart();
+        summary.reopen_ms.push(start.elapsed().as_millis() as u64);
+        summary.trials += 1;
+        judge(plan, &mut server.client(), &oracles, &next, &mut summary);
+        if !summary.kept() {
+            break;
+        }
+    }
+    summary
+}
+
+/// Writes from all clients until the server is killed `pause` later; gives the first unused request number of each.
+fn one_trial(
+    plan: Plan,
+    server: &mut Server,
+    oracles: &[PathBuf],
+    next: &[u64],
+    pause: Duration,
+) -> Vec<u64> {
+    let stop = AtomicBool::new(false);
+    let address = server.address();
+    std::thread::scope(|scope| {
+        let write = |client: usize| {
+            let (stop, first, path) = (&stop, next[client], oracles[client].clone());
+            move || write_until(plan, client as u64, first, Client::new(address), &path, stop)
+        };
+        let writers: Vec<_> = (0..oracles.len()).map(|client| scope.spawn(write(client))).collect();
+        let reader = scope.spawn(|| read_until(Client::new(address), &stop));
+        std::thread::sleep(pause);
+        server.kill();
+        stop.store(true, Ordering::Relaxed);
+        reader.join().expect("the reader ends");
+        writers.into_iter().map(|w| w.join().expect("a writer ends")).collect()
+    })
+}
+
+fn write_until(
+    plan: Plan,
+    client: u64,
+    first: u64,
+    mut http: Client,
+    oracle: &Path,
+    stop: &AtomicBool,
+) -> u64 {
+    let mut oracle = Oracle::open(oracle).expect("open the oracle's file");
+    let mut request = first;
+    while !stop.load(Ordering::Relaxed) {
+        // A conflict needs the request before it to be stored for sure.
+        if request == first && plan.contents(client, request).conflict {
+            request += 1;
+        }
+        let id = (client << 32) | request;
+        oracle.sent(id).expect("write the oracle's file");
+        let body = plan.body(client, request);
+        request += 1;
+        match send(&mut http, &body) {
+            Ok(answer) if answer.status < 300 || answer.status == 400 => {
+                oracle.answered(id, answer.status < 300).expect("write the oracle's file");
+            }
+            Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+            Err(_) => break,
+        }
+    }
+    request
+}
+
+/// Queries along, so that reads and their locks are part of what is killed.
+fn read_until(mut http: Client, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        if http.get("/api/v1/query?query=count(rate(kill_nine%5B1m%5D))").is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn judge(plan: Plan, http: &mut Client, oracles: &[PathBuf], next: &[u64], summary: &mut Summary) {
+    let outcomes = oracle::read(oracles).expect("read the oracle's files");
+    let count = |wanted| outcomes.values().filter(|o| **o == wanted).count() as u64;
+    summary.acked = count(Outcome::Acked);
+    summary.refused = count(Outcome::Refused);
+    summary.unknown = count(Outcome::Unknown);
+    for client in 0..oracles.len() as u64 {
+        let mut stored = read_back(plan, http, client, next[client as usize]);
+        summary.refused_present += stored.values().filter(|v| **v == REFUSED_VALUE).count() as u64;
+        for (id, outcome) in outcomes.range(client << 32..(client + 1) << 32) {
+            let good = plan.contents(client, id & 0xffff_ffff).good;
+            let total = good.len();
+            let present = good
+                .into_iter()
+                .filter(|(s, t, v)| stored.remove(&(*s, *t)).is_some_and(|got| got.to_bits() == v.to_bits()))
+                .count();
+            match outcome {
+                Outcome::Unknown if present == 0 || present == total => {}
+                Outcome::Unknown => summary.torn += 1,
+                Outcome::Acked | Outcome::Refused => summary.lost += (total - present) as u64,
+            }
+        }
+        summary.invented += stored.len() as u64;
+    }
+}
+
+/// All stored samples of a client.
+fn read_back(plan: Plan, http: &mut Client, client: u64, requests: u64) -> HashMap<(u64, i64), f64> {
+    let reach_ms = (requests as i64 + 1) * STEP_MS;
+    let query = format!("kill_nine{{client=\"{client}\"}}[{}ms]", 2 * reach_ms);
+    let time = format!("{:.3}", (plan.base_ms + reach_ms) as f64 / 1000.0);
+    let answer = http.post_form("/api/v1/query", &[("query", &query), ("time", &time)]).expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let json = answer.json().expect("JSON");
+    let mut stored = HashMap::new();
+    for series in json["data"]["result"].as_array().expect("a matrix") {
+        let number = series["metric"]["series"].as_str().and_then(|s| s.parse().ok()).expect("a series");
+        for point in series["values"].as_array().expect("values") {
+            let (time, value) = read_point(point);
+            assert!(stored.insert((number, time), value).is_none(), "two samples at {time} of {number}");
+        }
+    }
+    stored
+}
+
+fn read_point(point: &Json) -> (i64, f64) {
+    let time = (point[0].as_f64().expect("a time") * 1000.0).round() as i64;
+    (time, point[1].as_str().and_then(|v| v.parse().ok()).expect("a value"))
+}
