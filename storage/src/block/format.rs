@@ -1,5 +1,6 @@
 //! The fixed parts of a block file: header, section table, page directories, footer.
 
+use crate::codec::crc::crc32;
 use crate::model::{TimeRange, Timestamp};
 
 /// First bytes of the file.
@@ -168,7 +169,7 @@ pub(super) fn write_header(uuid: &[u8; 16]) -> Vec<u8> {
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(uuid);
     out.resize(HEADER_CHECKED, 0);
-    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+    out.extend_from_slice(&crc32(0, &out).to_le_bytes());
     out
 }
 
@@ -187,7 +188,7 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<[u8; 16], String> {
     if *magic != MAGIC {
         return Err("the header is not that of a block".to_owned());
     }
-    if bytes.get(..HEADER_CHECKED).map(crc32fast::hash) != Some(crc) {
+    if bytes.get(..HEADER_CHECKED).map(|b| crc32(0, b)) != Some(crc) {
         return Err("the header fails its checksum".to_owned());
     }
     if version != VERSION {
@@ -206,7 +207,7 @@ pub(super) fn write_footer(sections: &[Extent; 7], meta: &BlockMeta) -> Vec<u8> 
         out.extend_from_slice(&extent.length.to_le_bytes());
     }
     meta.write(&mut out);
-    let (crc, length) = (crc32fast::hash(&out), out.len() as u32);
+    let (crc, length) = (crc32(0, &out), out.len() as u32);
     out.extend_from_slice(&crc.to_le_bytes());
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(&END_MAGIC);
@@ -228,7 +229,7 @@ pub(super) fn read_footer(tail: &[u8], file_bytes: u64) -> Result<([Extent; 7], 
     if fields.u32() != Some(FOOTER_BYTES as u32) || fields.array() != Some(&END_MAGIC) {
         return Err(cut_off());
     }
-    if crc != Some(crc32fast::hash(footer)) {
+    if crc != Some(crc32(0, footer)) {
         return Err("the footer fails its checksum".to_owned());
     }
     parse_footer(footer, file_bytes).ok_or_else(|| "the footer names sections outside of the file".to_owned())
@@ -285,7 +286,7 @@ mod tests {
     fn a_newer_version_is_refused_by_name() {
         let mut header = write_header(&[0; 16]);
         header[8] = 2;
-        let crc = crc32fast::hash(&header[..60]);
+        let crc = crc32(0, &header[..60]);
         header[60..].copy_from_slice(&crc.to_le_bytes());
         assert!(read_header(&header).unwrap_err().contains("version 2"));
     }

@@ -1,6 +1,6 @@
 //! The writing side of NAMES, DICT and POSTINGS: labels are numbered as they come, and renumbered in order at the end.
 
-use crate::chunk::put_varint;
+use crate::codec::varint::put_uvarint;
 use crate::index::dictionary::write_dictionary;
 use crate::index::postings::{PostingsBuilder, write_postings};
 use crate::model::Labels;
@@ -90,7 +90,7 @@ impl LabelCollector {
         let order = self.names.sorted();
         out.name_ranks = ranks(&order);
         out.value_ranks = vec![Vec::new(); order.len()];
-        put_varint(&mut out.names, order.len() as u64);
+        put_uvarint(&mut out.names, order.len() as u64);
         for name in order {
             let Some(column) = self.columns.get(name as usize) else { continue };
             let values = column.values.sorted();
@@ -98,11 +98,11 @@ impl LabelCollector {
             write_dictionary(values.iter().map(|v| column.values.text(*v)), &mut out.dict);
             write_postings(values.iter().filter_map(|v| column.postings.get(*v as usize)), &mut out.postings);
             let text = self.names.text(name);
-            put_varint(&mut out.names, text.len() as u64);
+            put_uvarint(&mut out.names, text.len() as u64);
             out.names.extend_from_slice(text.as_bytes());
-            put_varint(&mut out.names, values.len() as u64);
-            put_varint(&mut out.names, (out.dict.len() - dict_start) as u64);
-            put_varint(&mut out.names, (out.postings.len() - postings_start) as u64);
+            put_uvarint(&mut out.names, values.len() as u64);
+            put_uvarint(&mut out.names, (out.dict.len() - dict_start) as u64);
+            put_uvarint(&mut out.names, (out.postings.len() - postings_start) as u64);
             if let Some(slot) = out.value_ranks.get_mut(name as usize) {
                 *slot = ranks(&values);
             }

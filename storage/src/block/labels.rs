@@ -2,7 +2,7 @@
 
 use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
-use crate::chunk::Reader;
+use crate::codec::varint::Cursor;
 use crate::error::{Error, Result};
 use crate::index::dictionary::Dictionary;
 use crate::index::postings::Postings;
@@ -38,17 +38,17 @@ struct NameEntry {
 }
 
 fn parse_names(bytes: &[u8]) -> Option<Vec<NameEntry>> {
-    let mut reader = Reader::new(bytes);
-    let count = reader.varint()?;
+    let mut reader = Cursor::new(bytes);
+    let count = reader.uvarint()?;
     let (mut dict_end, mut postings_end) = (0_usize, 0_usize);
     let mut names: Vec<NameEntry> = Vec::new();
     for _ in 0..count {
         // Each name takes at least a byte, so the loop ends with the section.
-        let length = usize::try_from(reader.varint()?).ok()?;
-        let name = std::str::from_utf8(reader.take(length)?).ok()?.to_owned();
-        let values = u32::try_from(reader.varint()?).ok()?;
-        let dict = (dict_end, usize::try_from(reader.varint()?).ok()?);
-        let postings = (postings_end, usize::try_from(reader.varint()?).ok()?);
+        let length = usize::try_from(reader.uvarint()?).ok()?;
+        let name = std::str::from_utf8(reader.bytes(length)?).ok()?.to_owned();
+        let values = u32::try_from(reader.uvarint()?).ok()?;
+        let dict = (dict_end, usize::try_from(reader.uvarint()?).ok()?);
+        let postings = (postings_end, usize::try_from(reader.uvarint()?).ok()?);
         dict_end = dict.0.checked_add(dict.1)?;
         postings_end = postings.0.checked_add(postings.1)?;
         if names.last().is_some_and(|before| before.name >= name) {
@@ -56,7 +56,7 @@ fn parse_names(bytes: &[u8]) -> Option<Vec<NameEntry>> {
         }
         names.push(NameEntry { name, values, dict, postings });
     }
-    reader.rest().is_empty().then_some(names)
+    reader.is_empty().then_some(names)
 }
 
 impl Block {

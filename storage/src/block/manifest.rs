@@ -10,6 +10,7 @@
 
 use super::format::{BlockMeta, Fields};
 use super::{BLOCK_EXTENSION, Block};
+use crate::codec::crc::crc32;
 use crate::env::Fs;
 use crate::error::{Error, Result};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -154,7 +155,7 @@ impl Manifest {
             block.meta.write(&mut body);
         }
         let mut out = MAGIC.to_vec();
-        for number in [VERSION, body.len() as u32, crc32fast::hash(&body)] {
+        for number in [VERSION, body.len() as u32, crc32(0, &body)] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.append(&mut body);
@@ -183,7 +184,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<Manifest, String> {
     if version.is_some_and(|v| v != VERSION) {
         return Err(format!("the manifest has another format version than {VERSION}"));
     }
-    if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32fast::hash(fields.0)) {
+    if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32(0, fields.0)) {
         return Err("checksum mismatch".to_owned());
     }
     decode_body(fields).ok_or_else(|| "the body is cut off".to_owned())

@@ -4,6 +4,8 @@ use super::format::{self, BlockMeta, Extent, PAGE_ENTRY_BYTES, PageEntry, SERIES
 use super::labels::LabelCache;
 use super::sections::Columns;
 use super::series_page::SeriesPage;
+use crate::codec::compress::zstd_decode;
+use crate::codec::crc::crc32;
 use crate::env::{File, Fs, Mapped};
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
@@ -136,7 +138,7 @@ impl Block {
         let length = usize::try_from(extent.length).map_err(|_| broken())?;
         let bytes = self.map.get(start..).and_then(|b| b.get(..length)).ok_or_else(broken)?;
         if state.load(Ordering::Relaxed) == UNCHECKED {
-            let is_sound = section == Section::Pages || crc32fast::hash(bytes) == extent.crc;
+            let is_sound = section == Section::Pages || crc32(0, bytes) == extent.crc;
             state.store(if is_sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
         }
         if state.load(Ordering::Relaxed) == SOUND { Ok(bytes) } else { Err(broken()) }
@@ -163,7 +165,7 @@ impl Block {
     }
 
     fn check_page(&self, kind: &str, page: u32, entry: &PageEntry, bytes: &[u8]) -> Result<()> {
-        if crc32fast::hash(bytes) == entry.crc {
+        if crc32(0, bytes) == entry.crc {
             return Ok(());
         }
         let (path, offset) = (self.path.display(), entry.offset);
@@ -207,8 +209,8 @@ impl Block {
         if entry.raw as usize > format::SERIES_PAGE_BYTES_MAX {
             return Err(broken("too large"));
         }
-        let raw = zstd::bulk::decompress(stored, entry.raw as usize)
-            .map_err(|_| broken("cannot be decompressed"))?;
+        let mut raw = Vec::new();
+        zstd_decode(stored, entry.raw as usize, &mut raw).map_err(|_| broken("cannot be decompressed"))?;
         let before = page.checked_mul(SERIES_PER_PAGE).ok_or_else(|| broken("no such page"))?;
         let series = self.series_count().saturating_sub(before).min(SERIES_PER_PAGE);
         let parsed = SeriesPage::parse(raw, series).ok_or_else(|| broken("not a table of series"))?;

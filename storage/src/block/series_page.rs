@@ -12,7 +12,7 @@
 //! `page * 2^16 + offset`. Expectations start at 0 on each page.
 
 use super::format::SERIES_PER_PAGE;
-use crate::chunk::{Reader, put_varint, put_zigzag};
+use crate::codec::varint::{Cursor, put_ivarint, put_uvarint};
 
 /// Where a payload lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,30 +63,30 @@ impl PageBuilder {
     ) {
         let shared = labels.iter().zip(&self.labels).take_while(|(a, b)| a == b).count();
         let rest = labels.get(shared..).unwrap_or_default();
-        put_varint(&mut self.bytes, shared as u64);
-        put_varint(&mut self.bytes, rest.len() as u64);
+        put_uvarint(&mut self.bytes, shared as u64);
+        put_uvarint(&mut self.bytes, rest.len() as u64);
         for (name, value) in rest {
-            put_varint(&mut self.bytes, u64::from(*name));
-            put_varint(&mut self.bytes, u64::from(*value));
+            put_uvarint(&mut self.bytes, u64::from(*name));
+            put_uvarint(&mut self.bytes, u64::from(*value));
         }
         self.labels.clear();
         self.labels.extend_from_slice(labels);
-        put_varint(&mut self.bytes, chunks.len() as u64);
+        put_uvarint(&mut self.bytes, chunks.len() as u64);
         self.expected.column = self.expected.first_column;
         for (index, (column, place)) in chunks.enumerate() {
-            put_zigzag(&mut self.bytes, i64::from(column).wrapping_sub(i64::from(self.expected.column)));
+            put_ivarint(&mut self.bytes, i64::from(column).wrapping_sub(i64::from(self.expected.column)));
             self.expected.column = column.wrapping_add(1);
             if index == 0 {
                 self.expected.first_column = column;
             }
             match place {
                 NewPlace::Inline(payload) => {
-                    put_varint(&mut self.bytes, (payload.len() as u64) << 1 | 1);
+                    put_uvarint(&mut self.bytes, (payload.len() as u64) << 1 | 1);
                     self.bytes.extend_from_slice(payload);
                 }
                 NewPlace::Stored { position, length } => {
-                    put_varint(&mut self.bytes, u64::from(length) << 1);
-                    put_zigzag(&mut self.bytes, position.wrapping_sub(self.expected.position) as i64);
+                    put_uvarint(&mut self.bytes, u64::from(length) << 1);
+                    put_ivarint(&mut self.bytes, position.wrapping_sub(self.expected.position) as i64);
                     self.expected.position = position.wrapping_add(u64::from(length));
                 }
             }
@@ -123,26 +123,26 @@ impl SeriesPage {
     pub(super) fn parse(bytes: Vec<u8>, series: u32) -> Option<Self> {
         let mut page = Self::default();
         let mut expected = Expected::default();
-        let mut reader = Reader::new(&bytes);
+        let mut reader = Cursor::new(&bytes);
         let mut last_labels = 0..0;
         for _ in 0..series {
             let start = page.labels.len();
-            let shared = usize::try_from(reader.varint()?).ok()?;
+            let shared = usize::try_from(reader.uvarint()?).ok()?;
             if shared > last_labels.len() {
                 return None;
             }
             page.labels.extend_from_within(last_labels.start..last_labels.start + shared);
-            let rest = reader.varint()?;
+            let rest = reader.uvarint()?;
             for _ in 0..rest {
                 // Each label takes at least two bytes, so the loop ends with the page.
-                let name = u32::try_from(reader.varint()?).ok()?;
-                page.labels.push((name, u32::try_from(reader.varint()?).ok()?));
+                let name = u32::try_from(reader.uvarint()?).ok()?;
+                page.labels.push((name, u32::try_from(reader.uvarint()?).ok()?));
             }
             last_labels = start..page.labels.len();
-            let chunks = reader.varint()?;
+            let chunks = reader.uvarint()?;
             expected.column = expected.first_column;
             for index in 0..chunks {
-                let chunk = parse_chunk(&bytes, &mut reader, &mut expected)?;
+                let chunk = parse_chunk(&mut reader, &mut expected)?;
                 if index == 0 {
                     expected.first_column = chunk.column;
                 }
@@ -150,7 +150,7 @@ impl SeriesPage {
             }
             page.ends.push((u32::try_from(page.labels.len()).ok()?, u32::try_from(page.chunks.len()).ok()?));
         }
-        let is_whole = reader.rest().is_empty();
+        let is_whole = reader.is_empty();
         page.bytes = bytes;
         is_whole.then_some(page)
     }
@@ -179,17 +179,17 @@ impl SeriesPage {
     }
 }
 
-fn parse_chunk(bytes: &[u8], reader: &mut Reader<'_>, expected: &mut Expected) -> Option<ChunkEntry> {
-    let column = u32::try_from(i64::from(expected.column).checked_add(reader.zigzag()?)?).ok()?;
+fn parse_chunk(reader: &mut Cursor<'_>, expected: &mut Expected) -> Option<ChunkEntry> {
+    let column = u32::try_from(i64::from(expected.column).checked_add(reader.ivarint()?)?).ok()?;
     expected.column = column.wrapping_add(1);
-    let head = reader.varint()?;
+    let head = reader.uvarint()?;
     let length = u32::try_from(head >> 1).ok()?;
     let place = if head & 1 == 1 {
-        let start = u32::try_from(bytes.len() - reader.rest().len()).ok()?;
-        reader.take(length as usize)?;
+        let start = u32::try_from(reader.position()).ok()?;
+        reader.bytes(length as usize)?;
         Place::Inline { start, length }
     } else {
-        let position = expected.position.wrapping_add(reader.zigzag()? as u64);
+        let position = expected.position.wrapping_add(reader.ivarint()? as u64);
         expected.position = position.wrapping_add(u64::from(length));
         Place::Stored { position, length }
     };

@@ -6,7 +6,10 @@ use super::format::{
 use super::label_index::{LabelCollector, LabelSections};
 use super::sections::ColumnsBuilder;
 use super::series_page::{NewPlace, PageBuilder};
-use crate::chunk::{Reader, SAMPLES_PER_CHUNK, ValueEncoder, put_varint};
+use crate::chunk::{SAMPLES_PER_CHUNK, ValueEncoder};
+use crate::codec::compress::zstd_encode;
+use crate::codec::crc::crc32;
+use crate::codec::varint::{Cursor, put_uvarint};
 use crate::env::{File, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Labels, Timestamp};
@@ -134,19 +137,19 @@ impl BlockWriter {
         let series = u32::try_from(self.meta.series).map_err(too_many)?;
         let mut numbers = Vec::with_capacity(16);
         self.labels.add(series, labels, &mut numbers);
-        put_varint(&mut self.rows, numbers.len() as u64);
+        put_uvarint(&mut self.rows, numbers.len() as u64);
         for (name, value) in numbers {
-            put_varint(&mut self.rows, u64::from(name));
-            put_varint(&mut self.rows, u64::from(value));
+            put_uvarint(&mut self.rows, u64::from(name));
+            put_uvarint(&mut self.rows, u64::from(value));
         }
         let chunks = timestamps.len().div_ceil(SAMPLES_PER_CHUNK);
         // All chunks of a series are about as long, so that no small rest is left.
         let per_chunk = timestamps.len().div_ceil(chunks);
-        put_varint(&mut self.rows, timestamps.len().div_ceil(per_chunk) as u64);
+        put_uvarint(&mut self.rows, timestamps.len().div_ceil(per_chunk) as u64);
         let cut = timestamps.chunks(per_chunk).zip(values.chunks(per_chunk));
         for (index, (timestamps, values)) in cut.enumerate() {
             let column = self.columns.add(index, timestamps)?;
-            put_varint(&mut self.rows, u64::from(column));
+            put_uvarint(&mut self.rows, u64::from(column));
             self.add_payload(values)?;
         }
         self.meta.min_time = self.meta.min_time.min(*first);
@@ -164,18 +167,18 @@ impl BlockWriter {
         let payload = self.page.get(start..).unwrap_or_default();
         let length = payload.len() as u32;
         if payload.len() <= INLINE_BYTES {
-            put_varint(&mut self.rows, u64::from(length) << 1 | 1);
+            put_uvarint(&mut self.rows, u64::from(length) << 1 | 1);
             self.rows.extend_from_slice(payload);
             self.page.truncate(start);
             return Ok(());
         }
-        put_varint(&mut self.rows, u64::from(length) << 1);
+        put_uvarint(&mut self.rows, u64::from(length) << 1);
         let hash = xxh3_64(payload);
         if let Some((position, known)) = self.payloads.get(&hash).copied()
             && known == length
             && self.is_stored(position, start)?
         {
-            put_varint(&mut self.rows, position);
+            put_uvarint(&mut self.rows, position);
             self.page.truncate(start);
             return Ok(());
         }
@@ -187,7 +190,7 @@ impl BlockWriter {
             offset = 0;
         }
         let position = (self.data_pages.len() as u64) << 16 | offset as u64;
-        put_varint(&mut self.rows, position);
+        put_uvarint(&mut self.rows, position);
         if self.payloads.len() >= REMEMBERED_PAYLOADS {
             self.payloads.clear();
         }
@@ -214,7 +217,7 @@ impl BlockWriter {
             return Ok(());
         }
         let length = self.page.len() as u32;
-        let crc = crc32fast::hash(&self.page);
+        let crc = crc32(0, &self.page);
         self.data_pages.push(PageEntry { offset: self.output.offset(), stored: length, raw: length, crc });
         self.output.put(&self.page)?;
         self.page.clear();
@@ -251,11 +254,8 @@ impl BlockWriter {
                     format!("section {name} of a block exceeds 4 GiB"),
                 ));
             }
-            sections[section.index()] = Extent {
-                crc: crc32fast::hash(&bytes),
-                offset: self.output.offset(),
-                length: bytes.len() as u64,
-            };
+            sections[section.index()] =
+                Extent { crc: crc32(0, &bytes), offset: self.output.offset(), length: bytes.len() as u64 };
             self.output.put(&bytes)?;
         }
         self.output.put(&format::write_footer(&sections, &self.meta))?;
@@ -272,7 +272,7 @@ impl BlockWriter {
     /// Writes the SERIES pages from the rows, now that the numbers of labels are final.
     fn write_series(&mut self, labels: &LabelSections) -> Result<Vec<PageEntry>> {
         let rows = std::mem::take(&mut self.rows);
-        let mut reader = Reader::new(&rows);
+        let mut reader = Cursor::new(&rows);
         let mut builder = PageBuilder::default();
         let mut pages = Vec::new();
         for _ in 0..self.meta.series {
@@ -293,13 +293,14 @@ impl BlockWriter {
         if raw.len() > format::SERIES_PAGE_BYTES_MAX {
             return Err(Error::new(ErrorKind::LimitExceeded, "the chunk table of 128 series exceeds 64 MiB"));
         }
-        let stored =
-            zstd::bulk::compress(&raw, ZSTD_LEVEL).map_err(|e| Error::io("compress a series page", e))?;
+        let mut stored = Vec::new();
+        zstd_encode(&raw, ZSTD_LEVEL, &mut stored)
+            .map_err(|e| Error::internal(format!("compress a series page: {e}")))?;
         let entry = PageEntry {
             offset: self.output.offset(),
             stored: stored.len() as u32,
             raw: raw.len() as u32,
-            crc: crc32fast::hash(&stored),
+            crc: crc32(0, &stored),
         };
         self.output.put(&stored)?;
         Ok(entry)
@@ -326,20 +327,20 @@ fn joined<'a>(pieces: &[(&'a [Timestamp], &'a [f64])]) -> (Cow<'a, [Timestamp]>,
     }
 }
 
-fn push_row(reader: &mut Reader<'_>, labels: &LabelSections, builder: &mut PageBuilder) -> Option<()> {
+fn push_row(reader: &mut Cursor<'_>, labels: &LabelSections, builder: &mut PageBuilder) -> Option<()> {
     let mut numbers = Vec::new();
-    for _ in 0..reader.varint()? {
-        let name = reader.varint()? as u32;
-        numbers.push(labels.rank(name, reader.varint()? as u32)?);
+    for _ in 0..reader.uvarint()? {
+        let name = reader.uvarint()? as u32;
+        numbers.push(labels.rank(name, reader.uvarint()? as u32)?);
     }
     let mut chunks = Vec::new();
-    for _ in 0..reader.varint()? {
-        let column = reader.varint()? as u32;
-        let head = reader.varint()?;
+    for _ in 0..reader.uvarint()? {
+        let column = reader.uvarint()? as u32;
+        let head = reader.uvarint()?;
         let place = if head & 1 == 1 {
-            NewPlace::Inline(reader.take((head >> 1) as usize)?)
+            NewPlace::Inline(reader.bytes((head >> 1) as usize)?)
         } else {
-            NewPlace::Stored { position: reader.varint()?, length: (head >> 1) as u32 }
+            NewPlace::Stored { position: reader.uvarint()?, length: (head >> 1) as u32 }
         };
         chunks.push((column, place));
     }

@@ -3,7 +3,8 @@
 //! A residual is zigzagged and split into its bit length (its *class*, 0..=64) and the bits below the leading one. Runs of
 //! two and more zeros are one symbol and the low bits of their length. Symbols are coded with one of the code tables
 //! compiled into the program (see [`super::tables`]); a symbol the table has no code for is written as ESCAPE, seven bits
-//! that name it, and its extra bits. Bits are written from the most significant one of each byte.
+//! that name it, and its extra bits. Bits are written from the most
+//! significant one of each byte, so that canonical codes can be looked up by their first bits.
 //!
 //! ```text
 //! symbol 0            one zero
@@ -13,6 +14,7 @@
 //! ```
 
 use super::tables::{CODE_LENGTHS, TABLES};
+use crate::codec::varint::{Cursor, put_uvarint, unzigzag};
 use std::sync::LazyLock;
 
 /// How many symbols there are.
@@ -108,18 +110,6 @@ impl Table {
     }
 }
 
-/// Maps small magnitudes of both signs to small numbers.
-#[inline]
-pub(super) fn zigzag(value: i64) -> u64 {
-    (value.wrapping_shl(1) ^ (value >> 63)) as u64
-}
-
-/// The reverse of [`zigzag`].
-#[inline]
-pub(super) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ ((value & 1) as i64).wrapping_neg()
-}
-
 /// The bit length of a number: 0 for 0, 64 for the largest.
 #[inline]
 pub(super) fn class(value: u64) -> usize {
@@ -177,7 +167,7 @@ pub(super) fn write(residuals: &[u64], out: &mut Vec<u8>) {
     write_stream(table, first, out);
     if residuals.len() >= TWO_STREAMS_FROM {
         let mut length = Vec::with_capacity(5);
-        super::put_varint(&mut length, (out.len() - start) as u64);
+        put_uvarint(&mut length, (out.len() - start) as u64);
         out.splice(start..start, length);
         write_stream(table, second, out);
     }
@@ -195,11 +185,11 @@ pub(super) fn read(bytes: &[u8], padded: &mut Vec<u8>, out: &mut [i64]) -> Optio
     let (id, rest) = bytes.split_first()?;
     let table = table(*id)?;
     out.fill(0);
-    let mut reader = super::Reader::new(rest);
+    let mut reader = Cursor::new(rest);
     let (first_bytes, second_bytes) = if out.len() < TWO_STREAMS_FROM {
         (rest.len(), 0)
     } else {
-        let length = usize::try_from(reader.varint()?).ok()?;
+        let length = usize::try_from(reader.uvarint()?).ok()?;
         (length, reader.rest().len().checked_sub(length)?)
     };
     // Eight more bytes keep every peek at valid bits on the fast path.
@@ -333,6 +323,7 @@ impl BitWriter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::varint::zigzag;
 
     #[test]
     fn every_table_is_a_complete_code_with_an_escape() {

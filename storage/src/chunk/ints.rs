@@ -2,8 +2,8 @@
 //!
 //! Everything is arithmetic modulo 2^64, so every column comes back, whatever its extremes.
 
-use super::huffman::{self, class, zigzag};
-use super::{Reader, put_varint, put_zigzag};
+use super::huffman::{self, class};
+use crate::codec::varint::{Cursor, put_ivarint, put_uvarint, zigzag};
 
 /// Bits 3 and 4: which predictor.
 const PREDICTOR_SHIFT: u8 = 3;
@@ -112,15 +112,15 @@ impl Plan {
 
     /// Appends the column.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        put_zigzag(out, self.first);
+        put_ivarint(out, self.first);
         if self.divisor != 1 {
-            put_varint(out, self.divisor);
+            put_uvarint(out, self.divisor);
         }
         if self.center != 0 {
-            put_zigzag(out, self.center);
+            put_ivarint(out, self.center);
         }
         if self.predictor == Predictor::DeltaOfDelta {
-            put_zigzag(out, self.first_delta);
+            put_ivarint(out, self.first_delta);
         }
         huffman::write(&self.residuals, out);
     }
@@ -136,7 +136,7 @@ impl Plan {
 /// `None` if the bytes are not such a column.
 pub(super) fn read(
     flags: u8,
-    reader: &mut Reader<'_>,
+    reader: &mut Cursor<'_>,
     count: usize,
     padded: &mut Vec<u8>,
     column: &mut Vec<i64>,
@@ -145,10 +145,10 @@ pub(super) fn read(
     if flags & 0x80 != 0 {
         return None;
     }
-    let first = reader.zigzag()?;
-    let divisor = if flags & HAS_DIVISOR == 0 { 1 } else { reader.varint()? as i64 };
-    let center = if flags & HAS_CENTER == 0 { 0 } else { reader.zigzag()? };
-    let first_delta = if predictor == Predictor::DeltaOfDelta { reader.zigzag()? } else { 0 };
+    let first = reader.ivarint()?;
+    let divisor = if flags & HAS_DIVISOR == 0 { 1 } else { reader.uvarint()? as i64 };
+    let center = if flags & HAS_CENTER == 0 { 0 } else { reader.ivarint()? };
+    let first_delta = if predictor == Predictor::DeltaOfDelta { reader.ivarint()? } else { 0 };
     column.resize(count, 0);
     huffman::read(reader.rest(), padded, column.get_mut(predictor.lead()..)?)?;
     match predictor {

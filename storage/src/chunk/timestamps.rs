@@ -1,7 +1,7 @@
 //! Timestamp payloads: constant step, jitter around a grid, or any column of `i64`.
 
 use super::ints::{self, FLAGS_MASK};
-use super::{Reader, put_zigzag};
+use crate::codec::varint::{Cursor, put_ivarint};
 use crate::error::{Error, Result};
 use crate::model::Timestamp;
 
@@ -18,8 +18,8 @@ pub fn encode_timestamps(timestamps: &[Timestamp], out: &mut Vec<u8>) {
     let step = steps.first().copied().unwrap_or(0);
     if steps.iter().all(|s| *s == step) {
         out.push(CONSTANT_STEP);
-        put_zigzag(out, *first);
-        put_zigzag(out, step);
+        put_ivarint(out, *first);
+        put_ivarint(out, step);
         return;
     }
     let middle = steps.len() / 2;
@@ -30,7 +30,7 @@ pub fn encode_timestamps(timestamps: &[Timestamp], out: &mut Vec<u8>) {
     let residual = ints::plan(&off_grid);
     if residual.bits < plain.bits {
         out.push(GRID | residual.flags());
-        put_zigzag(out, step);
+        put_ivarint(out, step);
         residual.write(out);
     } else {
         out.push(PLAIN | plain.flags());
@@ -63,20 +63,20 @@ fn decode(payload: &[u8], count: usize, out: &mut Vec<Timestamp>) -> Option<()> 
     if count == 0 {
         return payload.is_empty().then_some(());
     }
-    let mut reader = Reader::new(payload);
+    let mut reader = Cursor::new(payload);
     let flags = reader.u8()?;
     let mut padded = Vec::new();
     match flags & KIND_MASK {
         CONSTANT_STEP => {
-            let first = reader.zigzag()?;
-            let step = reader.zigzag()?;
-            if flags != CONSTANT_STEP || !reader.rest().is_empty() {
+            let first = reader.ivarint()?;
+            let step = reader.ivarint()?;
+            if flags != CONSTANT_STEP || !reader.is_empty() {
                 return None;
             }
             out.extend((0..count).map(|i| first.wrapping_add(grid(i, step))));
         }
         GRID => {
-            let step = reader.zigzag()?;
+            let step = reader.ivarint()?;
             ints::read(flags & FLAGS_MASK, &mut reader, count, &mut padded, out)?;
             out.iter_mut().enumerate().for_each(|(i, t)| *t = t.wrapping_add(grid(i, step)));
         }

@@ -2,7 +2,7 @@
 
 use super::ints::{self, FLAGS_MASK, Plan};
 use super::number::{self, ExceptionRun, Modelled, NAMED_BITS, POWERS};
-use super::{Reader, put_varint, put_zigzag};
+use crate::codec::varint::{Cursor, put_ivarint, put_uvarint};
 use crate::error::{Error, Result};
 
 const CONSTANT_DECIMAL: u8 = 0x00;
@@ -98,7 +98,7 @@ fn encode_constant(value: f64, out: &mut Vec<u8>) {
     let exponent = number::smallest_exponent(value);
     if let Some((exponent, integer)) = exponent.and_then(|e| Some((e, number::exact_integer(value, e)?))) {
         out.extend_from_slice(&[CONSTANT_DECIMAL, exponent as u8]);
-        put_zigzag(out, integer);
+        put_ivarint(out, integer);
     }
     if !(1..=8).contains(&(out.len() - start)) {
         out.truncate(start);
@@ -130,7 +130,7 @@ fn encode_ulp(exponent: u8, near: &Modelled, distances: &[i64], out: &mut Vec<u8
     encode_exceptions(&near.exceptions, out);
     let mut first_column = Vec::new();
     plan.write(&mut first_column);
-    put_varint(out, first_column.len() as u64);
+    put_uvarint(out, first_column.len() as u64);
     out.append(&mut first_column);
     let plan = ints::plan(distances);
     out.push(DECIMAL_ULP | plan.flags());
@@ -141,18 +141,18 @@ fn encode_exceptions(runs: &[ExceptionRun], out: &mut Vec<u8>) {
     if runs.is_empty() {
         return;
     }
-    put_varint(out, runs.len() as u64);
+    put_uvarint(out, runs.len() as u64);
     let mut end = 0;
     for run in runs {
         let named = NAMED_BITS.iter().position(|b| *b == run.bits);
         let code = named.map_or(LITERAL, |code| code as u64);
         let gap = (run.start - end) as u64;
-        put_varint(out, gap << 4 | code << 1 | u64::from(run.length > 1));
+        put_uvarint(out, gap << 4 | code << 1 | u64::from(run.length > 1));
         if code == LITERAL {
             out.extend_from_slice(&run.bits.to_le_bytes());
         }
         if run.length > 1 {
-            put_varint(out, run.length as u64);
+            put_uvarint(out, run.length as u64);
         }
         end = run.start + run.length;
     }
@@ -192,22 +192,22 @@ impl ValueDecoder {
         if count == 0 {
             return payload.is_empty().then_some(());
         }
-        let mut reader = Reader::new(payload);
+        let mut reader = Cursor::new(payload);
         let flags = reader.u8()?;
         if flags & MODEL_MASK == 0 {
             return decode_unmodelled(flags, &mut reader, count, out);
         }
         let model = flags & MODEL_MASK;
         let power = if model == FLOAT_ORDER { 1.0 } else { *POWERS.get(usize::from(reader.u8()?))? };
-        let mut exceptions = Reader::new(reader.rest());
+        let mut exceptions = Cursor::new(reader.rest());
         let start = out.len();
         if flags & HAS_EXCEPTIONS != 0 {
             skip_exceptions(&mut reader)?;
         }
         let (integers, padded) = (&mut self.integers, &mut self.padded);
         if model == DECIMAL_ULP {
-            let length = usize::try_from(reader.varint()?).ok()?;
-            let mut near = Reader::new(reader.take(length)?);
+            let length = usize::try_from(reader.uvarint()?).ok()?;
+            let mut near = Cursor::new(reader.bytes(length)?);
             ints::read(flags & FLAGS_MASK, &mut near, count, padded, integers)?;
             let flags = reader.u8()?;
             if flags & !FLAGS_MASK != DECIMAL_ULP {
@@ -235,16 +235,16 @@ impl ValueDecoder {
     }
 }
 
-fn decode_unmodelled(kind: u8, reader: &mut Reader<'_>, count: usize, out: &mut Vec<f64>) -> Option<()> {
+fn decode_unmodelled(kind: u8, reader: &mut Cursor<'_>, count: usize, out: &mut Vec<f64>) -> Option<()> {
     match kind {
         CONSTANT_DECIMAL => {
             let power = POWERS.get(usize::from(reader.u8()?))?;
-            let value = reader.zigzag()? as f64 / power;
-            reader.rest().is_empty().then(|| out.resize(out.len() + count, value))
+            let value = reader.ivarint()? as f64 / power;
+            reader.is_empty().then(|| out.resize(out.len() + count, value))
         }
         CONSTANT_BITS => {
-            let value = f64::from_bits(reader.u64_le()?);
-            reader.rest().is_empty().then(|| out.resize(out.len() + count, value))
+            let value = f64::from_bits(reader.u64()?);
+            reader.is_empty().then(|| out.resize(out.len() + count, value))
         }
         RAW => {
             let (values, rest) = reader.rest().as_chunks::<8>();
@@ -256,16 +256,16 @@ fn decode_unmodelled(kind: u8, reader: &mut Reader<'_>, count: usize, out: &mut 
 }
 
 /// One run: where it starts after the end of the run before, how long, which bits.
-fn read_exception(reader: &mut Reader<'_>) -> Option<(u64, u64, u64)> {
-    let word = reader.varint()?;
+fn read_exception(reader: &mut Cursor<'_>) -> Option<(u64, u64, u64)> {
+    let word = reader.uvarint()?;
     let code = word >> 1 & 7;
-    let bits = if code == LITERAL { reader.u64_le()? } else { *NAMED_BITS.get(code as usize)? };
-    let length = if word & 1 == 0 { 1 } else { reader.varint()? };
+    let bits = if code == LITERAL { reader.u64()? } else { *NAMED_BITS.get(code as usize)? };
+    let length = if word & 1 == 0 { 1 } else { reader.uvarint()? };
     Some((word >> 4, length, bits))
 }
 
-fn skip_exceptions(reader: &mut Reader<'_>) -> Option<()> {
-    let runs = reader.varint()?;
+fn skip_exceptions(reader: &mut Cursor<'_>) -> Option<()> {
+    let runs = reader.uvarint()?;
     // Each run takes at least a byte, so the loop ends with the bytes.
     for _ in 0..runs {
         read_exception(reader)?;
@@ -273,8 +273,8 @@ fn skip_exceptions(reader: &mut Reader<'_>) -> Option<()> {
     Some(())
 }
 
-fn apply_exceptions(reader: &mut Reader<'_>, values: &mut [f64]) -> Option<()> {
-    let runs = reader.varint()?;
+fn apply_exceptions(reader: &mut Cursor<'_>, values: &mut [f64]) -> Option<()> {
+    let runs = reader.uvarint()?;
     let mut rest = values;
     for _ in 0..runs {
         let (gap, length, bits) = read_exception(reader)?;

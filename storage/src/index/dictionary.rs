@@ -6,7 +6,7 @@
 //! ```
 //! `shared` is 0 at each restart. The number of values is kept by who keeps the dictionary.
 
-use crate::chunk::{Reader, put_varint};
+use crate::codec::varint::{Cursor, put_uvarint};
 
 /// After how many entries a value stands in full.
 pub const RESTART_EVERY: usize = 16;
@@ -23,8 +23,8 @@ pub fn write_dictionary<'a>(values: impl Iterator<Item = &'a str>, out: &mut Vec
         }
         let shared = last.bytes().zip(value.bytes()).take_while(|(a, b)| a == b).count();
         let rest = value.as_bytes().get(shared..).unwrap_or_default();
-        put_varint(&mut entries, shared as u64);
-        put_varint(&mut entries, rest.len() as u64);
+        put_uvarint(&mut entries, shared as u64);
+        put_uvarint(&mut entries, rest.len() as u64);
         entries.extend_from_slice(rest);
         last = value;
     }
@@ -52,16 +52,16 @@ impl<'a> Dictionary<'a> {
     fn walk(&self, from: usize, mut visit: impl FnMut(u32, &str) -> bool) -> Option<()> {
         let Some(start) = self.restarts.get(from) else { return Some(()) };
         let start = u32::from_le_bytes(*start) as usize;
-        let mut cursor = Reader::new(self.entries.get(start..)?);
+        let mut cursor = Cursor::new(self.entries.get(start..)?);
         let mut value = Vec::new();
         for id in (from * RESTART_EVERY) as u32..self.count {
-            let shared = usize::try_from(cursor.varint()?).ok()?;
-            let length = usize::try_from(cursor.varint()?).ok()?;
+            let shared = usize::try_from(cursor.uvarint()?).ok()?;
+            let length = usize::try_from(cursor.uvarint()?).ok()?;
             if shared > value.len() {
                 return None;
             }
             value.truncate(shared);
-            value.extend_from_slice(cursor.take(length)?);
+            value.extend_from_slice(cursor.bytes(length)?);
             if !visit(id, std::str::from_utf8(&value).ok()?) {
                 break;
             }
@@ -72,12 +72,12 @@ impl<'a> Dictionary<'a> {
     /// The value a restart stands for.
     fn restart_value(&self, restart: usize) -> Option<&'a [u8]> {
         let start = u32::from_le_bytes(*self.restarts.get(restart)?) as usize;
-        let mut cursor = Reader::new(self.entries.get(start..)?);
-        if cursor.varint()? != 0 {
+        let mut cursor = Cursor::new(self.entries.get(start..)?);
+        if cursor.uvarint()? != 0 {
             return None;
         }
-        let length = usize::try_from(cursor.varint()?).ok()?;
-        cursor.take(length)
+        let length = usize::try_from(cursor.uvarint()?).ok()?;
+        cursor.bytes(length)
     }
 
     /// The last restart whose value is not after `value` (the first restart if all are).

@@ -11,7 +11,7 @@
 //! ```
 
 use super::dictionary::RESTART_EVERY;
-use crate::chunk::{Reader, put_varint};
+use crate::codec::varint::{Cursor, put_uvarint};
 use roaring::RoaringBitmap;
 
 const ONE: u64 = 0;
@@ -36,7 +36,7 @@ impl PostingsBuilder {
         if self.count == 0 {
             self.first = series;
         } else {
-            put_varint(&mut self.deltas, u64::from(series.wrapping_sub(self.last).wrapping_sub(1)));
+            put_uvarint(&mut self.deltas, u64::from(series.wrapping_sub(self.last).wrapping_sub(1)));
         }
         self.last = series;
         self.count += 1;
@@ -44,10 +44,10 @@ impl PostingsBuilder {
 
     fn write(&self, out: &mut Vec<u8>) {
         if self.count == 1 {
-            return put_varint(out, u64::from(self.first) << 2 | ONE);
+            return put_uvarint(out, u64::from(self.first) << 2 | ONE);
         }
         let mut bytes = Vec::new();
-        put_varint(&mut bytes, u64::from(self.first));
+        put_uvarint(&mut bytes, u64::from(self.first));
         bytes.extend_from_slice(&self.deltas);
         let mut kind = DELTAS;
         if bytes.len() > DELTA_BYTES_MAX
@@ -61,7 +61,7 @@ impl PostingsBuilder {
                 }
             }
         }
-        put_varint(out, (bytes.len() as u64) << 2 | kind);
+        put_uvarint(out, (bytes.len() as u64) << 2 | kind);
         out.append(&mut bytes);
     }
 }
@@ -81,12 +81,12 @@ pub fn write_postings<'a>(lists: impl Iterator<Item = &'a PostingsBuilder>, out:
 }
 
 fn read_deltas(bytes: &[u8]) -> Option<RoaringBitmap> {
-    let mut cursor = Reader::new(bytes);
-    let mut last = u32::try_from(cursor.varint()?).ok()?;
+    let mut cursor = Cursor::new(bytes);
+    let mut last = u32::try_from(cursor.uvarint()?).ok()?;
     let mut bitmap = RoaringBitmap::new();
     bitmap.insert(last);
-    while !cursor.rest().is_empty() {
-        let delta = u32::try_from(cursor.varint()?).ok()?;
+    while !cursor.is_empty() {
+        let delta = u32::try_from(cursor.uvarint()?).ok()?;
         last = last.checked_add(delta)?.checked_add(1)?;
         bitmap.insert(last);
     }
@@ -111,7 +111,7 @@ impl<'a> Postings<'a> {
 
     /// Adds the series of the values `ids` (any order, faster if ascending) to `series`.
     pub fn add(&self, ids: &[u32], series: &mut RoaringBitmap) -> Option<()> {
-        let mut walk: Option<(u32, Reader<'a>)> = None;
+        let mut walk: Option<(u32, Cursor<'a>)> = None;
         for id in ids.iter().copied().filter(|id| *id < self.count) {
             let restart = id as usize / RESTART_EVERY;
             let near = walk.filter(|(next, _)| {
@@ -121,7 +121,7 @@ impl<'a> Postings<'a> {
                 Some(at) => at,
                 None => {
                     let start = u32::from_le_bytes(*self.restarts.get(restart)?) as usize;
-                    ((restart * RESTART_EVERY) as u32, Reader::new(self.entries.get(start..)?))
+                    ((restart * RESTART_EVERY) as u32, Cursor::new(self.entries.get(start..)?))
                 }
             };
             while next < id {
@@ -136,7 +136,7 @@ impl<'a> Postings<'a> {
 
     /// Calls `visit` with the number of each value and its series, in order.
     pub fn visit(&self, mut visit: impl FnMut(u32, &RoaringBitmap)) -> Option<()> {
-        let mut cursor = Reader::new(self.entries);
+        let mut cursor = Cursor::new(self.entries);
         for id in 0..self.count {
             let mut series = RoaringBitmap::new();
             read_entry(&mut cursor, &mut series)?;
@@ -146,21 +146,21 @@ impl<'a> Postings<'a> {
     }
 }
 
-fn skip_entry(cursor: &mut Reader<'_>) -> Option<()> {
-    let header = cursor.varint()?;
+fn skip_entry(cursor: &mut Cursor<'_>) -> Option<()> {
+    let header = cursor.uvarint()?;
     if header & 3 != ONE {
-        cursor.take(usize::try_from(header >> 2).ok()?)?;
+        cursor.bytes(usize::try_from(header >> 2).ok()?)?;
     }
     Some(())
 }
 
-fn read_entry(cursor: &mut Reader<'_>, series: &mut RoaringBitmap) -> Option<()> {
-    let header = cursor.varint()?;
+fn read_entry(cursor: &mut Cursor<'_>, series: &mut RoaringBitmap) -> Option<()> {
+    let header = cursor.uvarint()?;
     if header & 3 == ONE {
         series.insert(u32::try_from(header >> 2).ok()?);
         return Some(());
     }
-    let bytes = cursor.take(usize::try_from(header >> 2).ok()?)?;
+    let bytes = cursor.bytes(usize::try_from(header >> 2).ok()?)?;
     let more = match header & 3 {
         DELTAS => read_deltas(bytes)?,
         ROARING => RoaringBitmap::deserialize_from(bytes).ok()?,
