@@ -324,6 +324,90 @@ fn write_the_fixture() {
     write(&fs, Path::new(FIXTURE), &small_model(), SPEC);
 }
 
+/// A capture of real scrapes (see its README), every `keep`th frame: labels and samples. `None` if it is not here.
+fn capture(name: &str, keep: usize) -> Option<Vec<(Labels, Series)>> {
+    let home = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/captures");
+    let home = std::env::var("KYMO_CAPTURES").unwrap_or_else(|_| home.to_owned());
+    let fs = DiskFs;
+    let unpack = |ending: &str| -> Option<Vec<u8>> {
+        let packed = fs.map(&Path::new(&home).join(format!("{name}.{ending}.zst"))).ok()?;
+        let mut decoder = zstd::stream::Decoder::new(&packed[..]).unwrap();
+        decoder.window_log_max(27).unwrap();
+        let mut out = Vec::new();
+        std::io::Read::read_to_end(&mut decoder, &mut out).unwrap();
+        Some(out)
+    };
+    let text = String::from_utf8(unpack("series")?).unwrap();
+    let mut all: Vec<(Labels, Series)> = text.lines().map(|line| (parse_series(line), Vec::new())).collect();
+    let bytes = unpack("bin")?;
+    let mut rest = &bytes[..];
+    for frame in 0.. {
+        let Some((header, after)) = rest.split_first_chunk::<12>() else { break };
+        let count = u32::from_le_bytes(header[8..].try_into().unwrap()) as usize;
+        let (body, after) = after.split_at(count * 12);
+        rest = after;
+        if frame % keep == 0 {
+            let t = i64::from_le_bytes(header[..8].try_into().unwrap());
+            for sample in body.as_chunks::<12>().0 {
+                let series = u32::from_le_bytes(sample[..4].try_into().unwrap());
+                all[series as usize].1.push((t, f64::from_le_bytes(sample[4..].try_into().unwrap())));
+            }
+        }
+    }
+    all.retain(|series| !series.1.is_empty());
+    Some(all)
+}
+
+/// `metric{label="value",...}`
+fn parse_series(line: &str) -> Labels {
+    let (metric, rest) = line.split_once('{').unwrap_or((line, "}"));
+    let mut pairs = vec![("__name__".to_owned(), metric.to_owned())];
+    let mut rest = rest;
+    while let Some((name, after)) = rest.split_once("=\"") {
+        let mut value = String::new();
+        let mut chars = after.char_indices();
+        let end = loop {
+            match chars.next().unwrap() {
+                (at, '"') => break at + 1,
+                (_, '\\') => value.push(match chars.next().unwrap().1 {
+                    'n' => '\n',
+                    c => c,
+                }),
+                (_, c) => value.push(c),
+            }
+        };
+        pairs.push((name.trim_start_matches(',').to_owned(), value));
+        rest = &after[end..];
+    }
+    Labels::from_pairs(pairs)
+}
+
+/// Two hours of a database's own metrics, scraped every 15 s with the jitter of real scrapes.
+#[test]
+fn bytes_a_sample_of_a_real_capture() {
+    let Some(capture) = capture("vm", 15) else {
+        println!("skipped: no captures here");
+        return;
+    };
+    let mut model = Model::new();
+    for (labels, samples) in capture {
+        let labels = labels.to_builder().set("job", "db").set("instance", "db-0:8428").build();
+        model.insert(labels, samples);
+    }
+    let fs = memory();
+    let path = Path::new("/blocks/1.block");
+    let meta = write(&fs, path, &model, SPEC);
+    let block = Block::open(&fs, path).unwrap();
+    let per_sample = |bytes: u64| bytes as f64 / meta.samples as f64;
+    println!("{} series, {} samples, {} bytes", meta.series, meta.samples, block.file_bytes());
+    for (part, bytes) in block.part_bytes() {
+        println!("{part:>12} {bytes:>8} bytes, {:.4} a sample", per_sample(bytes));
+    }
+    println!("{:>12} {:.4} bytes a sample", "in all", per_sample(block.file_bytes()));
+    check(&block, &model, TimeRange::ALL);
+    assert!(per_sample(block.file_bytes()) < 0.35);
+}
+
 fn any_series() -> impl Strategy<Value = (Pairs, Series)> {
     let labels = proptest::collection::vec(("[a-d]", "[a-cäx]{1,3}"), 0..4);
     let step = prop_oneof![8 => Just(15_000_i64), 2 => 1_i64..40_000, 1 => 1_i64..1_000_000_000_000];

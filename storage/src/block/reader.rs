@@ -102,6 +102,21 @@ impl Block {
         self.meta.series as u32
     }
 
+    /// The size in bytes of each part of the file, by name.
+    pub fn part_bytes(&self) -> Vec<(&'static str, u64)> {
+        let mut parts: Vec<_> =
+            Section::ALL.iter().zip(&self.sections).map(|(s, e)| (s.name(), e.length)).collect();
+        // DATA and SERIES are one extent: the first SERIES page parts them.
+        let series = self.page_entry(Section::SeriesPages, 0).ok();
+        if let (Some(first), Some(pages)) = (series, parts.first_mut()) {
+            let data = first.offset.saturating_sub(format::HEADER_BYTES as u64).min(pages.1);
+            let series = pages.1 - data;
+            pages.1 = data;
+            parts.push(("SERIES", series));
+        }
+        parts
+    }
+
     /// Reads every byte of the block against its checksums.
     ///
     /// # Errors
