@@ -6,6 +6,7 @@ use crate::error::{ErrorList, ParseError};
 use crate::format::quote;
 use crate::span::Span;
 use kymo_storage::model::METRIC_NAME;
+use std::collections::HashSet;
 
 /// Checks a tree read from `text` and completes it: set operators become many-to-many, and the matching of operators that
 /// do not join two vectors is dropped.
@@ -109,8 +110,10 @@ impl Checker<'_> {
         if e.op.is_set() && e.matching.card == Cardinality::OneToOne {
             e.matching.card = Cardinality::ManyToMany;
         }
-        for label in e.matching.labels.iter().filter(|_| e.matching.on) {
-            if e.matching.include.contains(label) {
+        if e.matching.on {
+            // A set, because lists of labels can be long and comparing each with each longer still.
+            let include: HashSet<&String> = e.matching.include.iter().collect();
+            for label in e.matching.labels.iter().filter(|l| include.contains(l)) {
                 let label = quote(label.as_bytes());
                 let message = format!("label {label} must not occur in ON and GROUP clause at once");
                 self.errors.add(self.operator_span(e), message);

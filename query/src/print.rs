@@ -157,6 +157,35 @@ fn offset(offset: Option<&DurationExpr>, f: &mut fmt::Formatter<'_>) -> fmt::Res
     offset.map_or(Ok(()), |o| write!(f, " offset {}", span_of_time(o)))
 }
 
+/// Whether an arithmetic operator behind this offset would be read as part of it. Such an offset is written in front of
+/// the other modifiers, where the text meant it to end.
+fn is_open(offset: Option<&DurationExpr>) -> bool {
+    let mut first = offset;
+    while let Some(DurationExpr::Binary { op, left, .. }) = first {
+        if matches!(op, DurationOp::Min | DurationOp::Max) {
+            return false;
+        }
+        first = Some(left);
+    }
+    matches!(first, Some(DurationExpr::Paren { .. }))
+}
+
+/// All modifiers. Those of the selector in a window come in another order than those of a selector on its own.
+fn modifiers(e: &VectorSelector, window: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let open = is_open(e.offset.as_ref());
+    if open {
+        offset(e.offset.as_ref(), f)?;
+    }
+    if window {
+        extended(e, f)?;
+        at(e.at, f)?;
+    } else {
+        at(e.at, f)?;
+        extended(e, f)?;
+    }
+    if open { Ok(()) } else { offset(e.offset.as_ref(), f) }
+}
+
 fn extended(e: &VectorSelector, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match (e.anchored, e.smoothed) {
         (true, _) => f.write_str(" anchored"),
@@ -168,9 +197,7 @@ fn extended(e: &VectorSelector, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 impl fmt::Display for VectorSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         series(self, f)?;
-        at(self.at, f)?;
-        extended(self, f)?;
-        offset(self.offset.as_ref(), f)
+        modifiers(self, false, f)
     }
 }
 
@@ -178,9 +205,7 @@ impl fmt::Display for MatrixSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         series(&self.selector, f)?;
         write!(f, "[{}]", span_of_time(&self.range))?;
-        extended(&self.selector, f)?;
-        at(self.selector.at, f)?;
-        offset(self.selector.offset.as_ref(), f)
+        modifiers(&self.selector, true, f)
     }
 }
 
@@ -198,6 +223,10 @@ impl fmt::Display for SubqueryRange<'_> {
         let e = self.0;
         let step = e.step.as_ref().map(span_of_time).unwrap_or_default();
         write!(f, "[{}:{step}]", span_of_time(&e.range))?;
+        if is_open(e.offset.as_ref()) {
+            offset(e.offset.as_ref(), f)?;
+            return at(e.at, f);
+        }
         at(e.at, f)?;
         offset(e.offset.as_ref(), f)
     }

@@ -109,6 +109,24 @@ impl DurationExpr {
         }
     }
 
+    /// Forgets where everything stood.
+    pub fn clear_spans(&mut self) {
+        match self {
+            Self::Number { span, .. } | Self::Step { span } | Self::Range { span } => {
+                *span = Span::default();
+            }
+            Self::Negate { operand: inner, span } | Self::Paren { inner, span } => {
+                *span = Span::default();
+                inner.clear_spans();
+            }
+            Self::Binary { left, right, span, .. } => {
+                *span = Span::default();
+                left.clear_spans();
+                right.clear_spans();
+            }
+        }
+    }
+
     /// The value in milliseconds in a query of this step and length, both in milliseconds. A number is rounded to
     /// nanoseconds and then, like the result of arithmetic, truncated towards zero.
     ///

@@ -263,4 +263,55 @@ impl Expr {
             Self::Paren(e) => vec![&*e.expr],
         }
     }
+
+    /// Forgets where everything stood, so that equal expressions compare as equal.
+    pub fn clear_spans(&mut self) {
+        let none = Span::default();
+        match self {
+            Self::NumberLiteral(e) => e.span = none,
+            Self::StringLiteral(e) => e.span = none,
+            Self::VectorSelector(e) => e.clear_spans(),
+            Self::MatrixSelector(e) => {
+                e.span = none;
+                e.selector.clear_spans();
+                e.range.clear_spans();
+            }
+            Self::Subquery(e) => {
+                e.span = none;
+                e.expr.clear_spans();
+                e.range.clear_spans();
+                e.step.iter_mut().chain(&mut e.offset).for_each(DurationExpr::clear_spans);
+            }
+            Self::Aggregate(e) => {
+                e.span = none;
+                e.param.iter_mut().for_each(|p| p.clear_spans());
+                e.expr.clear_spans();
+            }
+            Self::Binary(e) => {
+                e.span = none;
+                e.left.clear_spans();
+                e.right.clear_spans();
+            }
+            Self::Unary(e) => {
+                e.span = none;
+                e.expr.clear_spans();
+            }
+            Self::Call(e) => {
+                e.span = none;
+                e.args.iter_mut().for_each(Self::clear_spans);
+            }
+            Self::Paren(e) => {
+                e.span = none;
+                e.expr.clear_spans();
+            }
+        }
+    }
+}
+
+impl VectorSelector {
+    /// Forgets where everything stood.
+    pub fn clear_spans(&mut self) {
+        self.span = Span::default();
+        self.offset.iter_mut().for_each(DurationExpr::clear_spans);
+    }
 }

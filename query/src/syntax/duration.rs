@@ -107,16 +107,26 @@ pub(super) fn positive(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed
         let span = *span;
         stream.errors.add(span, "duration must be greater than 0");
     }
-    Ok(expr)
+    Ok(plain(expr))
+}
+
+/// A number on its own is a duration however it was written: `[300]` is `[5m]`.
+fn plain(mut expr: DurationExpr) -> DurationExpr {
+    if let DurationExpr::Number { duration, .. } = &mut expr {
+        *duration = true;
+    }
+    expr
 }
 
 const OFFSET: (&str, &str) = ("offset", "number, duration, step(), or range()");
 
 /// The duration behind `offset`: without parentheses it ends after one number or call, whatever operator follows; a
-/// parenthesised one may be the start of an expression.
+/// parenthesised one, and one behind two signs, may be the start of an expression.
 pub(super) fn offset(stream: &mut Stream<'_>) -> Parsed<DurationExpr> {
-    if stream.peek().kind == TokenKind::LeftParen {
-        return Ok(expression(stream, OFFSET)?.0);
+    let is_sign = |kind| matches!(kind, TokenKind::Op(BinaryOp::Add | BinaryOp::Sub));
+    let two_signs = is_sign(stream.peek().kind) && is_sign(stream.peek_at(1).kind);
+    if two_signs || stream.peek().kind == TokenKind::LeftParen {
+        return Ok(plain(expression(stream, OFFSET)?.0));
     }
     let sign = match stream.peek().kind {
         TokenKind::Op(BinaryOp::Add) => Some(Pending::Plus),
@@ -125,17 +135,13 @@ pub(super) fn offset(stream: &mut Stream<'_>) -> Parsed<DurationExpr> {
     };
     if sign.is_some() {
         stream.next();
-        if matches!(stream.peek().kind, TokenKind::Op(BinaryOp::Add | BinaryOp::Sub)) {
-            // More than one sign: no longer the short form.
-            let (operand, height) = expression(stream, OFFSET)?;
-            return Ok(signed(stream, sign.unwrap_or(Pending::Plus), (operand, height))?.0);
-        }
     }
     let operand = primary(stream, OFFSET)?;
-    Ok(match sign {
-        Some(sign) => signed(stream, sign, operand)?.0,
-        None => operand.0,
-    })
+    let (expr, _) = match sign {
+        Some(sign) => signed(stream, sign, operand)?,
+        None => operand,
+    };
+    Ok(plain(expr))
 }
 
 /// A whole duration expression.

@@ -1,0 +1,15 @@
+//! The language from outside: what it accepts, what it says to the rest, and that nothing upsets it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods
+)]
+
+mod accepted;
+mod corpus;
+mod expressions;
+mod hostile;
+mod messages;
+mod round_trip;
