@@ -70,6 +70,103 @@ impl Catalog {
         Some(id)
     }
 
+    pub(crate) fn shape_count(&self) -> usize {
+        self.shapes.len()
+    }
+
+    /// Writes all strings, as [`Catalog::decode_symbols`] reads them.
+    pub(crate) fn encode_symbols(&self, out: &mut Vec<u8>) {
+        for symbol in 0..self.symbols.len() as u32 {
+            let text = self.symbols.get(symbol);
+            put_varint(out, text.len() as u64);
+            out.extend_from_slice(text);
+        }
+    }
+
+    /// Writes all shapes, as [`Catalog::decode_shapes`] reads them.
+    pub(crate) fn encode_shapes(&self, out: &mut Vec<u8>) {
+        for shape in &self.shapes {
+            put_varint(out, shape.len() as u64);
+            shape.iter().for_each(|name| put_varint(out, u64::from(*name)));
+        }
+    }
+
+    /// Writes the records of the first `series` series, as [`Catalog::decode_records`] reads them.
+    pub(crate) fn encode_records(&self, series: u32, out: &mut Vec<u8>) {
+        for id in 0..series {
+            let address = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD);
+            let Some(mut record) = address.map(|a| self.records.tail(a)) else {
+                out.push(0);
+                continue;
+            };
+            let shape = take_varint(&mut record).unwrap_or_default();
+            put_varint(out, shape + 1);
+            for (_, value) in self.pairs(id) {
+                put_varint(out, u64::from(value));
+            }
+        }
+    }
+
+    /// Reads `count` strings into an empty catalog.
+    pub(crate) fn decode_symbols(&mut self, mut bytes: &[u8], count: u32) -> Option<()> {
+        for symbol in 0..count {
+            let len = usize::try_from(take_varint(&mut bytes)?).ok()?;
+            let (text, rest) = bytes.split_at_checked(len)?;
+            bytes = rest;
+            std::str::from_utf8(text).ok()?;
+            if self.symbols.intern(text)? != symbol {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Reads `count` shapes.
+    pub(crate) fn decode_shapes(&mut self, mut bytes: &[u8], count: u32) -> Option<()> {
+        for shape in 0..count {
+            let len = take_varint(&mut bytes)?;
+            let mut names = Vec::new();
+            for _ in 0..len {
+                let name = u32::try_from(take_varint(&mut bytes)?).ok()?;
+                names.push(name);
+                if name as usize >= self.symbols.len() {
+                    return None;
+                }
+            }
+            if self.shape_of(names)? != shape {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Reads `count` series and indexes them.
+    pub(crate) fn decode_records(&mut self, mut bytes: &[u8], count: u32) -> Option<()> {
+        let mut record = Vec::with_capacity(64);
+        let mut values = Vec::with_capacity(64);
+        for id in 0..count {
+            let Some(shape) = take_varint(&mut bytes)?.checked_sub(1) else {
+                self.push_placeholder();
+                continue;
+            };
+            let names = self.shapes.get(usize::try_from(shape).ok()?)?;
+            values.clear();
+            record.clear();
+            put_varint(&mut record, shape);
+            for _ in 0..names.len() {
+                let value = u32::try_from(take_varint(&mut bytes)?).ok()?;
+                if value as usize >= self.symbols.len() {
+                    return None;
+                }
+                put_varint(&mut record, u64::from(value));
+                values.push(value);
+            }
+            self.addresses.push(self.records.push(&record)?);
+            self.index.insert(id, names.iter().copied().zip(values.iter().copied()));
+        }
+        Some(())
+    }
+
     /// Appends a number without labels.
     pub(crate) fn push_placeholder(&mut self) {
         self.addresses.push(NO_RECORD);

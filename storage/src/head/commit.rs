@@ -1,7 +1,7 @@
 //! The committer: judges the samples of batches in order, logs them, applies them. Owned by one thread. Hot path.
 
 use super::append::{CommitReport, REFUSALS_MAX, Refusal, WriteBatch};
-use super::generation::Applied;
+use super::generation::{Arrival, JudgedColumns, Judgements};
 use super::last::{Bounds, Last, LastSamples, Verdict};
 use super::registry::Registry;
 use super::view::SharedView;
@@ -15,7 +15,7 @@ pub(crate) struct Committer {
     view: Arc<SharedView>,
     last: LastSamples,
     /// The samples of the group being committed.
-    applied: Vec<Applied>,
+    judged: JudgedColumns,
     undo: Vec<(u32, Last)>,
 }
 
@@ -30,27 +30,27 @@ pub(crate) struct Judged {
 
 impl Committer {
     pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples) -> Self {
-        Self { registry, view, last, applied: Vec::new(), undo: Vec::new() }
+        Self { registry, view, last, judged: JudgedColumns::default(), undo: Vec::new() }
     }
 
     /// Starts a group: what the group before left is forgotten.
     pub(crate) fn begin(&mut self) {
-        self.applied.clear();
+        self.judged.clear();
         self.undo.clear();
         self.last.grow(self.registry.len());
     }
 
     /// Judges the samples of `batch` in order, after those of the batches before.
     pub(crate) fn judge(&mut self, batch: &WriteBatch, bounds: Bounds) -> Judged {
-        let start = self.applied.len();
+        let start = self.judged.len();
         let mut report = CommitReport::default();
         let mut late = 0;
         let samples = batch.series.iter().zip(&batch.timestamps).zip(&batch.values);
         for ((&series, &time), &value) in samples {
             match self.last.judge(series, time, value, bounds, &mut self.undo) {
                 Verdict::Store(arrival) => {
-                    late += u64::from(matches!(arrival, super::generation::Arrival::Late));
-                    self.applied.push(Applied { series, time, value, arrival });
+                    late += u64::from(matches!(arrival, Arrival::Late));
+                    self.judged.push(series, time, value, arrival);
                     report.accepted += 1;
                 }
                 Verdict::Known => report.accepted += 1,
@@ -64,8 +64,9 @@ impl Committer {
                 }
             }
         }
-        let newest = self.applied.iter().skip(start).map(|s| s.time).max();
-        Judged { samples: start..self.applied.len(), late, newest, report }
+        let samples = start..self.judged.len();
+        let newest = self.judged.range(samples.clone()).times.iter().copied().max();
+        Judged { samples, late, newest, report }
     }
 
     fn explain(&self, kind: ErrorKind, series: u32, time: i64, bounds: Bounds) -> String {
@@ -87,14 +88,14 @@ impl Committer {
     }
 
     /// The samples of a judged batch that are to be stored.
-    pub(crate) fn samples_of(&self, judged: &Judged) -> &[Applied] {
-        self.applied.get(judged.samples.clone()).unwrap_or_default()
+    pub(crate) fn samples_of(&self, judged: &Judged) -> Judgements<'_> {
+        self.judged.range(judged.samples.clone())
     }
 
     /// Makes the samples of a judged batch visible.
     pub(crate) fn apply(&self, judged: &Judged) {
         let samples = self.samples_of(judged);
-        if !samples.is_empty() {
+        if !samples.series.is_empty() {
             self.view.apply(samples);
         }
     }
@@ -102,7 +103,7 @@ impl Committer {
     /// Takes back everything judged since [`Committer::begin`].
     pub(crate) fn undo(&mut self) {
         self.last.undo(&mut self.undo);
-        self.applied.clear();
+        self.judged.clear();
     }
 
     pub(crate) fn last(&self) -> &LastSamples {

@@ -26,18 +26,23 @@ impl Generation {
         Arc::make_mut(self.pages[number].get_or_insert_default())
     }
 
-    /// Adds samples: each a series, a time, a value and how it stands to its series (see [`Arrival`]).
-    pub(crate) fn apply(&mut self, samples: &[Applied]) {
-        for run in samples.chunk_by(|a, b| a.series / PAGE_SERIES as u32 == b.series / PAGE_SERIES as u32) {
-            let page = self.page_mut(run[0].series);
+    /// Adds samples.
+    pub(crate) fn apply(&mut self, samples: Judgements<'_>) {
+        let mut at = 0;
+        for run in samples.series.chunk_by(|a, b| a / PAGE_SERIES as u32 == b / PAGE_SERIES as u32) {
+            let Some(first) = run.first() else { continue };
+            let page = self.page_mut(*first);
             let before = page.memory_bytes();
-            for sample in run {
-                let slot = sample.series as usize % PAGE_SERIES;
-                match sample.arrival {
-                    Arrival::Next { previous } => page.push(slot, sample.time, sample.value, previous),
-                    Arrival::Late => page.push_late(slot, sample.time, sample.value),
+            let times = samples.times.iter().skip(at).zip(samples.values.iter().skip(at));
+            let judged = times.zip(samples.arrivals.iter().skip(at));
+            for (series, ((time, value), arrival)) in run.iter().zip(judged) {
+                let slot = *series as usize % PAGE_SERIES;
+                match arrival {
+                    Arrival::Next { previous } => page.push(slot, *time, *value, *previous),
+                    Arrival::Late => page.push_late(slot, *time, *value),
                 }
             }
+            at += run.len();
             let (after, times) = (page.memory_bytes(), page.times());
             self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
             self.samples += run.len() as u64;
@@ -112,11 +117,51 @@ pub(crate) enum Arrival {
     Late,
 }
 
-/// A sample on its way into a generation.
+/// Samples on their way into a generation, as columns of equal length.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Applied {
-    pub(crate) series: u32,
-    pub(crate) time: Timestamp,
-    pub(crate) value: f64,
-    pub(crate) arrival: Arrival,
+pub(crate) struct Judgements<'a> {
+    pub(crate) series: &'a [u32],
+    pub(crate) times: &'a [Timestamp],
+    pub(crate) values: &'a [f64],
+    pub(crate) arrivals: &'a [Arrival],
+}
+
+/// The owner of [`Judgements`], filled again and again.
+#[derive(Debug, Default)]
+pub(crate) struct JudgedColumns {
+    series: Vec<u32>,
+    times: Vec<Timestamp>,
+    values: Vec<f64>,
+    arrivals: Vec<Arrival>,
+}
+
+impl JudgedColumns {
+    #[inline]
+    pub(crate) fn push(&mut self, series: u32, time: Timestamp, value: f64, arrival: Arrival) {
+        self.series.push(series);
+        self.times.push(time);
+        self.values.push(value);
+        self.arrivals.push(arrival);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.series.clear();
+        self.times.clear();
+        self.values.clear();
+        self.arrivals.clear();
+    }
+
+    /// The samples numbered `range`.
+    pub(crate) fn range(&self, range: std::ops::Range<usize>) -> Judgements<'_> {
+        Judgements {
+            series: self.series.get(range.clone()).unwrap_or_default(),
+            times: self.times.get(range.clone()).unwrap_or_default(),
+            values: self.values.get(range.clone()).unwrap_or_default(),
+            arrivals: self.arrivals.get(range).unwrap_or_default(),
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod append;
 pub(crate) mod catalog;
+pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod generation;
 pub(crate) mod hash;

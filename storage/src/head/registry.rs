@@ -51,6 +51,37 @@ impl Registry {
         }
     }
 
+    /// A registry from what a checkpoint holds: the hash of each series of `catalog`. Nothing if they are not as many.
+    pub(crate) fn from_parts(
+        key: HashKey,
+        limits: Limits,
+        catalog: Catalog,
+        hashes: impl Iterator<Item = LabelsHash>,
+    ) -> Option<Self> {
+        let registry = Self::new(key, limits);
+        for (id, hash) in hashes.enumerate() {
+            if catalog.is_placeholder(u32::try_from(id).ok()?) {
+                registry.hashes.push(hash)?;
+            } else {
+                registry.publish(hash)?;
+            }
+        }
+        let is_whole = registry.len() == catalog.len();
+        *registry.catalog.write() = catalog;
+        is_whole.then_some(registry)
+    }
+
+    /// Gives numbers without labels until `count` are given, so that numbers an earlier log used stand for nothing else.
+    pub(crate) fn reserve_numbers(&self, count: u32) {
+        let mut catalog = self.catalog.write();
+        while self.len() < count {
+            catalog.push_placeholder();
+            if self.hashes.push(LabelsHash { low: 0, high: 0 }).is_none() {
+                return;
+            }
+        }
+    }
+
     pub(crate) fn key(&self) -> &HashKey {
         &self.key
     }
@@ -177,14 +208,8 @@ impl Registry {
         if id >= self.limits.series.saturating_mul(2) || self.find_hash(hash).is_some() {
             return false;
         }
-        let mut catalog = self.catalog.write();
-        while self.len() < id {
-            catalog.push_placeholder();
-            if self.hashes.push(LabelsHash { low: 0, high: 0 }).is_none() {
-                return false;
-            }
-        }
-        catalog.push(labels).is_some() && self.publish(hash).is_some()
+        self.reserve_numbers(id);
+        self.len() == id && self.catalog.write().push(labels).is_some() && self.publish(hash).is_some()
     }
 
     /// The hash of series `id`.

@@ -1,6 +1,6 @@
 //! What readers see: the active generation, the frozen ones and the blocks, swapped together under one lock.
 
-use super::generation::{Applied, Generation};
+use super::generation::{Generation, Judgements};
 use super::last::LastSamples;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl SharedView {
     }
 
     /// Applies the samples of one batch.
-    pub(crate) fn apply(&self, samples: &[Applied]) {
+    pub(crate) fn apply(&self, samples: Judgements<'_>) {
         self.current.lock().active.apply(samples);
     }
 
