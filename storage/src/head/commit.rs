@@ -4,16 +4,25 @@ use super::append::{CommitReport, REFUSALS_MAX, Refusal, WriteBatch};
 use super::generation::{Arrival, JudgedColumns, Judgements};
 use super::last::{Bounds, Last, LastSamples, Verdict};
 use super::registry::Registry;
-use super::view::SharedView;
-use crate::error::ErrorKind;
+use super::view::{Frozen, SharedView};
+use crate::error::{ErrorKind, Result};
+use crate::wal::{SamplesRecord, Wal};
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Series named in one record of the log.
+const SERIES_PER_RECORD: usize = 10_000;
 
 /// Everything that decides whether and how a sample is stored.
 pub(crate) struct Committer {
     registry: Arc<Registry>,
     view: Arc<SharedView>,
     last: LastSamples,
+    wal: Wal,
+    /// The series below this number are in the log or in a checkpoint.
+    logged: u32,
+    /// The series that existed when the group began.
+    known: u32,
     /// The samples of the group being committed.
     judged: JudgedColumns,
     undo: Vec<(u32, Last)>,
@@ -29,15 +38,19 @@ pub(crate) struct Judged {
 }
 
 impl Committer {
-    pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples) -> Self {
-        Self { registry, view, last, judged: JudgedColumns::default(), undo: Vec::new() }
+    /// A committer that goes on from `last`; every series of `registry` is in the log or in a checkpoint.
+    pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples, wal: Wal) -> Self {
+        let logged = registry.len();
+        let judged = JudgedColumns::default();
+        Self { registry, view, last, wal, logged, known: logged, judged, undo: Vec::new() }
     }
 
     /// Starts a group: what the group before left is forgotten.
     pub(crate) fn begin(&mut self) {
         self.judged.clear();
         self.undo.clear();
-        self.last.grow(self.registry.len());
+        self.known = self.registry.len();
+        self.last.grow(self.known);
     }
 
     /// Judges the samples of `batch` in order, after those of the batches before.
@@ -88,8 +101,93 @@ impl Committer {
     }
 
     /// The samples of a judged batch that are to be stored.
-    pub(crate) fn samples_of(&self, judged: &Judged) -> Judgements<'_> {
+    fn samples_of(&self, judged: &Judged) -> Judgements<'_> {
         self.judged.range(judged.samples.clone())
+    }
+
+    /// Writes what was judged since [`Committer::begin`] to the log, with the series created since the group before, and
+    /// makes it as durable as the options say. After an error everything judged is taken back.
+    ///
+    /// # Errors
+    /// The log cannot be written; whether it is poisoned, [`Committer::poisoned`] says.
+    pub(crate) fn log(&mut self, judged: &[Judged], batches: &[&WriteBatch]) -> Result<()> {
+        let written = self.push_records(judged, batches).and_then(|()| self.wal.commit());
+        match written {
+            Ok(()) => self.logged = self.known,
+            Err(_) => {
+                self.wal.discard();
+                self.undo();
+            }
+        }
+        written
+    }
+
+    fn push_records(&mut self, judged: &[Judged], batches: &[&WriteBatch]) -> Result<()> {
+        let mut bytes = Vec::new();
+        for first in (self.logged..self.known).step_by(SERIES_PER_RECORD) {
+            let mut ends = Vec::new();
+            bytes.clear();
+            let catalog = self.registry.catalog();
+            for id in first..self.known.min(first.saturating_add(SERIES_PER_RECORD as u32)) {
+                let start = bytes.len();
+                catalog.encode_labels(id, &mut bytes);
+                ends.push((id, start..bytes.len()));
+            }
+            drop(catalog);
+            let series = ends.into_iter().map(|(id, range)| (id, bytes.get(range).unwrap_or_default()));
+            self.wal.push_series(series)?;
+        }
+        for (judged, batch) in judged.iter().zip(batches) {
+            let samples = self.judged.range(judged.samples.clone());
+            if !samples.series.is_empty() {
+                self.wal.push_samples(SamplesRecord {
+                    ids: samples.series,
+                    timestamps: samples.times,
+                    values: samples.values,
+                })?;
+            }
+            if !batch.metadata.is_empty() {
+                let entries: Vec<_> = batch.metadata.iter().map(|(f, m)| (f.as_str(), m)).collect();
+                self.wal.push_metadata(&entries)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Freezes the active generation behind a boundary of the log. Answers false if there is nothing in it.
+    ///
+    /// # Errors
+    /// The log cannot be cut; nothing has changed then.
+    pub(crate) fn freeze(&mut self) -> Result<bool> {
+        if self.view.peek(|view| view.active.is_empty()) {
+            return Ok(false);
+        }
+        let boundary = self.wal.cut()?;
+        let mut last = self.last.clone();
+        // Series without samples may not be in the log yet; a checkpoint holds only what was logged.
+        last.truncate(self.logged);
+        self.view.change(|view| {
+            let generation = std::mem::take(&mut view.active);
+            view.frozen.push(Arc::new(Frozen { generation, last, boundary }));
+        });
+        Ok(true)
+    }
+
+    pub(crate) fn wal(&mut self) -> &mut Wal {
+        &mut self.wal
+    }
+
+    /// Why the log takes no more writes, if so.
+    pub(crate) fn poisoned(&self) -> Option<&str> {
+        self.wal.poisoned()
+    }
+
+    /// Makes everything durable and ends the log in order.
+    ///
+    /// # Errors
+    /// The disk refusing.
+    pub(crate) fn close(self) -> Result<()> {
+        self.wal.close()
     }
 
     /// Makes the samples of a judged batch visible.
@@ -101,12 +199,8 @@ impl Committer {
     }
 
     /// Takes back everything judged since [`Committer::begin`].
-    pub(crate) fn undo(&mut self) {
+    fn undo(&mut self) {
         self.last.undo(&mut self.undo);
         self.judged.clear();
-    }
-
-    pub(crate) fn last(&self) -> &LastSamples {
-        &self.last
     }
 }

@@ -52,6 +52,11 @@ impl LastSamples {
         }
     }
 
+    /// Forgets the series from number `series` on.
+    pub(crate) fn truncate(&mut self, series: u32) {
+        self.entries.truncate(series as usize);
+    }
+
     pub(crate) fn get(&self, series: u32) -> Last {
         self.entries.get(series as usize).copied().unwrap_or(NEVER)
     }

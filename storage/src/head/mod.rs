@@ -11,6 +11,7 @@ pub(crate) mod order;
 pub(crate) mod page;
 pub(crate) mod paged;
 pub(crate) mod registry;
+pub(crate) mod replay;
 pub(crate) mod sealed;
 pub(crate) mod symbols;
 pub(crate) mod tokens;

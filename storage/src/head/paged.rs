@@ -33,6 +33,17 @@ impl<T> Paged<T> {
         }
     }
 
+    /// Removes the items from `len` on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.pages.truncate(len.div_ceil(PAGE_LEN));
+        if let Some(last) = self.pages.last_mut()
+            && len % PAGE_LEN != 0
+            && len.div_ceil(PAGE_LEN) == len / PAGE_LEN + 1
+        {
+            last.truncate(len % PAGE_LEN);
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
         self.pages.get(index / PAGE_LEN)?.get(index % PAGE_LEN)

@@ -212,6 +212,16 @@ impl Registry {
         self.len() == id && self.catalog.write().push(labels).is_some() && self.publish(hash).is_some()
     }
 
+    /// The number of the series with `labels`, if it has one.
+    pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
+        self.find_hash(self.key.hash(labels.as_bytes()))
+    }
+
+    /// Whether `id` is not a series, or one whose labels are lost.
+    pub(crate) fn is_unnamed(&self, id: u32) -> bool {
+        self.hashes.get(id).is_none_or(|hash| hash == LabelsHash { low: 0, high: 0 })
+    }
+
     /// The hash of series `id`.
     pub(crate) fn hash_of(&self, id: u32) -> Option<LabelsHash> {
         self.hashes.get(id)

@@ -2,14 +2,65 @@
 
 use super::generation::{Generation, Judgements};
 use super::last::LastSamples;
+use super::registry::Registry;
+use crate::block::Block;
+use crate::error::Result;
+use crate::model::Labels;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A generation that takes no more writes and waits to be flushed.
 pub(crate) struct Frozen {
     pub(crate) generation: Generation,
     /// The newest samples of all series when it was frozen.
     pub(crate) last: LastSamples,
+    /// The first segment of the log that has nothing of it.
+    pub(crate) boundary: u64,
+}
+
+/// A block and which series of the registry its series are, filled in as queries meet them.
+pub(crate) struct LiveBlock {
+    pub(crate) block: Block,
+    ids: Vec<AtomicU32>,
+}
+
+/// A series of a block that has no number in the registry (or whose number was not looked up yet).
+const NOT_KNOWN: u32 = u32::MAX;
+
+impl LiveBlock {
+    pub(crate) fn new(block: Block) -> Self {
+        let ids = (0..block.series_count()).map(|_| AtomicU32::new(NOT_KNOWN)).collect();
+        Self { block, ids }
+    }
+
+    /// The number of block series `series` in the registry, or its labels if it has none there.
+    ///
+    /// # Errors
+    /// The block is damaged.
+    pub(crate) fn identify(&self, series: u32, registry: &Registry) -> Result<Identity> {
+        let slot = self.ids.get(series as usize);
+        let id = slot.map_or(NOT_KNOWN, |slot| slot.load(Ordering::Relaxed));
+        if id != NOT_KNOWN {
+            return Ok(Identity::Registered(id));
+        }
+        let labels = self.block.series_labels(series)?;
+        match registry.find(&labels) {
+            Some(id) => {
+                if let Some(slot) = slot {
+                    slot.store(id, Ordering::Relaxed);
+                }
+                Ok(Identity::Registered(id))
+            }
+            None => Ok(Identity::Unregistered(labels)),
+        }
+    }
+}
+
+/// See [`LiveBlock::identify`].
+pub(crate) enum Identity {
+    Registered(u32),
+    Unregistered(Labels),
 }
 
 /// All sources of samples at one moment. A copy is cheap and stays as it is.
@@ -18,6 +69,8 @@ pub(crate) struct View {
     pub(crate) active: Generation,
     /// Oldest first.
     pub(crate) frozen: Vec<Arc<Frozen>>,
+    /// By ascending sequence.
+    pub(crate) blocks: Arc<Vec<Arc<LiveBlock>>>,
 }
 
 /// The current [`View`]. The writer holds the lock while it applies one batch, a reader while it copies the view: a batch
@@ -28,6 +81,10 @@ pub(crate) struct SharedView {
 }
 
 impl SharedView {
+    pub(crate) fn new(view: View) -> Self {
+        Self { current: Mutex::new(view) }
+    }
+
     /// The sources as they are now.
     pub(crate) fn snapshot(&self) -> View {
         self.current.lock().clone()
