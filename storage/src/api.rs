@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::{Labels, Matcher, TimeRange, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where samples are read from: a store, a part of one, or a test's list of series.
 pub trait Queryable: Send + Sync {
@@ -77,7 +78,7 @@ pub trait SeriesSet: Send + Sync {
 }
 
 /// A buffer that [`SeriesSet::read`] fills; kept by the caller and used again for the next series.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Samples {
     /// Milliseconds, strictly increasing.
     pub timestamps: Vec<Timestamp>,
@@ -87,6 +88,16 @@ pub struct Samples {
     /// the timestamps alone (which sample each window begins with) may use it again while the version stands still:
     /// the series of one scrape share their timestamps.
     pub timestamps_version: u64,
+}
+
+/// Where the versions of the next buffer start: no two buffers ever have the same version for different timestamps.
+static NEXT_VERSION: AtomicU64 = AtomicU64::new(0);
+
+impl Default for Samples {
+    fn default() -> Self {
+        let timestamps_version = NEXT_VERSION.fetch_add(1 << 32, Ordering::Relaxed);
+        Self { timestamps: Vec::new(), values: Vec::new(), timestamps_version }
+    }
 }
 
 impl Samples {

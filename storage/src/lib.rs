@@ -15,6 +15,7 @@ pub mod env;
 pub mod error;
 mod head;
 pub mod index;
+mod maintain;
 pub mod model;
 pub mod options;
 mod read;

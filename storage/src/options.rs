@@ -64,6 +64,8 @@ pub struct Options {
     pub flush_bytes: usize,
     /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it.
     pub flush_wal_bytes: u64,
+    /// The size of one file of the write-ahead log.
+    pub wal_segment_bytes: u64,
     /// The head is flushed when its oldest sample arrived this long ago.
     pub flush_age: Duration,
     /// Writes are refused below this many free bytes; `None` means the larger of 1 % of the disk and 256 MiB.
@@ -80,6 +82,7 @@ impl Default for Options {
             limits: Limits::default(),
             flush_bytes: 512 << 20,
             flush_wal_bytes: 1 << 30,
+            wal_segment_bytes: 64 << 20,
             flush_age: Duration::from_secs(2 * 3600),
             free_space_min: None,
             maintenance_interval: Duration::from_secs(10),
@@ -89,6 +92,8 @@ impl Default for Options {
 
 /// The smallest head that is worth a block.
 const FLUSH_BYTES_MIN: usize = 64 * 1024;
+/// The smallest file of the log that is worth a file.
+const WAL_SEGMENT_BYTES_MIN: u64 = 4096;
 
 impl Options {
     /// Checks that the choices make sense together.
@@ -107,6 +112,10 @@ impl Options {
         }
         if self.flush_bytes < FLUSH_BYTES_MIN {
             return refuse(format!("flush_bytes is {}; the least is {FLUSH_BYTES_MIN}", self.flush_bytes));
+        }
+        if self.wal_segment_bytes < WAL_SEGMENT_BYTES_MIN {
+            let given = self.wal_segment_bytes;
+            return refuse(format!("wal_segment_bytes is {given}; the least is {WAL_SEGMENT_BYTES_MIN}"));
         }
         if self.maintenance_interval.is_zero() {
             return refuse("maintenance_interval is 0".to_owned());

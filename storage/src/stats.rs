@@ -29,10 +29,8 @@ pub struct Stats {
     pub registry_bytes: u64,
     /// The oldest and newest timestamp in the head, in milliseconds.
     pub head_times: Option<(i64, i64)>,
-    /// Bytes written to the write-ahead log.
+    /// Bytes of the write-ahead log that a start would read.
     pub wal_bytes: u64,
-    /// Syncs of the write-ahead log.
-    pub wal_syncs: u64,
     /// Writes or syncs of the write-ahead log that failed.
     pub wal_failures: u64,
     /// Frames of the write-ahead log that were lost to damage at the last start.
@@ -65,8 +63,6 @@ pub(crate) struct Counters {
     pub(crate) samples_refused: Counter,
     pub(crate) batches: Counter,
     pub(crate) commit_groups: Counter,
-    pub(crate) wal_bytes: Counter,
-    pub(crate) wal_syncs: Counter,
     pub(crate) wal_failures: Counter,
     pub(crate) wal_lost_frames: Counter,
     pub(crate) replayed_samples: Counter,

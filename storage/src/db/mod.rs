@@ -1,6 +1,8 @@
 //! `Storage`: opening, writing, reading, flushing and closing a store.
 
+mod background;
 mod health;
+mod open;
 mod shared;
 mod writer;
 
@@ -8,16 +10,15 @@ pub use crate::head::append::{CommitReport, Refusal, WriteBatch};
 pub use health::Health;
 
 use crate::api::{Querier, Queryable};
-use crate::env::{Clock, DiskFs, Fs, SystemClock};
+use crate::env::{Clock, DirLock, DiskFs, Fs, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::head::commit::Committer;
-use crate::head::hash::HashKey;
-use crate::head::last::LastSamples;
-use crate::head::registry::Registry;
+use crate::maintain::retention::oldest_kept;
 use crate::model::{Metadata, TimeRange, Timestamp};
 use crate::options::Options;
 use crate::read::StoreQuerier;
 use crate::stats::Stats;
+use background::Job;
+use open::Opened;
 use parking_lot::Mutex;
 use shared::Shared;
 use std::path::Path;
@@ -25,8 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use std::time::Duration;
-use writer::{Message, Writer};
+use writer::{Answer, Message, Writer};
 
 /// An open store. Clones are the same store; it is closed by [`Storage::close`] or when the last clone is gone.
 #[derive(Clone)]
@@ -38,6 +38,8 @@ pub struct Storage {
 struct Owner {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Held until the threads have ended.
+    lock: Mutex<Option<DirLock>>,
 }
 
 impl Storage {
@@ -56,30 +58,16 @@ impl Storage {
     /// As [`Storage::open`].
     pub fn open_with(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: Options) -> Result<Self> {
         options.validate()?;
-        let registry = Arc::new(Registry::new(HashKey::random(), options.limits));
-        let (queue, receiver) = writer::queue();
-        let shared = Arc::new(Shared {
-            options,
-            fs,
-            clock,
-            dir: dir.to_path_buf(),
-            registry: Arc::clone(&registry),
-            order: Arc::default(),
-            view: Arc::default(),
-            health: health::HealthState::default(),
-            counters: crate::stats::Counters::default(),
-            metadata: Mutex::default(),
-            queue: parking_lot::RwLock::new(Some(queue)),
-            queued: std::sync::atomic::AtomicUsize::new(0),
-            newest: std::sync::atomic::AtomicI64::new(i64::MIN),
-        });
-        let committer = Committer::new(registry, Arc::clone(&shared.view), LastSamples::default());
-        let writer = Writer::new(Arc::clone(&shared), committer, receiver);
-        let thread = std::thread::Builder::new()
-            .name("kymo-commit".to_owned())
-            .spawn(move || writer.run())
-            .map_err(|e| Error::io("start the commit thread", e))?;
-        Ok(Self { owner: Arc::new(Owner { shared, threads: Mutex::new(vec![thread]) }) })
+        let Opened { shared, committer, messages, jobs, lock } = open::open(fs, clock, dir, options)?;
+        let owner = Owner {
+            shared: Arc::clone(&shared),
+            threads: Mutex::new(Vec::new()),
+            lock: Mutex::new(Some(lock)),
+        };
+        let writer = Writer::new(Arc::clone(&shared), committer, messages);
+        owner.spawn("kymo-commit", move || writer.run())?;
+        owner.spawn("kymo-background", move || background::run(&shared, &jobs))?;
+        Ok(Self { owner: Arc::new(owner) })
     }
 
     /// An empty batch.
@@ -113,7 +101,18 @@ impl Storage {
     /// # Errors
     /// The disk refusing; the samples stay in memory and in the log, and the flush is tried again later.
     pub fn flush(&self) -> Result<()> {
-        Ok(())
+        let shared = &self.owner.shared;
+        shared.ask_background(Job::FlushAnd)?;
+        shared.ask_writer(Message::Freeze)?;
+        shared.ask_background(Job::FlushAnd)
+    }
+
+    /// Looks at age, retention and free space now instead of at the next interval, and waits for it.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub fn maintain(&self) -> Result<()> {
+        self.owner.shared.ask_background(Job::Maintain)
     }
 
     /// Whether writes are taken.
@@ -142,17 +141,29 @@ impl Storage {
 }
 
 impl Owner {
-    fn close(&self) -> Result<()> {
-        if let Some(queue) = self.shared.queue.write().take() {
-            // A commit thread that is gone needs no word to stop.
-            let _ = queue.send(Message::Stop);
-        }
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
-                return Err(Error::internal("a thread of the store panicked"));
-            }
-        }
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        let thread = thread.map_err(|e| Error::io(format!("start the thread {name}"), e))?;
+        self.threads.lock().push(thread);
         Ok(())
+    }
+
+    fn close(&self) -> Result<()> {
+        let mut threads = self.threads.lock();
+        if threads.is_empty() {
+            return Ok(());
+        }
+        if let Some(jobs) = self.shared.background.write().take() {
+            // A thread that is gone needs no word to stop; here and below.
+            let _ = jobs.send(Job::Stop);
+        }
+        let closed = self.shared.ask_writer(Message::Stop);
+        let mut panicked = false;
+        for thread in threads.drain(..) {
+            panicked |= thread.join().is_err();
+        }
+        drop(self.lock.lock().take());
+        if panicked { Err(Error::internal("a thread of the store panicked")) } else { closed }
     }
 }
 
@@ -178,15 +189,23 @@ impl Queryable for Storage {
 }
 
 impl Shared {
-    /// The oldest time that is kept. The clock is believed only as far as samples confirm it: a jump of the clock into
-    /// the future must not delete anything.
+    /// Sends a message to the commit thread and waits for its answer.
+    fn ask_writer(&self, message: impl FnOnce(Answer) -> Message) -> Result<()> {
+        let closed = || Error::new(ErrorKind::Unavailable, "the store is closed");
+        let queue = self.queue.read().clone().ok_or_else(closed)?;
+        let (sender, receiver) = sync_channel(1);
+        // The receiver waits below and is gone only when this thread is.
+        let answer: Answer = Box::new(move |result| drop(sender.send(result)));
+        queue.send(message(answer)).map_err(|_| closed())?;
+        drop(queue);
+        receiver.recv().unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// The oldest time that is kept.
     pub(crate) fn retention_start(&self) -> Timestamp {
-        let Some(retention) = self.options.retention else { return i64::MIN };
-        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        let newest = self.newest.load(Ordering::Relaxed);
-        let believed = newest.saturating_add(millis(self.options.limits.future));
-        let now = if newest == i64::MIN { self.clock.now_ms() } else { self.clock.now_ms().min(believed) };
-        now.saturating_sub(millis(retention))
+        let newest = Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest != i64::MIN);
+        let options = &self.options;
+        oldest_kept(self.clock.now_ms(), newest, options.limits.future, options.retention)
     }
 
     /// Keeps what batches say about metric families; new families beyond the limit are left out.
@@ -204,6 +223,7 @@ impl Shared {
 
     fn stats(&self) -> Stats {
         let counters = &self.counters;
+        let blocks = self.view.peek(|view| Arc::clone(&view.blocks));
         let (head_samples, head_bytes, head_times) = self.view.peek(|view| {
             let generations = || view.frozen.iter().map(|f| &f.generation).chain([&view.active]);
             let times = generations().filter_map(crate::head::generation::Generation::times);
@@ -226,8 +246,7 @@ impl Shared {
             head_bytes,
             registry_bytes: (self.registry.memory_bytes() + self.order.memory_bytes()) as u64,
             head_times,
-            wal_bytes: counters.wal_bytes.get(),
-            wal_syncs: counters.wal_syncs.get(),
+            wal_bytes: self.wal_live_bytes.load(Ordering::Relaxed),
             wal_failures: counters.wal_failures.get(),
             wal_lost_frames: counters.wal_lost_frames.get(),
             replayed_samples: counters.replayed_samples.get(),
@@ -236,7 +255,9 @@ impl Shared {
             flush_failures: counters.flush_failures.get(),
             blocks_dropped: counters.blocks_dropped.get(),
             blocks_quarantined: counters.blocks_quarantined.get(),
-            ..Stats::default()
+            blocks: blocks.len() as u64,
+            block_bytes: blocks.iter().map(|b| b.block.file_bytes()).sum(),
+            block_samples: blocks.iter().map(|b| b.block.meta().samples).sum(),
         }
     }
 }

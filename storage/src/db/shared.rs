@@ -1,6 +1,7 @@
 //! What the threads of an open store share.
 
 use super::health::HealthState;
+use crate::block::Manifest;
 use crate::env::{Clock, Fs};
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
@@ -12,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -28,6 +29,12 @@ pub(crate) struct Shared {
     pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
     /// The way to the commit thread; gone once the store is closed.
     pub(crate) queue: RwLock<Option<super::writer::Queue>>,
+    /// The way to the background thread.
+    pub(crate) background: RwLock<Option<super::background::Jobs>>,
+    /// Which blocks are live, as on disk. Locked while a flush or retention changes it.
+    pub(crate) manifest: Mutex<Manifest>,
+    /// Bytes of the log that a restart would read.
+    pub(crate) wal_live_bytes: AtomicU64,
     /// Samples waiting in the queue.
     pub(crate) queued: AtomicUsize,
     /// The newest timestamp ever stored, or `i64::MIN`.

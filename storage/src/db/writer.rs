@@ -5,12 +5,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::{CommitReport, WriteBatch};
 use crate::head::commit::{Committer, Judged};
 use crate::head::last::Bounds;
+use crate::maintain::retention::millis;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 
 /// Called once, on the commit thread, with what became of a batch.
 pub(crate) type Done = Box<dyn FnOnce(Result<CommitReport>) + Send>;
@@ -23,8 +23,10 @@ pub(crate) enum Message {
     Batch(WriteBatch, Done),
     /// Freeze the active generation so that it can be flushed.
     Freeze(Answer),
-    /// Sync what is written and end.
-    Stop,
+    /// Everything before this segment of the log is in blocks.
+    Release(u64),
+    /// Make everything durable and end.
+    Stop(Answer),
 }
 
 /// The way to the commit thread.
@@ -79,12 +81,13 @@ impl Shared {
 
     /// What is accepted now.
     fn bounds(&self) -> Bounds {
-        let now = self.clock.now_ms();
-        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
-        let newest = now.saturating_add(millis(self.options.limits.future));
+        let newest = self.clock.now_ms().saturating_add(millis(self.options.limits.future));
         Bounds { oldest: self.retention_start().max(i64::MIN + 1), newest }
     }
 }
+
+/// Frozen generations that may wait to be flushed.
+const FROZEN_MAX: usize = 2;
 
 /// The state of the commit thread.
 pub(crate) struct Writer {
@@ -102,19 +105,33 @@ impl Writer {
     /// silently.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        if catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
-            shared.health.poison("the commit thread met a bug; see the log".to_owned());
-            shared.queue.write().take();
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        shared.queue.write().take();
+        while let Ok(message) = self.receiver.try_recv() {
+            match message {
+                Message::Batch(_, done) => call(|| done(Err(closed()))),
+                Message::Freeze(answer) | Message::Stop(answer) => call(|| answer(Err(closed()))),
+                Message::Release(_) => {}
+            }
+        }
+        match served {
+            Ok(answer) => {
+                let closed = self.committer.close();
+                if let Some(answer) = answer {
+                    call(|| answer(closed));
+                }
+            }
+            Err(_) => shared.health.poison("the commit thread met a bug; see the log".to_owned()),
         }
     }
 
-    fn serve(&mut self) {
+    /// Answers who is to be told of the end, if anyone is left.
+    fn serve(&mut self) -> Option<Answer> {
         let mut group = Vec::new();
-        let mut stops = false;
-        while !stops {
-            let mut next = self.receiver.recv().ok();
+        loop {
+            let mut message = self.wait()?;
             let mut samples = 0;
-            while let Some(message) = next.take() {
+            loop {
                 match message {
                     Message::Batch(batch, done) => {
                         samples += batch.len();
@@ -122,27 +139,93 @@ impl Writer {
                     }
                     other => {
                         self.commit(&mut group);
-                        stops |= self.control(other);
+                        if let Some(answer) = self.control(other) {
+                            return Some(answer);
+                        }
                     }
                 }
-                if samples < GROUP_SAMPLES && group.len() < GROUP_BATCHES && !stops {
-                    next = self.receiver.try_recv().ok();
+                if samples >= GROUP_SAMPLES || group.len() >= GROUP_BATCHES {
+                    break;
+                }
+                match self.receiver.try_recv() {
+                    Ok(next) => message = next,
+                    Err(_) => break,
                 }
             }
             self.commit(&mut group);
+            self.freeze_if_large();
         }
     }
 
-    /// Answers whether to stop.
-    fn control(&mut self, message: Message) -> bool {
+    /// The next message; meanwhile the log is synced when its interval is over. Nothing when nobody can send any more.
+    fn wait(&mut self) -> Option<Message> {
+        loop {
+            let Some(due) = self.committer.wal().sync_due_in() else { return self.receiver.recv().ok() };
+            match self.receiver.recv_timeout(due) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.committer.wal().sync_if_due().is_err() {
+                        self.note_poison();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers who asked to stop.
+    fn control(&mut self, message: Message) -> Option<Answer> {
         match message {
             Message::Freeze(answer) => {
-                call(|| answer(Ok(())));
-                false
+                let frozen = self.freeze();
+                call(|| answer(frozen));
             }
-            Message::Stop => true,
-            Message::Batch(..) => false,
+            Message::Release(boundary) => {
+                if let Err(error) = self.committer.wal().release_before(boundary) {
+                    tracing::warn!(%error, "segments of the log that are no longer needed stay for now");
+                }
+            }
+            Message::Stop(answer) => return Some(answer),
+            Message::Batch(..) => {}
         }
+        self.note_wal();
+        None
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        if self.shared.view.peek(|view| view.frozen.len() >= FROZEN_MAX) {
+            return Err(Error::new(ErrorKind::Unavailable, "earlier flushes are not finished"));
+        }
+        let frozen = self.committer.freeze();
+        self.note_poison();
+        frozen.map(|_| ())
+    }
+
+    fn freeze_if_large(&mut self) {
+        let options = &self.shared.options;
+        let (bytes, frozen) = self.shared.view.peek(|v| (v.active.memory_bytes(), v.frozen.len()));
+        let wal = self.committer.wal().live_bytes();
+        let is_large = bytes >= options.flush_bytes || (frozen == 0 && wal >= options.flush_wal_bytes);
+        if is_large && frozen < FROZEN_MAX {
+            match self.freeze() {
+                Ok(()) => self.shared.wake_background(),
+                Err(error) => tracing::error!(%error, "the head cannot be frozen"),
+            }
+        }
+    }
+
+    /// Why nothing can be written now.
+    fn check_room(&self) -> Result<()> {
+        self.shared.health.check_writable()?;
+        let options = &self.shared.options;
+        let is_behind = self.shared.view.peek(|view| {
+            view.frozen.len() >= FROZEN_MAX
+                && view.active.memory_bytes() >= options.flush_bytes.saturating_mul(2)
+        });
+        if is_behind {
+            return Err(Error::new(ErrorKind::Unavailable, "the flush to disk is behind and memory is full"));
+        }
+        Ok(())
     }
 
     /// Commits `group` and answers each of its batches.
@@ -152,13 +235,19 @@ impl Writer {
         }
         let total: usize = group.iter().map(|(batch, _)| batch.len()).sum();
         self.shared.queued.fetch_sub(total, Ordering::Relaxed);
-        if let Err(error) = self.shared.health.check_writable() {
+        if let Err(error) = self.check_room() {
             return answer_all(group, &error);
         }
         let bounds = self.shared.bounds();
         self.committer.begin();
         let judged: Vec<Judged> =
             group.iter().map(|(batch, _)| self.committer.judge(batch, bounds)).collect();
+        let batches: Vec<&WriteBatch> = group.iter().map(|(batch, _)| batch).collect();
+        if let Err(error) = self.committer.log(&judged, &batches) {
+            self.shared.counters.wal_failures.add(1);
+            self.note_poison();
+            return answer_all(group, &error);
+        }
         for judged in &judged {
             self.committer.apply(judged);
         }
@@ -168,6 +257,17 @@ impl Writer {
             self.shared.remember_metadata(batch.metadata);
             call(|| done(Ok(judged.report)));
         }
+        self.note_wal();
+    }
+
+    fn note_poison(&self) {
+        if let Some(why) = self.committer.poisoned() {
+            self.shared.health.poison(why.to_owned());
+        }
+    }
+
+    fn note_wal(&mut self) {
+        self.shared.wal_live_bytes.store(self.committer.wal().live_bytes(), Ordering::Relaxed);
     }
 
     fn count(&self, judged: &Judged) {

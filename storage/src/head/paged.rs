@@ -35,10 +35,12 @@ impl<T> Paged<T> {
 
     /// Removes the items from `len` on.
     pub(crate) fn truncate(&mut self, len: usize) {
+        if len >= self.len() {
+            return;
+        }
         self.pages.truncate(len.div_ceil(PAGE_LEN));
         if let Some(last) = self.pages.last_mut()
-            && len % PAGE_LEN != 0
-            && len.div_ceil(PAGE_LEN) == len / PAGE_LEN + 1
+            && !len.is_multiple_of(PAGE_LEN)
         {
             last.truncate(len % PAGE_LEN);
         }

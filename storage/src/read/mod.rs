@@ -3,5 +3,6 @@
 mod merge;
 mod querier;
 mod series_set;
+mod warnings;
 
 pub(crate) use querier::StoreQuerier;

@@ -1,15 +1,18 @@
 //! `StoreQuerier`: a consistent view of all sources over one time range.
 
-use super::series_set::{Entry, StoreSeriesSet};
+use super::series_set::{Entry, Part, StoreSeriesSet};
+use super::warnings::Warnings;
 use crate::api::{Names, Querier, SeriesSet};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::head::catalog::Catalog;
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
-use crate::head::view::View;
+use crate::head::view::{Identity, LiveBlock, View};
 use crate::index;
-use crate::model::{Matcher, TimeRange};
+use crate::model::{Labels, Matcher, TimeRange};
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// See the module.
@@ -21,19 +24,32 @@ pub(crate) struct StoreQuerier {
     pub(crate) range: TimeRange,
 }
 
-impl StoreQuerier {
-    /// The part of `range` that this view covers.
-    fn clamp(&self, range: TimeRange) -> TimeRange {
-        TimeRange {
-            min_time: range.min_time.max(self.range.min_time),
-            max_time: range.max_time.min(self.range.max_time),
-        }
-    }
+/// The part of `range` that lies in `bounds`.
+pub(super) fn clamp(range: TimeRange, bounds: TimeRange) -> TimeRange {
+    TimeRange { min_time: range.min_time.max(bounds.min_time), max_time: range.max_time.min(bounds.max_time) }
+}
 
+impl StoreQuerier {
     /// Whether series `id` of the registry may have samples in `range` in memory.
     fn is_in_head(&self, id: u32, range: TimeRange) -> bool {
         self.view.active.has_samples(id, range)
             || self.view.frozen.iter().any(|f| f.generation.has_samples(id, range))
+    }
+
+    /// Whether any series may have samples in `range` in memory.
+    fn is_head_in(&self, range: TimeRange) -> bool {
+        let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
+        let mut times = frozen.chain([&self.view.active]).filter_map(|generation| generation.times());
+        times.any(|(min, max)| TimeRange::closed(min, max).overlaps(&range))
+    }
+
+    /// The blocks with samples in `range`, and their places in the view.
+    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &LiveBlock)> {
+        let blocks = self.view.blocks.iter().enumerate();
+        blocks.map(|(at, live)| (at, live.as_ref())).filter(move |(_, live)| {
+            let meta = live.block.meta();
+            TimeRange::closed(meta.min_time, meta.max_time).overlaps(&range)
+        })
     }
 
     /// The series of the registry that match and have samples in memory.
@@ -43,47 +59,126 @@ impl StoreQuerier {
         range: TimeRange,
         matchers: &[Matcher],
     ) -> Result<RoaringBitmap> {
+        if !self.is_head_in(range) {
+            return Ok(RoaringBitmap::new());
+        }
         let found = index::select(catalog, matchers)?;
         Ok(found.iter().filter(|id| self.is_in_head(*id, range)).collect())
     }
 
     /// The series of the registry with samples in memory that match one of the sets.
     fn head_series_of_sets(&self, catalog: &Catalog, sets: &[Vec<Matcher>]) -> Result<RoaringBitmap> {
-        let mut series = RoaringBitmap::new();
         if sets.is_empty() {
             return self.head_series(catalog, self.range, &[]);
         }
+        let mut series = RoaringBitmap::new();
         for matchers in sets {
             series |= self.head_series(catalog, self.range, matchers)?;
         }
         Ok(series)
     }
+
+    /// Strings from the head and from each block, united; a damaged block is stepped around with a warning.
+    fn collect_names(
+        &self,
+        from_head: Vec<String>,
+        from_block: impl Fn(&LiveBlock) -> Result<Vec<String>>,
+    ) -> Result<Names> {
+        let warnings = Warnings::default();
+        let mut names: BTreeSet<String> = from_head.into_iter().collect();
+        for (_, live) in self.blocks_in(self.range) {
+            if let Some(found) = warnings.confine(from_block(live))? {
+                names.extend(found);
+            }
+        }
+        Ok(Names { names: names.into_iter().collect(), warnings: warnings.list() })
+    }
+}
+
+/// What a select has found so far: registered series by number, others by their labels.
+#[derive(Default)]
+struct Found {
+    registered: HashMap<u32, Vec<Part>>,
+    others: BTreeMap<Labels, Vec<Part>>,
+}
+
+impl Found {
+    fn add(&mut self, identity: Identity, part: Part) {
+        match identity {
+            Identity::Registered(id) => self.registered.entry(id).or_default().push(part),
+            Identity::Unregistered(labels) => self.others.entry(labels).or_default().push(part),
+        }
+    }
+
+    /// All series by their labels.
+    fn into_entries(self, order: &LabelOrder, catalog: &Catalog, head: &RoaringBitmap) -> Vec<Entry> {
+        let mut ids = head.clone();
+        ids.extend(self.registered.keys().copied());
+        let mut parts = self.registered;
+        let mut others = self.others.into_iter().peekable();
+        let mut entries = Vec::with_capacity(ids.len() as usize + others.len());
+        for id in order.sort(catalog, &ids) {
+            while let Some((labels, parts)) =
+                others.next_if(|other| catalog.compare_labels(id, &other.0).is_gt())
+            {
+                entries.push(Entry::of_blocks(labels, parts));
+            }
+            entries.push(Entry::registered(id, parts.remove(&id).unwrap_or_default()));
+        }
+        entries.extend(others.map(|(labels, parts)| Entry::of_blocks(labels, parts)));
+        entries
+    }
 }
 
 impl Querier for StoreQuerier {
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>> {
-        let range = self.clamp(range);
+        let range = clamp(range, self.range);
+        let warnings = Warnings::default();
+        let mut found = Found::default();
+        for (at, live) in self.blocks_in(range) {
+            let mut add_all = || -> Result<()> {
+                for series in live.block.postings(matchers)? {
+                    let part = Part { block: at as u32, series };
+                    match live.identify(series, &self.registry) {
+                        Ok(identity) => found.add(identity, part),
+                        Err(error) => drop(warnings.confine::<()>(Err(error))?),
+                    }
+                }
+                Ok(())
+            };
+            warnings.confine(add_all())?;
+        }
         let catalog = self.registry.catalog();
         let head = self.head_series(&catalog, range, matchers)?;
-        let entries = self.order.sort(&catalog, &head).into_iter().map(Entry::of_head).collect();
+        let entries = if found.registered.is_empty() && found.others.is_empty() {
+            let sorted = self.order.sort(&catalog, &head);
+            sorted.into_iter().map(|id| Entry::registered(id, Vec::new())).collect()
+        } else {
+            found.into_entries(&self.order, &catalog, &head)
+        };
         drop(catalog);
-        Ok(Box::new(StoreSeriesSet::new(
-            Arc::clone(&self.registry),
-            Arc::clone(&self.view),
-            self.range,
-            entries,
-        )))
+        let (registry, view) = (Arc::clone(&self.registry), Arc::clone(&self.view));
+        Ok(Box::new(StoreSeriesSet::new(registry, view, self.range, entries, warnings)))
     }
 
     fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
         let catalog = self.registry.catalog();
         let series = self.head_series_of_sets(&catalog, matcher_sets)?;
-        Ok(Names { names: catalog.names_of(&series), warnings: Vec::new() })
+        let from_head = catalog.names_of(&series);
+        drop(catalog);
+        self.collect_names(from_head, |live| index::label_names(&live.block, matcher_sets))
     }
 
     fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
         let catalog = self.registry.catalog();
         let series = self.head_series_of_sets(&catalog, matcher_sets)?;
-        Ok(Names { names: catalog.values_of(name, &series), warnings: Vec::new() })
+        let from_head = catalog.values_of(name, &series);
+        drop(catalog);
+        self.collect_names(from_head, |live| index::label_values(&live.block, name, matcher_sets))
     }
+}
+
+/// A damaged block is not the caller's error.
+pub(super) fn is_confined(error: &Error) -> bool {
+    matches!(error.kind(), crate::ErrorKind::Corrupt | crate::ErrorKind::Io)
 }

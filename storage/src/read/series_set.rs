@@ -1,7 +1,10 @@
 //! `StoreSeriesSet`: the series a select found, read from every source that has them. Hot path.
 
 use super::merge::{Source, merge_sources};
+use super::querier::clamp;
+use super::warnings::Warnings;
 use crate::api::{LabelColumn, Samples, SeriesSet};
+use crate::block::BlockReader;
 use crate::error::Result;
 use crate::head::registry::Registry;
 use crate::head::view::View;
@@ -9,16 +12,36 @@ use crate::model::{Labels, TimeRange, Timestamp};
 use std::cell::RefCell;
 use std::sync::Arc;
 
+/// A series in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The place of the block in the view.
+    pub(crate) block: u32,
+    /// The number of the series there.
+    pub(crate) series: u32,
+}
+
 /// One series of a set and where its samples are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// The number in the registry, or [`NOT_IN_HEAD`].
-    head: u32,
+    name: Name,
+    /// By ascending sequence of the blocks.
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+enum Name {
+    Registered(u32),
+    Labels(Labels),
 }
 
 impl Entry {
-    pub(crate) fn of_head(id: u32) -> Self {
-        Self { head: id }
+    pub(crate) fn registered(id: u32, parts: Vec<Part>) -> Self {
+        Self { name: Name::Registered(id), parts }
+    }
+
+    pub(crate) fn of_blocks(labels: Labels, parts: Vec<Part>) -> Self {
+        Self { name: Name::Labels(labels), parts }
     }
 }
 
@@ -28,11 +51,22 @@ pub(crate) struct StoreSeriesSet {
     view: Arc<View>,
     range: TimeRange,
     entries: Vec<Entry>,
+    warnings: Warnings,
+}
+
+/// What a thread keeps from one read to the next.
+#[derive(Default)]
+struct Scratch {
+    /// Timestamps of the series being read, compared with those of the one before.
+    times: Vec<Timestamp>,
+    /// Samples of sources to be merged.
+    sources: Vec<Source>,
+    reader: BlockReader,
+    samples: Samples,
 }
 
 thread_local! {
-    /// Timestamps of the series being read, compared with those of the one before; and samples of sources to be merged.
-    static SCRATCH: RefCell<(Vec<Timestamp>, Vec<Source>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
 impl StoreSeriesSet {
@@ -41,25 +75,85 @@ impl StoreSeriesSet {
         view: Arc<View>,
         range: TimeRange,
         entries: Vec<Entry>,
+        warnings: Warnings,
     ) -> Self {
-        Self { registry, view, range, entries }
+        Self { registry, view, range, entries, warnings }
     }
 
-    /// Fills `sources` with the samples of `entry`, lowest priority first, and answers how many sources have some.
-    fn read_sources(&self, entry: Entry, range: TimeRange, sources: &mut Vec<Source>) -> Result<usize> {
+    /// Whether all samples of `entry` in `range` are in its one block: then they are read without merging.
+    fn only_part(&self, entry: &Entry, range: TimeRange) -> Option<Part> {
+        let [part] = entry.parts.as_slice() else { return None };
+        let Name::Registered(id) = entry.name else { return Some(*part) };
+        let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
+        let in_memory = frozen.chain([&self.view.active]).any(|g| g.has_samples(id, range));
+        (!in_memory).then_some(*part)
+    }
+
+    /// Reads one block's samples into `out`; damage becomes a warning and no samples.
+    fn read_part(
+        &self,
+        part: Part,
+        range: TimeRange,
+        reader: &mut BlockReader,
+        out: &mut Samples,
+    ) -> Result<()> {
+        let Some(live) = self.view.blocks.get(part.block as usize) else {
+            out.clear();
+            return Ok(());
+        };
+        self.warnings.confine(live.block.read_series(part.series, range, reader, out))?;
+        Ok(())
+    }
+
+    /// Fills the sources with the samples of `entry`, lowest priority first, and answers how many have some.
+    fn read_sources(&self, entry: &Entry, range: TimeRange, scratch: &mut Scratch) -> Result<usize> {
+        let Scratch { sources, reader, samples, .. } = scratch;
         let mut used = 0;
+        for part in &entry.parts {
+            self.read_part(*part, range, reader, samples)?;
+            let source = source_at(sources, used);
+            source.times.extend_from_slice(&samples.timestamps);
+            source.values.extend_from_slice(&samples.values);
+            used += usize::from(!source.times.is_empty());
+        }
+        let Name::Registered(id) = entry.name else { return Ok(used) };
         let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
         for generation in frozen.chain([&self.view.active]) {
-            if used == sources.len() {
-                sources.push(Source::default());
-            }
-            let Some(source) = sources.get_mut(used) else { break };
-            source.clear();
-            generation.read(entry.head, range, &mut source.times, &mut source.values)?;
+            let source = source_at(sources, used);
+            generation.read(id, range, &mut source.times, &mut source.values)?;
             used += usize::from(!source.times.is_empty());
         }
         Ok(used)
     }
+
+    fn read_merged(
+        &self,
+        entry: &Entry,
+        range: TimeRange,
+        scratch: &mut Scratch,
+        out: &mut Samples,
+    ) -> Result<()> {
+        out.values.clear();
+        let used = self.read_sources(entry, range, scratch)?;
+        let Scratch { times, sources, .. } = scratch;
+        times.clear();
+        merge_sources(sources.get_mut(..used).unwrap_or_default(), times, &mut out.values);
+        if *times != out.timestamps {
+            std::mem::swap(times, &mut out.timestamps);
+            out.timestamps_version += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The source numbered `at`, emptied.
+fn source_at(sources: &mut Vec<Source>, at: usize) -> &mut Source {
+    if at >= sources.len() {
+        sources.resize_with(at + 1, Source::default);
+    }
+    let source = &mut sources[at];
+    source.clear();
+    source
 }
 
 impl SeriesSet for StoreSeriesSet {
@@ -68,41 +162,45 @@ impl SeriesSet for StoreSeriesSet {
     }
 
     fn labels(&self, index: usize) -> Labels {
-        match self.entries.get(index) {
-            Some(entry) => self.registry.labels(entry.head),
+        match self.entries.get(index).map(|entry| &entry.name) {
+            Some(Name::Registered(id)) => self.registry.labels(*id),
+            Some(Name::Labels(labels)) => labels.clone(),
             None => Labels::empty(),
         }
     }
 
     fn label_column(&self, name: &str) -> LabelColumn {
-        self.registry.catalog().label_column(name, self.entries.iter().map(|e| e.head))
+        let ids: Option<Vec<u32>> = self
+            .entries
+            .iter()
+            .map(|entry| match entry.name {
+                Name::Registered(id) => Some(id),
+                Name::Labels(_) => None,
+            })
+            .collect();
+        match ids {
+            Some(ids) => self.registry.catalog().label_column(name, ids.into_iter()),
+            None => LabelColumn::from_values((0..self.len()).map(|i| self.labels(i).value(name).to_owned())),
+        }
     }
 
     fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
-        let range = TimeRange {
-            min_time: range.min_time.max(self.range.min_time),
-            max_time: range.max_time.min(self.range.max_time),
-        };
-        let Some(entry) = self.entries.get(index).copied() else {
+        let range = clamp(range, self.range);
+        let Some(entry) = self.entries.get(index).filter(|_| !range.is_empty()) else {
             out.clear();
             return Ok(());
         };
-        SCRATCH.with_borrow_mut(|(times, sources)| {
-            out.values.clear();
-            let used = match self.read_sources(entry, range, sources) {
-                Ok(used) => used,
-                Err(error) => {
-                    out.clear();
-                    return Err(error);
-                }
-            };
-            times.clear();
-            merge_sources(sources.get_mut(..used).unwrap_or_default(), times, &mut out.values);
-            if *times != out.timestamps {
-                std::mem::swap(times, &mut out.timestamps);
-                out.timestamps_version += 1;
-            }
-            Ok(())
-        })
+        let read = SCRATCH.with_borrow_mut(|scratch| match self.only_part(entry, range) {
+            Some(part) => self.read_part(part, range, &mut scratch.reader, out),
+            None => self.read_merged(entry, range, scratch, out),
+        });
+        if read.is_err() {
+            out.clear();
+        }
+        read
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.list()
     }
 }

@@ -1,0 +1,227 @@
+//! The background thread: flushes frozen generations, drops expired blocks, watches the free space.
+
+use super::shared::Shared;
+use super::writer::{Answer, Message};
+use crate::block::{Block, ManifestBlock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::head::checkpoint;
+use crate::head::view::{Frozen, LiveBlock};
+use crate::maintain::flush::Flush;
+use crate::maintain::retention;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// What the background thread is asked to do.
+pub(crate) enum Job {
+    /// Flush what is frozen.
+    Flush,
+    /// The same, and say what became of it.
+    FlushAnd(Answer),
+    /// Look at age, retention and free space now.
+    Maintain(Answer),
+    /// End.
+    Stop,
+}
+
+/// The way to the background thread.
+pub(crate) type Jobs = SyncSender<Job>;
+
+pub(crate) fn jobs() -> (Jobs, Receiver<Job>) {
+    sync_channel(16)
+}
+
+/// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
+pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
+    let interval = shared.options.maintenance_interval;
+    let mut filled_since = None;
+    loop {
+        let job = match jobs.recv_timeout(interval) {
+            Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Ok(job) => Some(job),
+            Err(RecvTimeoutError::Timeout) => None,
+        };
+        let worked = catch_unwind(AssertUnwindSafe(|| match job {
+            Some(Job::Flush) => log_failure(shared.flush_frozen()),
+            Some(Job::FlushAnd(answer)) => answer(shared.flush_frozen()),
+            Some(Job::Maintain(answer)) => {
+                shared.maintain(&mut filled_since);
+                answer(Ok(()));
+            }
+            _ => shared.maintain(&mut filled_since),
+        }));
+        if worked.is_err() {
+            // Its state is in the shared structures, which change in single steps; so it may go on. Failures are counted.
+            shared.counters.flush_failures.add(1);
+            tracing::error!("the background thread met a bug and goes on");
+        }
+    }
+}
+
+fn log_failure(result: Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "a flush failed and will be tried again");
+    }
+}
+
+impl Shared {
+    /// Asks for a flush of what is frozen, soon.
+    pub(crate) fn wake_background(&self) {
+        if let Some(jobs) = self.background.read().as_ref() {
+            // A full queue has a flush in it already.
+            let _ = jobs.try_send(Job::Flush);
+        }
+    }
+
+    fn maintain(&self, filled_since: &mut Option<Duration>) {
+        self.watch_space();
+        log_failure(self.drop_expired());
+        let now = self.clock.monotonic();
+        if self.view.peek(|view| view.active.is_empty()) {
+            *filled_since = None;
+        } else if now.saturating_sub(*filled_since.get_or_insert(now)) >= self.options.flush_age {
+            *filled_since = None;
+            if let Some(queue) = self.queue.read().clone() {
+                // When the commit thread is busy the next round will do.
+                let _ = queue.try_send(Message::Freeze(Box::new(log_failure)));
+            }
+        }
+        if self.view.peek(|view| !view.frozen.is_empty()) {
+            log_failure(self.flush_frozen());
+        }
+    }
+
+    /// Refuses writes while the disk is nearly full, and takes them again when there is room.
+    fn watch_space(&self) {
+        let Ok(space) = self.fs.space(&self.dir) else { return };
+        let default = (space.total_bytes / 100).max(256 << 20);
+        let least = self.options.free_space_min.unwrap_or(default);
+        if space.free_bytes < least {
+            let (free, dir) = (space.free_bytes, self.dir.display());
+            self.health.set_read_only(format!("{free} bytes are free at {dir}, the least is {least}"));
+        } else {
+            self.health.set_writable();
+        }
+    }
+
+    /// Writes every frozen generation into blocks, oldest first.
+    ///
+    /// # Errors
+    /// The disk refusing; what is not flushed stays frozen.
+    pub(crate) fn flush_frozen(&self) -> Result<()> {
+        while let Some(frozen) = self.view.peek(|view| view.frozen.first().cloned()) {
+            if let Err(error) = self.flush_one(&frozen) {
+                self.counters.flush_failures.add(1);
+                return Err(error.context("flush the head"));
+            }
+            self.counters.flushes.add(1);
+        }
+        Ok(())
+    }
+
+    fn flush_one(&self, frozen: &Arc<Frozen>) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        let blocks_dir = self.dir.join(super::open::BLOCKS);
+        let flush = Flush {
+            fs: &self.fs,
+            blocks_dir: &blocks_dir,
+            registry: &self.registry,
+            order: &self.order,
+            generation: &frozen.generation,
+            oldest_kept: self.retention_start(),
+        };
+        let written = flush.write(manifest.next_sequence)?;
+        let mut live = Vec::with_capacity(written.len());
+        for block in &written {
+            live.push(Arc::new(LiveBlock::new(Block::open(&self.fs, &blocks_dir.join(&block.file))?)));
+        }
+        let checkpoint = self.write_checkpoint(frozen)?;
+
+        let mut next = manifest.clone();
+        next.next_sequence =
+            written.iter().map(|b| b.meta.sequence + 1).max().unwrap_or(0).max(next.next_sequence);
+        next.blocks.extend(written);
+        next.first_wal_segment = frozen.boundary;
+        let replaced = next.checkpoint.replace(checkpoint);
+        next.store(&self.fs, &self.dir)?;
+        *manifest = next;
+        drop(manifest);
+
+        self.view.change(|view| {
+            let blocks = Arc::make_mut(&mut view.blocks);
+            blocks.extend(live);
+            view.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
+        });
+        if let Some(old) = replaced {
+            self.remove_file(&self.dir.join(super::open::HEAD).join(old));
+        }
+        if let Some(queue) = self.queue.read().clone() {
+            // If the queue is full, the segments go with the next flush.
+            let _ = queue.try_send(Message::Release(frozen.boundary));
+        }
+        self.registry.catalog_mut().optimize();
+        Ok(())
+    }
+
+    /// Writes the registry checkpoint that belongs to the start of the log behind `frozen`. Answers its file name.
+    fn write_checkpoint(&self, frozen: &Frozen) -> Result<String> {
+        let dir = self.dir.join(super::open::HEAD);
+        let name = format!("registry-{:016x}.ckpt", frozen.boundary);
+        let (path, temporary) = (dir.join(&name), dir.join(format!("{name}.tmp")));
+        // What an interrupted flush left; if there is nothing or it cannot be removed, creating tells.
+        let _ = self.fs.remove(&temporary);
+        let metadata: Vec<_> =
+            self.metadata.lock().iter().map(|(family, about)| (family.clone(), about.clone())).collect();
+        checkpoint::write(self.fs.as_ref(), &temporary, &self.registry, &frozen.last, &metadata)?;
+        let named = self.fs.rename(&temporary, &path).and_then(|()| self.fs.sync_dir(&dir));
+        named.map_err(|e| Error::io(format!("rename {}", temporary.display()), e))?;
+        Ok(name)
+    }
+
+    /// Drops the blocks whose samples are all older than the retention.
+    fn drop_expired(&self) -> Result<()> {
+        let oldest = self.retention_start();
+        let mut manifest = self.manifest.lock();
+        let expired: Vec<ManifestBlock> =
+            manifest.blocks.iter().filter(|b| retention::is_expired(b, oldest)).cloned().collect();
+        if expired.is_empty() {
+            return Ok(());
+        }
+        let mut next = manifest.clone();
+        next.blocks.retain(|block| !retention::is_expired(block, oldest));
+        next.store(&self.fs, &self.dir)?;
+        *manifest = next;
+        self.view.change(|view| {
+            Arc::make_mut(&mut view.blocks)
+                .retain(|live| expired.iter().all(|block| block.meta.sequence != live.block.meta().sequence));
+        });
+        for block in &expired {
+            tracing::info!(file = block.file, "dropped by retention");
+            self.remove_file(&self.dir.join(super::open::BLOCKS).join(&block.file));
+            self.counters.blocks_dropped.add(1);
+        }
+        Ok(())
+    }
+
+    /// Removes a file nothing refers to; the next start removes what is left.
+    fn remove_file(&self, path: &std::path::Path) {
+        if let Err(error) = self.fs.remove(path) {
+            tracing::warn!(%error, path = %path.display(), "a file that is no longer needed stays");
+        }
+    }
+
+    /// Sends `job` to the background thread and waits for its end.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store is closed; or what the job answers.
+    pub(crate) fn ask_background(&self, job: impl FnOnce(Answer) -> Job) -> Result<()> {
+        let closed = || Error::new(ErrorKind::Unavailable, "the store is closed");
+        let jobs = self.background.read().clone().ok_or_else(closed)?;
+        let (sender, receiver) = sync_channel(1);
+        // The receiver waits below and is gone only when this thread is.
+        let answer: Answer = Box::new(move |result| drop(sender.send(result)));
+        jobs.send(job(answer)).map_err(|_| closed())?;
+        receiver.recv().unwrap_or_else(|_| Err(closed()))
+    }
+}

@@ -1,0 +1,242 @@
+//! Opening a store: lock, MANIFEST, blocks, registry checkpoint, replay of the log. Damage is put aside, never fatal.
+
+use super::shared::Shared;
+use super::{background, writer};
+use crate::block::{BLOCK_EXTENSION, Block, Manifest, quarantine};
+use crate::env::{Clock, DirLock, Fs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::head::checkpoint::{self, Loaded};
+use crate::head::commit::Committer;
+use crate::head::hash::HashKey;
+use crate::head::last::LastSamples;
+use crate::head::registry::Registry;
+use crate::head::replay::Replay;
+use crate::head::view::{LiveBlock, SharedView, View};
+use crate::model::Metadata;
+use crate::options::{Durability, Options};
+use crate::stats::Counters;
+use crate::wal::{ReplayReport, Wal, WalOptions};
+use parking_lot::{Mutex, RwLock};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::mpsc::Receiver;
+
+pub(crate) const BLOCKS: &str = "blocks";
+pub(crate) const HEAD: &str = "head";
+const WAL: &str = "wal";
+const LOCK: &str = "LOCK";
+const MANIFEST: &str = "MANIFEST";
+/// A log with segments smaller than this is a test's; it needs no thread that prepares segments.
+const PREPARED_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// An opened store whose threads are not started yet.
+pub(crate) struct Opened {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) committer: Committer,
+    pub(crate) messages: Receiver<writer::Message>,
+    pub(crate) jobs: Receiver<background::Job>,
+    pub(crate) lock: DirLock,
+}
+
+struct Opening<'a> {
+    fs: &'a Arc<dyn Fs>,
+    dir: &'a Path,
+    counters: Counters,
+}
+
+/// Opens the store in `dir`.
+///
+/// # Errors
+/// Another process holds the directory, or the operating system refuses.
+pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: Options) -> Result<Opened> {
+    let started = clock.monotonic();
+    for path in [dir.to_path_buf(), dir.join(BLOCKS), dir.join(HEAD)] {
+        fs.create_dir_all(&path).map_err(|e| Error::io(format!("create {}", path.display()), e))?;
+    }
+    let lock = fs.lock(&dir.join(LOCK)).map_err(|e| Error::io(format!("lock {}", dir.display()), e))?;
+    let opening = Opening { fs: &fs, dir, counters: Counters::default() };
+    let mut manifest = opening.load_manifest()?;
+    let blocks = opening.open_blocks(&mut manifest);
+    let loaded = opening.load_checkpoint(&mut manifest, &options);
+    manifest.store(&fs, dir)?;
+    opening.remove_leftovers(&manifest);
+
+    let registry = Arc::new(loaded.registry);
+    let mut replay = Replay::new(&registry, loaded.last);
+    let (wal, report) = Wal::open(
+        Arc::clone(&fs),
+        Arc::clone(&clock),
+        &dir.join(WAL),
+        wal_options(&options, &manifest),
+        manifest.first_wal_segment,
+        &mut replay,
+    )?;
+    replay.finish();
+    let Replay { last, generation, metadata, lost_samples, samples, .. } = replay;
+    opening.note_replay(&report, samples, lost_samples);
+
+    let newest = blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
+    let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
+    let (queue, messages) = writer::queue();
+    let (jobs_sender, jobs) = background::jobs();
+    let counters = opening.counters;
+    counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
+    let shared = Arc::new(Shared {
+        options,
+        clock,
+        dir: dir.to_path_buf(),
+        registry: Arc::clone(&registry),
+        order: Arc::default(),
+        view: Arc::new(SharedView::new(view)),
+        health: super::health::HealthState::default(),
+        counters,
+        metadata: Mutex::default(),
+        queue: RwLock::new(Some(queue)),
+        background: RwLock::new(Some(jobs_sender)),
+        manifest: Mutex::new(manifest),
+        wal_live_bytes: AtomicU64::new(wal.live_bytes()),
+        queued: AtomicUsize::new(0),
+        newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
+        fs,
+    });
+    let known: Vec<(String, Metadata)> = loaded.metadata.into_iter().chain(metadata).collect();
+    shared.remember_metadata(known);
+    if let Some(why) = wal.poisoned() {
+        shared.health.poison(why.to_owned());
+    }
+    let committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
+    Ok(Opened { shared, committer, messages, jobs, lock })
+}
+
+fn wal_options(options: &Options, manifest: &Manifest) -> WalOptions {
+    let nonce = manifest.directory.first_chunk::<8>().map_or(0, |half| u64::from_le_bytes(*half));
+    WalOptions {
+        durability: match options.durability {
+            Durability::Sync => crate::wal::Durability::Sync,
+            Durability::Interval(interval) => crate::wal::Durability::Interval(interval),
+            Durability::Os => crate::wal::Durability::Os,
+        },
+        segment_bytes: options.wal_segment_bytes,
+        prepare_in_background: options.wal_segment_bytes >= PREPARED_SEGMENT_BYTES_MIN,
+        nonce,
+        ..WalOptions::default()
+    }
+}
+
+impl Opening<'_> {
+    /// The manifest; rebuilt from the blocks if it is damaged or gone.
+    fn load_manifest(&self) -> Result<Manifest> {
+        let damaged = match Manifest::load(self.fs, self.dir) {
+            Ok(Some(manifest)) => return Ok(manifest),
+            Ok(None) => false,
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::error!(%error, "the manifest is rebuilt from the blocks");
+                self.put_aside(&self.dir.join(MANIFEST), &error);
+                true
+            }
+            Err(error) => return Err(error),
+        };
+        let (mut manifest, unsound) = Manifest::rebuild(self.fs, &self.dir.join(BLOCKS))?;
+        for (path, error) in unsound {
+            self.put_aside(&path, &error);
+        }
+        manifest.checkpoint = self.newest_checkpoint();
+        if damaged || !manifest.blocks.is_empty() {
+            tracing::warn!(blocks = manifest.blocks.len(), "rebuilt the manifest");
+        }
+        Ok(manifest)
+    }
+
+    fn newest_checkpoint(&self) -> Option<String> {
+        let entries = self.fs.list(&self.dir.join(HEAD)).ok()?;
+        let names = entries.iter().filter(|p| p.extension().is_some_and(|e| e == "ckpt"));
+        names.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).max()
+    }
+
+    /// Opens the blocks of the manifest, oldest first. A damaged one is put aside and taken off the list.
+    fn open_blocks(&self, manifest: &mut Manifest) -> Vec<Arc<LiveBlock>> {
+        let mut blocks = Vec::new();
+        manifest.blocks.retain(|entry| {
+            let path = self.dir.join(BLOCKS).join(&entry.file);
+            match Block::open(self.fs, &path) {
+                Ok(block) => {
+                    blocks.push(Arc::new(LiveBlock::new(block)));
+                    true
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    self.put_aside(&path, &error);
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a block cannot be opened; its samples are missing until the next start");
+                    self.counters.blocks_quarantined.add(1);
+                    error.io_kind() != Some(std::io::ErrorKind::NotFound)
+                }
+            }
+        });
+        blocks.sort_by_key(|live| live.block.meta().sequence);
+        blocks
+    }
+
+    fn put_aside(&self, path: &Path, error: &Error) {
+        self.counters.blocks_quarantined.add(1);
+        match quarantine(self.fs, self.dir, path, &error.to_string()) {
+            Ok(place) => tracing::error!(%error, place = %place.display(), "a damaged file is put aside"),
+            Err(second) => tracing::error!(%error, %second, "a damaged file cannot be put aside"),
+        }
+    }
+
+    /// The registry as the checkpoint has it, or an empty one.
+    fn load_checkpoint(&self, manifest: &mut Manifest, options: &Options) -> Loaded {
+        if let Some(name) = manifest.checkpoint.clone() {
+            let path = self.dir.join(HEAD).join(name);
+            match checkpoint::load(self.fs.as_ref(), &path, options.limits) {
+                Ok(loaded) => return loaded,
+                Err(error) => {
+                    tracing::error!(%error, "samples of series that only the checkpoint names cannot be replayed");
+                    if error.kind() == ErrorKind::Corrupt {
+                        self.put_aside(&path, &error);
+                    }
+                    manifest.checkpoint = None;
+                }
+            }
+        }
+        let (low, high) = manifest.seed.split_at(8);
+        let word = |half: &[u8]| half.try_into().map_or(0, u64::from_le_bytes);
+        let key = HashKey::from_seed([word(low), word(high)]);
+        Loaded {
+            registry: Registry::new(key, options.limits),
+            last: LastSamples::default(),
+            metadata: Vec::new(),
+        }
+    }
+
+    /// Removes what interrupted flushes and retention left behind.
+    fn remove_leftovers(&self, manifest: &Manifest) {
+        let is_live = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            manifest.blocks.iter().any(|b| b.file == name) || manifest.checkpoint.as_deref() == Some(&name)
+        };
+        for folder in [BLOCKS, HEAD] {
+            for path in self.fs.list(&self.dir.join(folder)).unwrap_or_default() {
+                let is_ours =
+                    path.extension().is_some_and(|e| e == "tmp" || e == BLOCK_EXTENSION || e == "ckpt");
+                if is_ours && !is_live(&path) {
+                    // Nothing refers to it; if it cannot be removed now, the next start tries again.
+                    let _ = self.fs.remove(&path);
+                }
+            }
+        }
+    }
+
+    fn note_replay(&self, report: &ReplayReport, samples: u64, lost_samples: u64) {
+        self.counters.replayed_samples.add(samples);
+        self.counters.wal_lost_frames.add(report.lost_frames);
+        if report.is_damaged() || lost_samples > 0 {
+            tracing::error!(?report, lost_samples, "the log is damaged; what is whole was replayed");
+        } else {
+            tracing::info!(samples, segments = report.segments, "replayed the log");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Flush: the samples of a frozen generation as blocks.
+//!
+//! Most samples lie within a day of the newest and make one block. Much older ones (backfill) are put into blocks of their
+//! own by day, so that retention can drop them in time.
+
+use crate::block::{BlockSpec, BlockWriter, ManifestBlock, new_uuid};
+use crate::env::Fs;
+use crate::error::Result;
+use crate::head::generation::Generation;
+use crate::head::order::LabelOrder;
+use crate::head::registry::Registry;
+use crate::model::{TimeRange, Timestamp};
+use roaring::RoaringBitmap;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+/// With older samples on more days than this, blocks span months instead.
+const DAYS_MAX: usize = 64;
+
+/// What a flush needs of the store.
+pub(crate) struct Flush<'a> {
+    pub(crate) fs: &'a Arc<dyn Fs>,
+    pub(crate) blocks_dir: &'a Path,
+    pub(crate) registry: &'a Registry,
+    pub(crate) order: &'a LabelOrder,
+    pub(crate) generation: &'a Generation,
+    /// Samples before this are dropped.
+    pub(crate) oldest_kept: Timestamp,
+}
+
+impl Flush<'_> {
+    /// Writes the generation as blocks numbered from `sequence` on. Nothing refers to them yet.
+    ///
+    /// # Errors
+    /// The disk refusing. Blocks already written stay as files that the next start removes.
+    pub(crate) fn write(&self, mut sequence: u64) -> Result<Vec<ManifestBlock>> {
+        let mut written = Vec::new();
+        let Some((_, newest)) = self.generation.times() else { return Ok(written) };
+        let found: RoaringBitmap = self.generation.series().collect();
+        let sorted = self.order.sort(&self.registry.catalog(), &found);
+        let recent = newest.saturating_sub(DAY_MS).max(self.oldest_kept);
+        let main = TimeRange { min_time: recent, max_time: i64::MAX };
+        written.extend(self.write_block(&mut sequence, &sorted, main)?);
+
+        let old = TimeRange { min_time: self.oldest_kept, max_time: recent };
+        let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for id in sorted.into_iter().filter(|id| self.generation.has_samples(*id, old)) {
+            times.clear();
+            values.clear();
+            self.generation.read(id, old, &mut times, &mut values)?;
+            for run in times.chunk_by(|a, b| a.div_euclid(DAY_MS) == b.div_euclid(DAY_MS)) {
+                let day = run.first().map_or(0, |t| t.div_euclid(DAY_MS));
+                days.entry(day).or_default().push(id);
+            }
+        }
+        let width = if days.len() > DAYS_MAX { 30 } else { 1 };
+        let days: Vec<(i64, Vec<u32>)> = days.into_iter().collect();
+        for group in days.chunk_by(|a, b| a.0.div_euclid(width) == b.0.div_euclid(width)) {
+            let first = group.first().map_or(0, |d| d.0.div_euclid(width) * width);
+            let range = TimeRange {
+                min_time: first.saturating_mul(DAY_MS).max(self.oldest_kept),
+                max_time: (first + width).saturating_mul(DAY_MS).min(recent),
+            };
+            let series: RoaringBitmap = group.iter().flat_map(|day| day.1.iter().copied()).collect();
+            let series = self.order.sort(&self.registry.catalog(), &series);
+            written.extend(self.write_block(&mut sequence, &series, range)?);
+        }
+        Ok(written)
+    }
+
+    /// Writes the samples of `series` (sorted by labels) in `range`; nothing if there is none.
+    fn write_block(
+        &self,
+        sequence: &mut u64,
+        series: &[u32],
+        range: TimeRange,
+    ) -> Result<Option<ManifestBlock>> {
+        let file = format!("{sequence:016x}.{}", crate::block::BLOCK_EXTENSION);
+        let path = self.blocks_dir.join(&file);
+        let spec = BlockSpec { uuid: new_uuid(), sequence: *sequence, level: 0 };
+        let mut writer = BlockWriter::create(self.fs, &path, spec)?;
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        for id in series {
+            times.clear();
+            values.clear();
+            self.generation.read(*id, range, &mut times, &mut values)?;
+            if !times.is_empty() {
+                writer.add_series(&self.registry.labels(*id), &[(&times, &values)])?;
+            }
+        }
+        if writer.is_empty() {
+            return Ok(None);
+        }
+        let meta = writer.finish()?;
+        *sequence += 1;
+        let opened = self.fs.open(&path).and_then(|f| f.len());
+        let bytes = opened.map_err(|e| crate::Error::io(format!("measure {}", path.display()), e))?;
+        Ok(Some(ManifestBlock { file, bytes, meta }))
+    }
+}

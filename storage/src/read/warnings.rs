@@ -1,0 +1,39 @@
+//! Damage that a read met and stepped around, each sentence once.
+
+use super::querier::is_confined;
+use crate::error::Result;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+
+/// How many sentences are kept; damage comes in crowds and the first say enough.
+const WARNINGS_MAX: usize = 20;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Warnings {
+    sentences: Mutex<BTreeSet<String>>,
+}
+
+impl Warnings {
+    /// Passes a value through, turns confined damage into a warning, and hands every other error on.
+    ///
+    /// # Errors
+    /// What is not confined to a file.
+    pub(crate) fn confine<T>(&self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if is_confined(&error) => {
+                let mut sentences = self.sentences.lock();
+                if sentences.len() < WARNINGS_MAX {
+                    sentences.insert(format!("stored data is damaged and left out: {error}"));
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn list(&self) -> Vec<String> {
+        self.sentences.lock().iter().cloned().collect()
+    }
+}

@@ -1,0 +1,227 @@
+//! A store against a map: whatever is written, in whatever order, with flushes and restarts in between, reads the same.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use kymo_storage::Storage;
+use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::env::{CrashChoice, MemoryFs, SimClock};
+use kymo_storage::model::{Labels, Matcher, TimeRange};
+use kymo_storage::options::{Limits, Options};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const NOW: i64 = 1_700_000_000_000;
+const SERIES: usize = 12;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// One sample of each series of a run, all at one time after the last.
+    Scrape {
+        first: usize,
+        len: usize,
+        after: i64,
+        value: i32,
+    },
+    /// A sample at any time, mostly late.
+    Single {
+        series: usize,
+        time: i64,
+        value: i32,
+    },
+    /// The staleness marker.
+    Stale {
+        series: usize,
+        after: i64,
+    },
+    Flush,
+    /// Closed in order and opened again.
+    Reopen,
+    /// The process is gone without a word; everything acknowledged must be there.
+    Kill,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (0..SERIES, 1..SERIES, 0i64..20_000, -3i32..1000)
+            .prop_map(|(first, len, after, value)| Step::Scrape { first, len, after, value }),
+        6 => (0..SERIES, -200_000_000i64..100_000, 0i32..5)
+            .prop_map(|(series, time, value)| Step::Single { series, time, value }),
+        1 => (0..SERIES, 0i64..20_000).prop_map(|(series, after)| Step::Stale { series, after }),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Kill),
+    ]
+}
+
+fn labels(i: usize) -> Labels {
+    Labels::from_pairs([
+        ("__name__", format!("metric_{}", i % 3)),
+        ("i", format!("{i:02}")),
+        ("parity", if i.is_multiple_of(2) { String::new() } else { "odd".to_owned() }),
+    ])
+}
+
+fn options() -> Options {
+    Options {
+        retention: Some(Duration::from_secs(10 * 24 * 3600)),
+        wal_segment_bytes: 4096,
+        limits: Limits { future: Duration::from_secs(1_000_000), ..Limits::default() },
+        maintenance_interval: Duration::from_secs(3600),
+        free_space_min: Some(0),
+        ..Options::default()
+    }
+}
+
+type Model = BTreeMap<Labels, BTreeMap<i64, u64>>;
+
+/// What the rules say about a sample; answers whether it is accepted.
+fn write_model(model: &mut Model, series: usize, time: i64, value: f64) -> bool {
+    let samples = model.entry(labels(series)).or_default();
+    let conflicts =
+        samples.last_key_value().is_some_and(|(last, bits)| *last == time && *bits != value.to_bits());
+    if !conflicts {
+        samples.insert(time, value.to_bits());
+    }
+    !conflicts
+}
+
+fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Model {
+    let querier = store.querier(range).unwrap();
+    let set = querier.select(range, matchers).unwrap();
+    let mut out = Model::new();
+    let mut samples = Samples::new();
+    let mut before: Option<Labels> = None;
+    for index in 0..set.len() {
+        let labels = set.labels(index);
+        assert!(before.replace(labels.clone()).is_none_or(|before| before < labels), "sorted, each once");
+        set.read(index, range, &mut samples).unwrap();
+        assert!(samples.timestamps.windows(2).all(|w| w[0] < w[1]));
+        let pairs = samples.timestamps.iter().copied().zip(samples.values.iter().map(|v| v.to_bits()));
+        let pairs: BTreeMap<i64, u64> = pairs.collect();
+        if !pairs.is_empty() {
+            out.insert(labels, pairs);
+        }
+    }
+    assert!(set.warnings().is_empty(), "{:?}", set.warnings());
+    out
+}
+
+fn expected(model: &Model, range: TimeRange, matcher: Option<&Matcher>) -> Model {
+    let mut out = Model::new();
+    for (labels, samples) in model {
+        if matcher.is_some_and(|m| !m.matches(labels.value(m.name()))) {
+            continue;
+        }
+        let samples: BTreeMap<i64, u64> =
+            samples.iter().filter(|s| range.contains(*s.0)).map(|s| (*s.0, *s.1)).collect();
+        if !samples.is_empty() {
+            out.insert(labels.clone(), samples);
+        }
+    }
+    out
+}
+
+/// The store and the model side by side.
+struct Pair {
+    fs: MemoryFs,
+    store: Option<Storage>,
+    model: Model,
+    newest: i64,
+}
+
+impl Pair {
+    fn open(fs: &MemoryFs) -> Storage {
+        let clock = Arc::new(SimClock::new(NOW));
+        Storage::open_with(Arc::new(fs.clone()), clock, Path::new("/data"), options()).unwrap()
+    }
+
+    fn new() -> Self {
+        let fs = MemoryFs::new();
+        let store = Some(Self::open(&fs));
+        Self { fs, store, model: Model::new(), newest: NOW }
+    }
+
+    fn store(&self) -> &Storage {
+        self.store.as_ref().unwrap()
+    }
+
+    fn write(&mut self, samples: &[(usize, i64, f64)]) {
+        let mut batch = self.store().batch();
+        let mut accepted = 0;
+        for (series, time, value) in samples {
+            let id = batch.series_labels(&labels(*series)).unwrap();
+            batch.sample(id, *time, *value);
+            accepted += u64::from(write_model(&mut self.model, *series, *time, *value));
+        }
+        let report = self.store().append(batch).unwrap();
+        assert_eq!((report.accepted, report.refused_total), (accepted, samples.len() as u64 - accepted));
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Scrape { first, len, after, value } => {
+                self.newest += after;
+                let value = f64::from(value) / if value % 5 == 0 { 10.0 } else { 1.0 };
+                let samples: Vec<_> = (first..SERIES.min(first + len))
+                    .map(|i| (i, self.newest, value * (i % 4) as f64))
+                    .collect();
+                self.write(&samples);
+            }
+            Step::Single { series, time, value } => {
+                self.write(&[(series, NOW + time, f64::from(value)), (series, NOW + time, f64::from(value))]);
+            }
+            Step::Stale { series, after } => {
+                self.newest += after;
+                self.write(&[(series, self.newest, kymo_storage::model::stale_nan())]);
+            }
+            Step::Flush => self.store().flush().unwrap(),
+            Step::Reopen => {
+                self.store.take().unwrap().close().unwrap();
+                self.store = Some(Self::open(&self.fs));
+            }
+            Step::Kill => {
+                let image = self.fs.crash_image(self.fs.log_len(), CrashChoice::Nothing);
+                self.store = None;
+                self.fs = image;
+                self.store = Some(Self::open(&self.fs));
+            }
+        }
+    }
+
+    fn check(&self, range: TimeRange) {
+        assert_eq!(read_store(self.store(), range, &[]), expected(&self.model, range, None));
+        for matcher in [Matcher::equal("__name__", "metric_1"), Matcher::equal("parity", "")] {
+            let found = read_store(self.store(), range, std::slice::from_ref(&matcher));
+            assert_eq!(found, expected(&self.model, range, Some(&matcher)), "{matcher}");
+        }
+        let querier = self.store().querier(TimeRange::ALL).unwrap();
+        let mut sorted: Vec<String> = self.model.keys().map(|l| l.value("i").to_owned()).collect();
+        sorted.sort();
+        assert_eq!(querier.label_values("i", &[]).unwrap().names, sorted);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn a_store_answers_as_a_map_does(
+        steps in proptest::collection::vec(step(), 1..60),
+        from in -100_000i64..300_000, len in 0i64..200_000,
+    ) {
+        let mut pair = Pair::new();
+        for step in &steps {
+            pair.apply(step);
+        }
+        pair.check(TimeRange::ALL);
+        pair.check(TimeRange::closed(NOW + from, NOW + from + len));
+        pair.apply(&Step::Flush);
+        prop_assert_eq!(pair.store().stats().blocks > 0, !pair.model.is_empty());
+        prop_assert_eq!(pair.store().stats().head_samples, 0);
+        pair.check(TimeRange::ALL);
+        pair.apply(&Step::Kill);
+        pair.check(TimeRange::ALL);
+    }
+}
