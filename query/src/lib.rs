@@ -3,19 +3,32 @@
 //! Floors, lowest first: [`span`], [`error`], [`mod@format`]; [`ast`], [`catalog`]; [`syntax`]; [`check`](mod@check),
 //! [`print`](mod@print), [`pretty`](mod@pretty).
 
+mod annotations;
 pub mod ast;
 pub mod catalog;
 pub mod check;
+mod clock;
+pub mod engine;
 pub mod error;
+mod exec;
+pub mod failure;
 pub mod format;
+pub mod limits;
+mod math;
+mod plan;
 pub mod pretty;
 pub mod print;
 pub mod span;
 pub mod syntax;
+pub mod value;
 
+pub use engine::{Engine, EngineOptions, QueryOptions, QueryResult, QueryStats};
 pub use error::ParseError;
+pub use failure::{FailureKind, QueryError};
+pub use limits::QueryLimits;
 pub use span::Span;
 pub use syntax::ParseOptions;
+pub use value::{Point, Series, Value, VectorSample};
 
 /// Reads and checks an expression: the one way from a text to a tree that can be planned.
 ///

@@ -1,0 +1,84 @@
+//! Which group each series belongs to. Hot path.
+
+use super::super::source::Source;
+use crate::ast::Grouping;
+use kymo_storage::model::{Labels, METRIC_NAME};
+use std::collections::HashMap;
+
+/// The groups of an aggregation, numbered in the order of their first series.
+pub(crate) struct Groups {
+    /// The group of each series.
+    pub(crate) of: Vec<u32>,
+    /// The labels of each group.
+    pub(crate) labels: Vec<Labels>,
+}
+
+impl Groups {
+    /// The groups of `input`.
+    pub(crate) fn new(input: &dyn Source, grouping: &Grouping) -> Self {
+        if grouping.without {
+            Self::without(input, &grouping.labels)
+        } else if grouping.labels.is_empty() {
+            let series = input.len();
+            let labels = if series == 0 { Vec::new() } else { vec![Labels::empty()] };
+            Self { of: vec![0; series], labels }
+        } else {
+            Self::by(input, &grouping.labels)
+        }
+    }
+
+    /// By ids of label values: strings are touched once for each distinct value.
+    fn by(input: &dyn Source, names: &[String]) -> Self {
+        let mut of = vec![0u32; input.len()];
+        let mut labels =
+            if of.is_empty() { Vec::new() } else { vec![Vec::<(&str, std::sync::Arc<str>)>::new()] };
+        for name in names {
+            let column = input.label_column(name);
+            let mut known: HashMap<(u32, u32), u32> = HashMap::new();
+            let mut next = Vec::new();
+            for (group, id) in of.iter_mut().zip(&column.ids) {
+                *group = *known.entry((*group, *id)).or_insert_with(|| {
+                    let mut pairs = labels.get(*group as usize).cloned().unwrap_or_default();
+                    if let Some(value) = column.values.get(*id as usize) {
+                        pairs.push((name, value.clone()));
+                    }
+                    next.push(pairs);
+                    next.len() as u32 - 1
+                });
+            }
+            labels = next;
+        }
+        let labels = labels.into_iter().map(Labels::from_pairs).collect();
+        Self { of, labels }
+    }
+
+    fn without(input: &dyn Source, names: &[String]) -> Self {
+        let mut known: HashMap<Labels, u32> = HashMap::new();
+        let mut labels = Vec::new();
+        let of = (0..input.len())
+            .map(|index| {
+                let rest = without(&input.labels(index), names);
+                *known.entry(rest).or_insert_with_key(|rest| {
+                    labels.push(rest.clone());
+                    labels.len() as u32 - 1
+                })
+            })
+            .collect();
+        Self { of, labels }
+    }
+
+    /// The number of each group by its labels.
+    pub(crate) fn by_labels(&self) -> HashMap<&Labels, u32> {
+        self.labels.iter().zip(0u32..).collect()
+    }
+
+    /// How many groups.
+    pub(crate) fn len(&self) -> usize {
+        self.labels.len()
+    }
+}
+
+/// `labels` without these and without the metric's name.
+pub(super) fn without(labels: &Labels, names: &[String]) -> Labels {
+    labels.without(|name| name == METRIC_NAME || names.iter().any(|n| n == name))
+}

@@ -1,0 +1,244 @@
+//! `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the series of each group, as they are.
+
+use super::super::column::{Bitmap, Column};
+use super::super::context::Context;
+use super::super::fan_out::drain;
+use super::super::matrix::{Matrix, Row};
+use super::super::scalar::Scalar;
+use super::super::source::Source;
+use super::group::Groups;
+use crate::ast::Grouping;
+use crate::failure::QueryError;
+use crate::format::float_general;
+use crate::span::Span;
+use kymo_storage::model::Labels;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+/// How many series to keep at each step, from a parameter.
+fn counts(k: &Scalar, steps: usize) -> Result<Vec<usize>, QueryError> {
+    // 2^63: the first float past the range of an i64.
+    const BOUND: f64 = 9_223_372_036_854_775_808.0;
+    (0..steps)
+        .map(|step| {
+            let k = k.at(step);
+            if k.is_nan() {
+                return Err(QueryError::execution("Parameter value is NaN"));
+            }
+            if k <= -BOUND {
+                return Err(QueryError::execution(format!(
+                    "Scalar value {} underflows int64",
+                    float_general(k)
+                )));
+            }
+            if k >= BOUND {
+                return Err(QueryError::execution(format!(
+                    "Scalar value {} overflows int64",
+                    float_general(k)
+                )));
+            }
+            Ok(if k < 1.0 { 0 } else { k as usize })
+        })
+        .collect()
+}
+
+/// A candidate; the greatest is the one to give up first.
+#[derive(Debug, Clone, Copy)]
+struct Candidate {
+    value: f64,
+    series: u32,
+    top: bool,
+}
+
+impl Ord for Candidate {
+    /// `NaN` is given up before any number; of equal values the later series.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_value = match (self.value.is_nan(), other.value.is_nan()) {
+            (false, false) => {
+                let order = self.value.partial_cmp(&other.value).unwrap_or(Ordering::Equal);
+                if self.top { order.reverse() } else { order }
+            }
+            (a, b) => a.cmp(&b),
+        };
+        by_value.then(self.series.cmp(&other.series))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+/// The source of `topk` (`top`) or `bottomk`. With one step the series come best first, group by group.
+///
+/// # Errors
+/// A parameter out of range, and as [`drain`].
+pub(super) fn best(
+    context: &Context,
+    input: &dyn Source,
+    grouping: &Grouping,
+    k: &Scalar,
+    top: bool,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let counts = if input.len() == 0 { vec![0; steps] } else { counts(k, steps)? };
+    let groups = Groups::new(input, grouping);
+    let mut memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 32))?;
+    let mut heaps: Vec<BinaryHeap<Candidate>> = vec![BinaryHeap::new(); groups.len() * steps];
+    drain(context, input, steps, |index, column| {
+        let base = groups.of[index] as usize * steps;
+        for (step, value) in column.iter() {
+            let candidate = Candidate { value, series: index as u32, top };
+            let heap = &mut heaps[base + step];
+            if heap.len() < counts[step] {
+                memory.grow(1, size_of::<Candidate>() as u64 * 2)?;
+                heap.push(candidate);
+            } else if let Some(mut worst) = heap.peek_mut()
+                && candidate < *worst
+            {
+                *worst = candidate;
+            }
+        }
+        Ok(())
+    })?;
+    let mut rows: BTreeMap<(usize, usize), Row> = BTreeMap::new();
+    for (at, heap) in heaps.into_iter().enumerate() {
+        for (rank, candidate) in heap.into_sorted_vec().into_iter().enumerate() {
+            let series = candidate.series as usize;
+            // The order of the answer: by group and rank for one step, else as the input.
+            let key = if steps == 1 { (at, rank) } else { (0, series) };
+            let row = match rows.entry(key) {
+                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::btree_map::Entry::Vacant(free) => {
+                    memory.grow(steps as u64, Column::bytes(steps))?;
+                    free.insert(Row {
+                        labels: input.labels(series),
+                        drops_name: input.drops_name(series),
+                        column: Column::new(steps),
+                    })
+                }
+            };
+            row.column.set(at % steps.max(1), candidate.value);
+        }
+    }
+    Ok(Arc::new(Matrix::new(rows.into_values().collect(), input.is_distinct(), Some(memory))))
+}
+
+/// The source of `limitk`: the first `k` series of each group at each step.
+///
+/// # Errors
+/// A parameter out of range, and as [`drain`].
+pub(super) fn first(
+    context: &Context,
+    input: &dyn Source,
+    grouping: &Grouping,
+    k: &Scalar,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let counts = if input.len() == 0 { vec![0; steps] } else { counts(k, steps)? };
+    let groups = Groups::new(input, grouping);
+    let mut taken = vec![0usize; groups.len() * steps];
+    keep(context, input, steps, |index, column| {
+        let base = groups.of[index] as usize * steps;
+        let mut kept = Bitmap::new(steps);
+        for step in column.present.ones() {
+            if taken[base + step] < counts[step] {
+                taken[base + step] += 1;
+                kept.set(step);
+            }
+        }
+        kept
+    })
+}
+
+/// The source of `limit_ratio`: series whose hash falls into the share.
+///
+/// # Errors
+/// A ratio that is `NaN`, and as [`drain`].
+pub(super) fn share(
+    context: &Context,
+    input: &dyn Source,
+    ratio: &Scalar,
+    span: Span,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let mut ratios = Vec::with_capacity(steps);
+    for step in 0..if input.len() == 0 { 0 } else { steps } {
+        let asked = ratio.at(step);
+        if asked.is_nan() {
+            return Err(QueryError::execution("Ratio value is NaN"));
+        }
+        let capped = asked.clamp(-1.0, 1.0);
+        if capped != asked {
+            let (asked, capped) = (float_general(asked), float_general(capped));
+            context.annotate(|a| {
+                let text =
+                    format!("ratio value should be between -1 and 1, got {asked}, capping to {capped}");
+                a.warn(span, text);
+            });
+        }
+        ratios.push(capped);
+    }
+    keep(context, input, steps, |index, column| {
+        let place = hash(&input.labels(index)) as f64 / u64::MAX as f64;
+        let mut kept = Bitmap::new(steps);
+        for step in column.present.ones() {
+            let ratio = ratios[step];
+            if (ratio >= 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio) {
+                kept.set(step);
+            }
+        }
+        kept
+    })
+}
+
+/// xxHash64 over Prometheus' in-memory form of a label set: each string with its length in front, in one byte, or in four with
+/// the first `0xff`.
+fn hash(labels: &Labels) -> u64 {
+    let mut bytes = Vec::with_capacity(labels.as_bytes().len());
+    for (name, value) in labels.iter() {
+        for text in [name, value] {
+            match u8::try_from(text.len()) {
+                Ok(len) if len < 255 => bytes.push(len),
+                _ => {
+                    bytes.push(255);
+                    bytes.extend_from_slice(&(text.len() as u32).to_le_bytes()[..3]);
+                }
+            }
+            bytes.extend_from_slice(text.as_bytes());
+        }
+    }
+    xxhash_rust::xxh64::xxh64(&bytes, 0)
+}
+
+/// The series of `input` at the steps that `choose` keeps.
+fn keep(
+    context: &Context,
+    input: &dyn Source,
+    steps: usize,
+    mut choose: impl FnMut(usize, &Column) -> Bitmap,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let mut memory = context.budget.reserve(0, 0)?;
+    let mut rows = Vec::new();
+    drain(context, input, steps, |index, column| {
+        let kept = choose(index, column);
+        if !kept.is_empty() {
+            memory.grow(steps as u64, Column::bytes(steps))?;
+            let mut column = std::mem::take(column);
+            column.present.and(&kept);
+            rows.push(Row { labels: input.labels(index), drops_name: input.drops_name(index), column });
+        }
+        Ok(())
+    })?;
+    Ok(Arc::new(Matrix::new(rows, input.is_distinct(), Some(memory))))
+}

@@ -1,0 +1,231 @@
+//! `sum`, `avg`, `count`, `min`, `max`, `group`, `stddev`, `stdvar`. Hot path.
+//!
+//! One accumulator a group and step; series come in order, so compensated sums do not depend on the number of threads.
+
+use super::super::column::{Bitmap, Column};
+use super::super::context::Context;
+use super::super::fan_out::drain;
+use super::super::matrix::{Matrix, Row};
+use super::super::source::Source;
+use super::group::Groups;
+use crate::ast::Grouping;
+use crate::catalog::AggregatorId;
+use crate::failure::QueryError;
+use crate::math::kahan::{KahanMean, KahanSum, Spread};
+use std::sync::Arc;
+
+/// What happens to the values of one group at one step.
+trait Accumulator: Copy {
+    /// Before the first value.
+    fn empty() -> Self;
+    /// One value more.
+    fn add(&mut self, value: f64);
+    /// The answer, once there was a value.
+    fn answer(self) -> f64;
+}
+
+impl Accumulator for KahanSum {
+    fn empty() -> Self {
+        Self::default()
+    }
+    #[inline]
+    fn add(&mut self, value: f64) {
+        Self::add(self, value);
+    }
+    fn answer(self) -> f64 {
+        self.total()
+    }
+}
+
+impl Accumulator for KahanMean {
+    fn empty() -> Self {
+        Self::default()
+    }
+    #[inline]
+    fn add(&mut self, value: f64) {
+        Self::add(self, value);
+    }
+    fn answer(self) -> f64 {
+        self.mean()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Variance(Spread);
+
+impl Accumulator for Variance {
+    fn empty() -> Self {
+        Self(Spread::default())
+    }
+    #[inline]
+    fn add(&mut self, value: f64) {
+        self.0.add(value);
+    }
+    fn answer(self) -> f64 {
+        self.0.variance()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Deviation(Spread);
+
+impl Accumulator for Deviation {
+    fn empty() -> Self {
+        Self(Spread::default())
+    }
+    #[inline]
+    fn add(&mut self, value: f64) {
+        self.0.add(value);
+    }
+    fn answer(self) -> f64 {
+        self.0.variance().sqrt()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Count(f64);
+
+impl Accumulator for Count {
+    fn empty() -> Self {
+        Self(0.0)
+    }
+    #[inline]
+    fn add(&mut self, _value: f64) {
+        self.0 += 1.0;
+    }
+    fn answer(self) -> f64 {
+        self.0
+    }
+}
+
+#[derive(Clone, Copy)]
+struct One;
+
+impl Accumulator for One {
+    fn empty() -> Self {
+        Self
+    }
+    #[inline]
+    fn add(&mut self, _value: f64) {}
+    fn answer(self) -> f64 {
+        1.0
+    }
+}
+
+/// The smallest value; `NaN` only if there is nothing else.
+#[derive(Clone, Copy)]
+struct Least(f64);
+
+impl Accumulator for Least {
+    fn empty() -> Self {
+        Self(f64::NAN)
+    }
+    #[inline]
+    fn add(&mut self, value: f64) {
+        if self.0 > value || self.0.is_nan() {
+            self.0 = value;
+        }
+    }
+    fn answer(self) -> f64 {
+        self.0
+    }
+}
+
+/// The greatest value; `NaN` only if there is nothing else.
+#[derive(Clone, Copy)]
+struct Greatest(f64);
+
+impl Accumulator for Greatest {
+    fn empty() -> Self {
+        Self(f64::NAN)
+    }
+    #[inline]
+    fn add(&mut self, value: f64) {
+        if self.0 < value || self.0.is_nan() {
+            self.0 = value;
+        }
+    }
+    fn answer(self) -> f64 {
+        self.0
+    }
+}
+
+/// The source of a reducing aggregation.
+///
+/// # Errors
+/// As [`drain`], or too little memory.
+pub(super) fn reduce(
+    context: &Context,
+    input: &dyn Source,
+    grouping: &Grouping,
+    id: AggregatorId,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    match id {
+        AggregatorId::Sum => run::<KahanSum>(context, input, grouping, steps),
+        AggregatorId::Avg => run::<KahanMean>(context, input, grouping, steps),
+        AggregatorId::Count => run::<Count>(context, input, grouping, steps),
+        AggregatorId::Group => run::<One>(context, input, grouping, steps),
+        AggregatorId::Min => run::<Least>(context, input, grouping, steps),
+        AggregatorId::Max => run::<Greatest>(context, input, grouping, steps),
+        AggregatorId::Stddev => run::<Deviation>(context, input, grouping, steps),
+        AggregatorId::Stdvar => run::<Variance>(context, input, grouping, steps),
+        _ => Err(QueryError::internal(format!("the aggregator {id:?} does not reduce"))),
+    }
+}
+
+/// The accumulators of one group, made when its first series with a value comes.
+struct Group<A> {
+    states: Vec<A>,
+    present: Bitmap,
+    drops_name: bool,
+}
+
+fn run<A: Accumulator>(
+    context: &Context,
+    input: &dyn Source,
+    grouping: &Grouping,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let groups = Groups::new(input, grouping);
+    let mut memory = context.budget.reserve(0, 0)?;
+    let mut states: Vec<Option<Group<A>>> = Vec::new();
+    states.resize_with(groups.len(), || None);
+    let state_bytes = (size_of::<A>() * steps) as u64;
+    drain(context, input, steps, |index, column| {
+        if column.present.is_empty() {
+            return Ok(());
+        }
+        let slot = &mut states[groups.of[index] as usize];
+        if slot.is_none() {
+            memory.grow(steps as u64, Column::bytes(steps).saturating_add(state_bytes))?;
+        }
+        let group = slot.get_or_insert_with(|| Group {
+            states: vec![A::empty(); steps],
+            present: Bitmap::new(steps),
+            drops_name: false,
+        });
+        group.drops_name |= input.drops_name(index);
+        group.present.or(&column.present);
+        if column.present.is_full() {
+            for (state, value) in group.states.iter_mut().zip(&column.values) {
+                state.add(*value);
+            }
+        } else {
+            for (step, value) in column.iter() {
+                group.states[step].add(value);
+            }
+        }
+        Ok(())
+    })?;
+    let rows = states
+        .into_iter()
+        .zip(groups.labels)
+        .filter_map(|(group, labels)| {
+            let Group { states, present, drops_name } = group?;
+            let values = states.into_iter().map(A::answer).collect();
+            Some(Row { labels, drops_name, column: Column { values, present } })
+        })
+        .collect();
+    Ok(Arc::new(Matrix::new(rows, true, Some(memory))))
+}

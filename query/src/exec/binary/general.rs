@@ -1,0 +1,174 @@
+//! Operations that must look at each step: several series of a side share a group, or missing ones have stand-ins.
+
+use super::super::column::{Bitmap, Column};
+use super::super::context::Context;
+use super::super::matrix::{Matrix, Row};
+use super::super::source::Source;
+use super::annotate_trim;
+use super::matching::{Meeting, Sides};
+use super::stream::combine;
+use crate::ast::{BinaryOp, Cardinality};
+use crate::failure::QueryError;
+use kymo_storage::model::Labels;
+use std::collections::HashMap;
+
+struct General<'a> {
+    context: &'a Context,
+    sides: &'a Sides,
+    many: Matrix,
+    one: Matrix,
+    steps: usize,
+    memory: super::super::budget::Reservation,
+    rows: Vec<Row>,
+    trimmed: bool,
+}
+
+/// All results; series of different groups may have the same labels.
+///
+/// # Errors
+/// Groups with more series than their side may have at one step, results of one group that are the same.
+pub(super) fn build(context: &Context, sides: &Sides, steps: usize) -> Result<Matrix, QueryError> {
+    let mut general = General {
+        context,
+        sides,
+        many: Matrix::collect(context, &*sides.many, steps)?,
+        one: Matrix::collect(context, &*sides.one, steps)?,
+        steps,
+        memory: context.budget.reserve(0, 0)?,
+        rows: Vec::new(),
+        trimmed: false,
+    };
+    let fill = sides.operation.matching.fill;
+    let mut any_many = Bitmap::new(steps);
+    if fill.is_none() {
+        for index in 0..general.many.len() {
+            any_many.or(&general.many.column(index).present);
+        }
+    } else {
+        any_many.fill();
+    }
+    for meeting in &sides.meetings {
+        general.check_one(meeting, &any_many)?;
+    }
+    for meeting in &sides.meetings {
+        general.meet(meeting)?;
+    }
+    if general.trimmed {
+        annotate_trim(context, sides.operation.op, sides.operation.span);
+    }
+    Ok(Matrix::new(general.rows, false, Some(general.memory)))
+}
+
+impl General<'_> {
+    /// The one side may have one series a group and step.
+    fn check_one(&self, meeting: &Meeting, any_many: &Bitmap) -> Result<(), QueryError> {
+        let mut seen = Bitmap::new(self.steps);
+        for (at, one) in meeting.one.iter().enumerate() {
+            let mut again = self.one.column(*one).present.clone();
+            again.and(&seen);
+            again.and(any_many);
+            if let Some(step) = again.ones().next() {
+                let before = meeting.one[..at].iter().find(|o| self.one.column(**o).present.get(step));
+                let mut twins = [
+                    self.one.labels(*one).to_string(),
+                    before.map_or_else(String::new, |b| self.one.labels(*b).to_string()),
+                ];
+                twins.sort();
+                let side = if self.sides.swapped { "left" } else { "right" };
+                let [first, second] = twins;
+                return Err(QueryError::execution(format!(
+                    "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
+                    meeting.labels
+                )));
+            }
+            seen.or(&self.one.column(*one).present);
+        }
+        Ok(())
+    }
+
+    /// All results of one group.
+    fn meet(&mut self, meeting: &Meeting) -> Result<(), QueryError> {
+        let fill = self.sides.operation.matching.fill;
+        let mut any_one = Bitmap::new(self.steps);
+        for one in &meeting.one {
+            any_one.or(&self.one.column(*one).present);
+        }
+        let mut any_many = Bitmap::new(self.steps);
+        // At which steps there already is a result of these labels (of any labels, one to one).
+        let mut taken: HashMap<Option<Labels>, Bitmap> = HashMap::new();
+        for many in &meeting.many {
+            self.context.budget.check()?;
+            let labels = self.many.labels(*many);
+            let drops = self.many.drops_name(*many);
+            any_many.or(&self.many.column(*many).present);
+            for one in &meeting.one {
+                let result = self.sides.result_labels(self.context, &labels, &self.one.labels(*one));
+                let (left, right) = (self.many.column(*many).clone(), self.one.column(*one).clone());
+                self.pair(result, drops, left, &right, &mut taken)?;
+            }
+            if let Some(value) = fill.right {
+                let result = self.sides.result_labels(self.context, &labels, &meeting.labels);
+                let stand_in = constant(value, &any_one, self.steps);
+                let left = self.many.column(*many).clone();
+                self.pair(result, drops, left, &stand_in, &mut taken)?;
+            }
+        }
+        if let Some(value) = fill.left {
+            for one in &meeting.one {
+                let result = self.sides.result_labels(self.context, &meeting.labels, &self.one.labels(*one));
+                let stand_in = constant(value, &any_many, self.steps);
+                let right = self.one.column(*one).clone();
+                self.pair(result, false, stand_in, &right, &mut taken)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The results of two series.
+    fn pair(
+        &mut self,
+        labels: Labels,
+        drops: bool,
+        mut many: Column,
+        one: &Column,
+        taken: &mut HashMap<Option<Labels>, Bitmap>,
+    ) -> Result<(), QueryError> {
+        let operation = &self.sides.operation;
+        let one_to_one = operation.matching.card == Cardinality::OneToOne;
+        let mut met = many.present.clone();
+        met.and(&one.present);
+        if met.is_empty() {
+            return Ok(());
+        }
+        let key = (!one_to_one).then(|| labels.clone());
+        let before = taken.entry(key).or_insert_with(|| Bitmap::new(self.steps));
+        if before.overlaps(&met) {
+            return Err(QueryError::execution(if one_to_one {
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+            } else {
+                "multiple matches for labels: grouping labels must ensure unique matches"
+            }));
+        }
+        before.or(&met);
+        if matches!(operation.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
+            self.trimmed = true;
+            return Ok(());
+        }
+        combine(operation.op, operation.matching.return_bool, self.sides.swapped, &mut many, one);
+        if !many.present.is_empty() {
+            self.memory.grow(self.steps as u64, Column::bytes(self.steps))?;
+            let drops_name = self.sides.drops_name(self.context, drops);
+            self.rows.push(Row { labels, drops_name, column: many });
+        }
+        Ok(())
+    }
+}
+
+/// `value` at all steps but these.
+fn constant(value: f64, except: &Bitmap, steps: usize) -> Column {
+    let mut column = Column::new(steps);
+    column.values.fill(value);
+    column.present.fill();
+    column.present.and_not(except);
+    column
+}

@@ -1,0 +1,155 @@
+//! Which series of the two sides meet: computed once, from labels alone.
+
+use super::super::aggregate::Groups;
+use super::super::context::Context;
+use super::super::matrix::{NAMING_LABELS, OnSame, distinct};
+use super::super::source::Source;
+use super::{general, makes_new, stream};
+use crate::ast::{BinaryOp, Cardinality, Grouping};
+use crate::failure::QueryError;
+use crate::plan::Matching;
+use crate::span::Span;
+use kymo_storage::model::Labels;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What is computed.
+pub(super) struct Operation {
+    /// The operator.
+    pub(super) op: BinaryOp,
+    /// How the sides are paired.
+    pub(super) matching: Matching,
+    /// Where the operation stands.
+    pub(super) span: Span,
+}
+
+/// The groups of both sides by the labels that count.
+pub(super) fn join(left: &dyn Source, right: &dyn Source, matching: &Matching) -> (Groups, Groups) {
+    let grouping = Grouping { without: !matching.on, labels: matching.labels.clone() };
+    (Groups::new(left, &grouping), Groups::new(right, &grouping))
+}
+
+/// The series of one group on both sides.
+pub(super) struct Meeting {
+    /// The labels that count.
+    pub(super) labels: Labels,
+    /// Series of the side that may have many.
+    pub(super) many: Vec<usize>,
+    /// Series of the side that may have one.
+    pub(super) one: Vec<usize>,
+}
+
+/// The two sides in their roles, and where their series meet.
+pub(super) struct Sides {
+    /// The side that may have many series a group: the left one unless the right one is said to.
+    pub(super) many: Arc<dyn Source>,
+    /// The other.
+    pub(super) one: Arc<dyn Source>,
+    /// Whether `many` is the right side.
+    pub(super) swapped: bool,
+    /// One a group.
+    pub(super) meetings: Vec<Meeting>,
+    /// What is computed.
+    pub(super) operation: Operation,
+}
+
+impl Sides {
+    fn new(left: Arc<dyn Source>, right: Arc<dyn Source>, operation: Operation) -> Self {
+        let swapped = operation.matching.card == Cardinality::OneToMany;
+        let (many, one) = if swapped { (right, left) } else { (left, right) };
+        let (many_groups, one_groups) = join(&*many, &*one, &operation.matching);
+        let mut meetings: Vec<Meeting> = many_groups
+            .labels
+            .iter()
+            .map(|labels| Meeting { labels: labels.clone(), many: Vec::new(), one: Vec::new() })
+            .collect();
+        for (index, group) in many_groups.of.iter().enumerate() {
+            meetings[*group as usize].many.push(index);
+        }
+        let by_labels = many_groups.by_labels();
+        let mut places = Vec::with_capacity(one_groups.len());
+        for labels in &one_groups.labels {
+            places.push(by_labels.get(labels).map_or_else(
+                || {
+                    meetings.push(Meeting { labels: labels.clone(), many: Vec::new(), one: Vec::new() });
+                    meetings.len() - 1
+                },
+                |at| *at as usize,
+            ));
+        }
+        for (index, group) in one_groups.of.iter().enumerate() {
+            meetings[places[*group as usize]].one.push(index);
+        }
+        Self { many, one, swapped, meetings, operation }
+    }
+
+    /// The labels of what series of these labels make together.
+    pub(super) fn result_labels(&self, context: &Context, many: &Labels, one: &Labels) -> Labels {
+        let m = &self.operation.matching;
+        let nameless = makes_new(self.operation.op) || (m.return_bool && !context.delayed_names);
+        let counts = |name: &str| m.labels.iter().any(|l| l == name);
+        let kept = many.filter(|name| {
+            !(nameless && NAMING_LABELS.contains(&name))
+                && (m.card != Cardinality::OneToOne || m.on == counts(name))
+        });
+        if m.include.is_empty() {
+            return kept;
+        }
+        let mut builder = kept.to_builder();
+        for name in &m.include {
+            builder.set(name, one.value(name));
+        }
+        builder.build()
+    }
+
+    /// Whether a result's name goes away at the end of the query.
+    pub(super) fn drops_name(&self, context: &Context, many: bool) -> bool {
+        context.delayed_names
+            && (self.operation.matching.return_bool || (many && !makes_new(self.operation.op)))
+    }
+}
+
+/// The source of `left op right` for arithmetic and comparison.
+///
+/// # Errors
+/// Groups with more series than their side may have at one step, results that are the same.
+pub(super) fn build(
+    context: &Context,
+    left: Arc<dyn Source>,
+    right: Arc<dyn Source>,
+    operation: Operation,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let sides = Sides::new(left, right, operation);
+    let one_to_one = sides.operation.matching.card == Cardinality::OneToOne;
+    let trims = matches!(sides.operation.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+    let simple = sides.operation.matching.fill.is_none()
+        && !trims
+        && sides.meetings.iter().all(|m| {
+            m.many.is_empty() || m.one.is_empty() || (m.one.len() == 1 && (!one_to_one || m.many.len() == 1))
+        })
+        // A side with a group of several series is an error where they overlap, even if nothing meets them.
+        && sides.meetings.iter().all(|m| m.one.len() <= 1);
+    if simple
+        && (one_to_one && sides.operation.matching.include.is_empty() || results_differ(context, &sides))
+    {
+        return stream::build(context, sides, steps);
+    }
+    let results = general::build(context, &sides, steps)?;
+    distinct(context, Arc::new(results), steps, OnSame::Merge)
+}
+
+/// Whether no two results have the same labels.
+fn results_differ(context: &Context, sides: &Sides) -> bool {
+    let mut seen = HashSet::new();
+    for meeting in &sides.meetings {
+        let Some(one) = meeting.one.first() else { continue };
+        let one = sides.one.labels(*one);
+        for many in &meeting.many {
+            if !seen.insert(sides.result_labels(context, &sides.many.labels(*many), &one)) {
+                return false;
+            }
+        }
+    }
+    true
+}

@@ -1,0 +1,110 @@
+//! Operations whose series meet in pairs that are known from labels alone: nothing is held but what several series share. Hot path.
+
+use super::super::column::Column;
+use super::super::context::Context;
+use super::super::matrix::Matrix;
+use super::super::source::{Source, Worker};
+use super::matching::Sides;
+use crate::ast::{BinaryOp, Cardinality};
+use crate::failure::QueryError;
+use crate::math::elementwise::{compare, operate};
+use kymo_storage::model::Labels;
+use std::sync::Arc;
+
+/// `many op one` for pairs of series.
+struct Pairs {
+    sides: Sides,
+    /// Series of both sides.
+    pairs: Vec<(u32, u32)>,
+    labels: Vec<Labels>,
+    drops_name: Vec<bool>,
+}
+
+/// The source of an operation in which each group has one series on the one side (and, one to one, on the other).
+///
+/// # Errors
+/// As [`Matrix::collect`].
+pub(super) fn build(
+    context: &Context,
+    mut sides: Sides,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let mut pairs = Vec::new();
+    for meeting in &sides.meetings {
+        if let Some(one) = meeting.one.first() {
+            pairs.extend(meeting.many.iter().map(|many| (*many as u32, *one as u32)));
+        }
+    }
+    // In the order of the many side, so that neighbours in the store are read one after the other.
+    pairs.sort_unstable();
+    if sides.operation.matching.card != Cardinality::OneToOne && !sides.one.is_ready() {
+        sides.one = Arc::new(Matrix::collect(context, &*sides.one, steps)?);
+    }
+    let labels = pairs
+        .iter()
+        .map(|(many, one)| {
+            let (many, one) = (sides.many.labels(*many as usize), sides.one.labels(*one as usize));
+            sides.result_labels(context, &many, &one)
+        })
+        .collect();
+    let drops_name = pairs
+        .iter()
+        .map(|(many, _)| sides.drops_name(context, sides.many.drops_name(*many as usize)))
+        .collect();
+    Ok(Arc::new(Pairs { sides, pairs, labels, drops_name }))
+}
+
+impl Source for Pairs {
+    fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        self.labels[index].clone()
+    }
+
+    fn drops_name(&self, index: usize) -> bool {
+        self.drops_name[index]
+    }
+
+    fn is_distinct(&self) -> bool {
+        true
+    }
+
+    fn is_ready(&self) -> bool {
+        self.sides.many.is_ready() && self.sides.one.is_ready()
+    }
+
+    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
+        let (many, one) = self.pairs[index];
+        self.sides.many.fill(many as usize, worker, out)?;
+        let mut other = worker.take_column();
+        self.sides.one.fill(one as usize, worker, &mut other)?;
+        combine(
+            self.sides.operation.op,
+            self.sides.operation.matching.return_bool,
+            self.sides.swapped,
+            out,
+            &other,
+        );
+        worker.put_column(other);
+        Ok(())
+    }
+}
+
+/// Puts `many op one` (or `one op many`, if swapped) into `many`.
+pub(super) fn combine(op: BinaryOp, return_bool: bool, swapped: bool, many: &mut Column, one: &Column) {
+    many.present.and(&one.present);
+    let filters = op.is_comparison() && !return_bool;
+    for (step, (value, other)) in many.values.iter_mut().zip(&one.values).enumerate() {
+        let (left, right) = if swapped { (*other, *value) } else { (*value, *other) };
+        if filters {
+            if !compare(op, left, right) {
+                many.present.clear(step);
+            }
+            *value = left;
+        } else {
+            *value = operate(op, left, right);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Plan -> sources.
+
+use super::aggregate;
+use super::binary;
+use super::call;
+use super::column::Column;
+use super::context::Context;
+use super::fan_out::drain;
+use super::kernel::Kernel;
+use super::matrix::{OnSame, nameless, repeated};
+use super::scalar::Scalar;
+use super::scan::{Input, Scan};
+use super::source::{Source, Worker};
+use crate::ast::ValueType;
+use crate::catalog::FunctionId;
+use crate::failure::QueryError;
+use crate::math::elementwise;
+use crate::plan::{Grid, Node, NodeKind, Window, WindowSource, read_range};
+use crate::span::Span;
+use kymo_storage::api::LabelColumn;
+use kymo_storage::model::Labels;
+use std::sync::Arc;
+
+/// The source of a node that yields an instant vector.
+///
+/// # Errors
+/// The store, a limit, or an expression that cannot be evaluated on this data.
+pub(crate) fn vector(context: &Context, node: Node, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
+    let span = node.span;
+    match node.kind {
+        NodeKind::Instant(window) => leaf(context, window, Kernel::Newest, None),
+        NodeKind::Once(inner) => Ok(repeated(vector(context, *inner, grid.once())?, grid.count)),
+        NodeKind::Negate(inner) => {
+            let input = vector(context, *inner, grid)?;
+            let negated = mapped(input, |v| -v);
+            nameless(context, negated, grid.count, OnSame::Merge)
+        }
+        NodeKind::Aggregate { id, grouping, param, input } => {
+            aggregate::build(context, aggregate::Request { id, grouping, param, input, span }, grid)
+        }
+        NodeKind::Binary { op, left, right, matching } => {
+            binary::build(context, binary::Request { op, left, right, matching, span }, grid)
+        }
+        NodeKind::Absent { input, labels } => call::absent(context, *input, labels, grid),
+        NodeKind::Call { id, args } => call::build(context, call::Request { id, args, span }, grid),
+        NodeKind::Number(_) | NodeKind::Text(_) | NodeKind::Range(_) => {
+            Err(QueryError::internal("the checker admits only instant vectors here"))
+        }
+    }
+}
+
+/// The numbers of a node that yields a scalar.
+///
+/// # Errors
+/// As [`vector`].
+pub(crate) fn scalar(context: &Context, node: Node, grid: Grid) -> Result<Scalar, QueryError> {
+    match node.kind {
+        NodeKind::Number(value) => Ok(Scalar::Same(value)),
+        NodeKind::Once(inner) => Ok(Scalar::Same(scalar(context, *inner, grid.once())?.at(0))),
+        NodeKind::Negate(inner) => Ok(scalar(context, *inner, grid)?.map(|v| -v)),
+        NodeKind::Binary { op, left, right, .. } => {
+            let (left, right) = (scalar(context, *left, grid)?, scalar(context, *right, grid)?);
+            Ok(left.zip(&right, grid.count, |a, b| elementwise::operate(op, a, b)))
+        }
+        NodeKind::Call { id: FunctionId::Time, .. } => {
+            Ok(Scalar::Each((0..grid.count).map(|i| grid.time(i) as f64 / 1000.0).collect()))
+        }
+        NodeKind::Call { id: id @ (FunctionId::MinOf | FunctionId::MaxOf), args } => {
+            let [a, b] = arguments(args)?;
+            let (a, b) = (scalar(context, a, grid)?, scalar(context, b, grid)?);
+            let pick = if id == FunctionId::MinOf { elementwise::smaller } else { elementwise::greater };
+            Ok(a.zip(&b, grid.count, pick))
+        }
+        NodeKind::Call { id: FunctionId::Scalar, args } => {
+            let [input] = arguments(args)?;
+            let input = vector(context, input, grid)?;
+            only_series(context, &*input, grid.count)
+        }
+        _ => Err(QueryError::internal("the checker admits only scalars here")),
+    }
+}
+
+/// `scalar()`: the value at the steps with exactly one series, else `NaN`.
+fn only_series(context: &Context, input: &dyn Source, steps: usize) -> Result<Scalar, QueryError> {
+    let mut values = vec![f64::NAN; steps];
+    let mut counts = vec![0u32; steps];
+    drain(context, input, steps, |_, column| {
+        for (step, value) in column.iter() {
+            counts[step] = counts[step].saturating_add(1);
+            values[step] = value;
+        }
+        Ok(())
+    })?;
+    for (value, count) in values.iter_mut().zip(counts) {
+        if count != 1 {
+            *value = f64::NAN;
+        }
+    }
+    Ok(Scalar::Each(values))
+}
+
+/// The arguments of a call, whose number the checker has seen to.
+///
+/// # Errors
+/// Another number of arguments.
+pub(crate) fn arguments<const N: usize>(args: Vec<Node>) -> Result<[Node; N], QueryError> {
+    args.try_into().map_err(|_| QueryError::internal("the checker sees to the number of arguments"))
+}
+
+/// The text of a string argument.
+///
+/// # Errors
+/// The node is none.
+pub(crate) fn text(node: Node) -> Result<Vec<u8>, QueryError> {
+    match node.kind {
+        NodeKind::Text(text) => Ok(text),
+        _ => Err(QueryError::internal("the checker admits only strings here")),
+    }
+}
+
+/// A leaf that computes `kernel` over `window`. `counter` is the place of the argument of a function meant for counters.
+///
+/// # Errors
+/// As [`vector`].
+pub(crate) fn leaf(
+    context: &Context,
+    window: Window,
+    kernel: Kernel,
+    counter: Option<Span>,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let (input, window) = input(context, window)?;
+    Ok(Arc::new(Scan::new(context, input, window, kernel, counter)))
+}
+
+/// What a window reads, opened.
+///
+/// # Errors
+/// As [`vector`].
+pub(crate) fn input(context: &Context, window: Window) -> Result<(Input, Window), QueryError> {
+    let Window { source, steps, border, read } = window;
+    let input = match source {
+        WindowSource::Select(index) => Input::series(context, index, read_range(&read))?,
+        WindowSource::Subquery { inner, grid } => {
+            debug_assert!(inner.value_type == ValueType::Vector || inner.value_type == ValueType::Scalar);
+            let inner = if inner.value_type == ValueType::Scalar {
+                call::vector_of(scalar(context, *inner, grid)?, grid.count)
+            } else {
+                vector(context, *inner, grid)?
+            };
+            Input::Subquery { inner, grid }
+        }
+    };
+    Ok((input, Window { source: WindowSource::Select(usize::MAX), steps, border, read }))
+}
+
+/// A source whose values are changed one by one.
+struct Mapped<F> {
+    input: Arc<dyn Source>,
+    change: F,
+}
+
+impl<F: Fn(&mut Column) + Send + Sync> Source for Mapped<F> {
+    fn len(&self) -> usize {
+        self.input.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        self.input.labels(index)
+    }
+
+    fn drops_name(&self, index: usize) -> bool {
+        self.input.drops_name(index)
+    }
+
+    fn label_column(&self, name: &str) -> LabelColumn {
+        self.input.label_column(name)
+    }
+
+    fn is_distinct(&self) -> bool {
+        self.input.is_distinct()
+    }
+
+    fn has_one_name(&self) -> bool {
+        self.input.has_one_name()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.input.is_ready()
+    }
+
+    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
+        self.input.fill(index, worker, out)?;
+        (self.change)(out);
+        Ok(())
+    }
+}
+
+/// `input` with each value changed; labels stay.
+pub(crate) fn mapped(
+    input: Arc<dyn Source>,
+    change: impl Fn(f64) -> f64 + Send + Sync + 'static,
+) -> Arc<dyn Source> {
+    Arc::new(Mapped { input, change: move |column: &mut Column| column.map(&change) })
+}
+
+/// `input` with each column changed; labels stay.
+pub(crate) fn mapped_columns(
+    input: Arc<dyn Source>,
+    change: impl Fn(&mut Column) + Send + Sync + 'static,
+) -> Arc<dyn Source> {
+    Arc::new(Mapped { input, change })
+}

@@ -1,0 +1,293 @@
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` of classic histograms: buckets are grouped by their other
+//! labels once, then each histogram is computed from its buckets.
+
+use super::super::build::{scalar, text, vector};
+use super::super::column::Column;
+use super::super::context::Context;
+use super::super::matrix::{OnSame, distinct, nameless};
+use super::super::scalar::Scalar;
+use super::super::source::{Source, Worker};
+use crate::annotations::{Repair, with_metric};
+use crate::catalog::FunctionId;
+use crate::failure::QueryError;
+use crate::format::{float_general, quote};
+use crate::math::classic_histogram::{self, Bucket};
+use crate::plan::{Grid, Node};
+use crate::span::Span;
+use kymo_storage::model::Labels;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The label that holds a bucket's upper bound.
+const BOUND: &str = "le";
+
+/// What is asked of each histogram.
+enum Ask {
+    /// Quantiles, each an output series of its own; with the value of the label that tells them apart.
+    Quantiles(Vec<(Scalar, Option<String>)>, Option<String>),
+    /// The share between two bounds.
+    Fraction(Scalar, Scalar),
+}
+
+/// One histogram: its labels without the bound, and its buckets: bound and series.
+struct Histogram {
+    labels: Labels,
+    drops_name: bool,
+    buckets: Vec<(f64, usize)>,
+}
+
+struct Histograms {
+    input: Arc<dyn Source>,
+    histograms: Vec<Histogram>,
+    ask: Ask,
+    span: Span,
+    grid: Grid,
+}
+
+/// The source of one of the functions.
+///
+/// # Errors
+/// As [`vector`].
+pub(super) fn build(
+    context: &Context,
+    id: FunctionId,
+    args: Vec<Node>,
+    grid: Grid,
+) -> Result<Arc<dyn Source>, QueryError> {
+    let mut args = args.into_iter();
+    let mut next =
+        || args.next().ok_or_else(|| QueryError::internal("the checker sees to the number of arguments"));
+    let steps = grid.count;
+    let (input, ask, invalid) = match id {
+        FunctionId::HistogramFraction => {
+            let (lower, upper, input) = (next()?, next()?, next()?);
+            (input, Ask::Fraction(scalar(context, lower, grid)?, scalar(context, upper, grid)?), Vec::new())
+        }
+        FunctionId::HistogramQuantile => {
+            let (q, input) = (next()?, next()?);
+            let span = q.span;
+            let q = scalar(context, q, grid)?;
+            (input, Ask::Quantiles(vec![(q.clone(), None)], None), vec![(q, span)])
+        }
+        _ => {
+            let (input, label) = (next()?, next()?);
+            let label = String::from_utf8(text(label)?)
+                .map_err(|_| QueryError::execution("invalid label name in histogram_quantiles()"))?;
+            let mut quantiles = Vec::new();
+            let mut invalid = Vec::new();
+            for node in args {
+                let span = node.span;
+                let q = scalar(context, node, grid)?;
+                quantiles.push((q.clone(), Some(label_value(q.at(0)))));
+                invalid.push((q, span));
+            }
+            (input, Ask::Quantiles(quantiles, Some(label)), invalid)
+        }
+    };
+    let span = input.span;
+    let input = vector(context, input, grid)?;
+    for (q, at) in &invalid {
+        annotate_quantiles(context, q, *at, steps);
+    }
+    let histograms = group(context, &*input, span, steps)?;
+    let asked: Arc<dyn Source> = Arc::new(Histograms { input, histograms, ask, span, grid });
+    let source = nameless(context, asked, steps, OnSame::Merge)?;
+    distinct(context, source, steps, OnSame::Merge)
+}
+
+/// Warns of quantiles outside 0 and 1.
+pub(crate) fn annotate_quantiles(context: &Context, q: &Scalar, span: Span, steps: usize) {
+    for q in q.each_once(steps).into_iter().filter(|q| !(0.0..=1.0).contains(q)) {
+        context.annotate(|a| {
+            a.warn(span, format!("quantile value should be between 0 and 1, got {}", float_general(q)));
+        });
+    }
+}
+
+/// Warns of quantiles outside 0 and 1 if there is any sample to take them of.
+///
+/// # Errors
+/// As [`Source::fill`].
+pub(super) fn warn_about_quantiles(
+    context: &Context,
+    input: &dyn Source,
+    q: &Scalar,
+    span: Span,
+    steps: usize,
+) -> Result<(), QueryError> {
+    let invalid = q.each_once(steps).into_iter().any(|q| !(0.0..=1.0).contains(&q));
+    if invalid && has_samples(context, input)? {
+        annotate_quantiles(context, q, span, steps);
+    }
+    Ok(())
+}
+
+fn has_samples(context: &Context, input: &dyn Source) -> Result<bool, QueryError> {
+    let mut worker = context.worker();
+    let mut column = Column::default();
+    for index in 0..input.len() {
+        input.fill(index, &mut worker, &mut column)?;
+        if !column.present.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Puts series that differ only in the bound together; warns of series whose bound is no number.
+fn group(
+    context: &Context,
+    input: &dyn Source,
+    span: Span,
+    steps: usize,
+) -> Result<Vec<Histogram>, QueryError> {
+    let mut histograms: Vec<Histogram> = Vec::new();
+    let mut known: HashMap<Labels, usize> = HashMap::new();
+    let mut worker = context.worker();
+    let mut column = Column::new(steps);
+    for index in 0..input.len() {
+        let labels = input.labels(index);
+        let text = labels.value(BOUND);
+        let Some(bound) = parse_bound(text) else {
+            input.fill(index, &mut worker, &mut column)?;
+            if !column.present.is_empty() {
+                let message = format!(
+                    "bucket label \"le\" is missing or has a malformed value of {}",
+                    quote(text.as_bytes())
+                );
+                context.annotate(|a| a.warn(span, with_metric(&message, labels.metric_name())));
+            }
+            continue;
+        };
+        let rest = labels.without(|name| name == BOUND);
+        let at = *known.entry(rest.clone()).or_insert_with(|| {
+            histograms.push(Histogram {
+                labels: rest,
+                drops_name: input.drops_name(index),
+                buckets: Vec::new(),
+            });
+            histograms.len() - 1
+        });
+        histograms[at].buckets.push((bound, index));
+    }
+    Ok(histograms)
+}
+
+/// A number as a label: a whole one ends in `.0`.
+fn label_value(q: f64) -> String {
+    let text = float_general(q);
+    if q.is_finite() && !text.contains(['.', 'e']) { text + ".0" } else { text }
+}
+
+fn parse_bound(text: &str) -> Option<f64> {
+    // Rust reads the same spellings of numbers, infinities and NaN, in any case; an empty text is none.
+    text.parse().ok()
+}
+
+impl Histograms {
+    fn outputs(&self) -> usize {
+        match &self.ask {
+            Ask::Quantiles(quantiles, _) => quantiles.len(),
+            Ask::Fraction(..) => 1,
+        }
+    }
+
+    fn compute(
+        &self,
+        histogram: &Histogram,
+        output: usize,
+        columns: &[Column],
+        context: &Context,
+        out: &mut Column,
+    ) {
+        let mut buckets: Vec<Bucket> = Vec::with_capacity(columns.len());
+        let mut repair: Option<Repair> = None;
+        for step in 0..self.grid.count {
+            buckets.clear();
+            for ((bound, _), column) in histogram.buckets.iter().zip(columns) {
+                if let Some(count) = column.get(step) {
+                    buckets.push(Bucket { bound: *bound, count });
+                }
+            }
+            if buckets.is_empty() {
+                continue;
+            }
+            let value = match &self.ask {
+                Ask::Fraction(lower, upper) => {
+                    classic_histogram::fraction(lower.at(step), upper.at(step), &mut buckets)
+                }
+                Ask::Quantiles(quantiles, _) => {
+                    let q = quantiles.get(output).map_or(f64::NAN, |q| q.0.at(step));
+                    let (value, repaired) = classic_histogram::quantile(q, &mut buckets);
+                    if let Some(r) = repaired {
+                        let time = self.grid.time(step);
+                        let new = Repair {
+                            buckets: (r.lowest, r.highest),
+                            diff: r.diff,
+                            times: (time, time),
+                            count: 1,
+                        };
+                        match &mut repair {
+                            Some(known) => known.merge(&new),
+                            none => *none = Some(new),
+                        }
+                    }
+                    value
+                }
+            };
+            out.set(step, value);
+        }
+        if let Some(repair) = repair {
+            context.annotate(|a| a.repaired(self.span, histogram.labels.metric_name(), repair));
+        }
+    }
+}
+
+impl Source for Histograms {
+    fn len(&self) -> usize {
+        self.histograms.len() * self.outputs()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        let outputs = self.outputs();
+        let labels = &self.histograms[index / outputs].labels;
+        match &self.ask {
+            Ask::Quantiles(quantiles, Some(name)) => {
+                let value = quantiles[index % outputs].1.as_deref().unwrap_or_default();
+                labels.to_builder().set(name, value).build()
+            }
+            _ => labels.clone(),
+        }
+    }
+
+    fn drops_name(&self, index: usize) -> bool {
+        self.histograms[index / self.outputs()].drops_name
+    }
+
+    fn is_distinct(&self) -> bool {
+        self.outputs() == 1
+    }
+
+    fn has_one_name(&self) -> bool {
+        self.outputs() == 1 && self.input.has_one_name()
+    }
+
+    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
+        let outputs = self.outputs();
+        let histogram = &self.histograms[index / outputs];
+        let bytes = Column::bytes(self.grid.count).saturating_mul(histogram.buckets.len() as u64);
+        let _memory = worker.context.budget.reserve(0, bytes)?;
+        let mut columns = Vec::with_capacity(histogram.buckets.len());
+        for (_, series) in &histogram.buckets {
+            let mut column = worker.take_column();
+            self.input.fill(*series, worker, &mut column)?;
+            columns.push(column);
+        }
+        out.reset(self.grid.count);
+        self.compute(histogram, index % outputs, &columns, worker.context, out);
+        for column in columns {
+            worker.put_column(column);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! Execution: one series at a time, all steps at once.
+//!
+//! A plan is turned into [`source::Source`]s from the leaves up. A source knows its series and their labels before any sample is
+//! read, and computes any one of them when asked, so a chain of functions over a selector never holds more than one series a
+//! thread. Operators that need all of their input at once (aggregations, set operators, sorting) drain it when they are built.
+
+mod aggregate;
+mod binary;
+pub(crate) mod budget;
+mod build;
+mod call;
+pub(crate) mod column;
+pub(crate) mod context;
+mod fan_out;
+mod kernel;
+mod matrix;
+mod result;
+mod scalar;
+mod scan;
+mod source;
+
+pub(crate) use result::run;

@@ -1,0 +1,114 @@
+//! The last operator: columns become the answer.
+
+use super::build::{input, scalar, vector};
+use super::context::Context;
+use super::fan_out::drain;
+use super::matrix::remove_delayed_names;
+use super::scan::Input;
+use crate::ast::ValueType;
+use crate::failure::QueryError;
+use crate::math::extended;
+use crate::plan::{Grid, Node, NodeKind, Window};
+use crate::value::{Point, Series, Value, VectorSample};
+use kymo_storage::model::Labels;
+
+/// Evaluates `root` at the steps of `grid`; an instant query has one.
+///
+/// # Errors
+/// The store, a limit, or an expression that cannot be evaluated on this data.
+pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> Result<Value, QueryError> {
+    match root.value_type {
+        ValueType::Scalar => {
+            let values = scalar(context, root, grid)?;
+            let point = |step| Point { timestamp: grid.time(step), value: values.at(step) };
+            if instant {
+                return Ok(Value::Scalar(point(0)));
+            }
+            let _memory = context.budget.reserve(grid.count as u64, grid.count as u64 * 16)?;
+            let points = (0..grid.count).map(point).collect();
+            Ok(Value::Matrix(vec![Series { labels: Labels::empty(), points }]))
+        }
+        ValueType::String => match root.kind {
+            NodeKind::Text(text) => {
+                Ok(Value::String { timestamp: grid.start, text: String::from_utf8_lossy(&text).into_owned() })
+            }
+            _ => Err(QueryError::internal("only a literal is a string")),
+        },
+        ValueType::Matrix => match root.kind {
+            NodeKind::Range(window) => ranges(context, window),
+            _ => Err(QueryError::internal("only selectors and subqueries are range vectors")),
+        },
+        ValueType::Vector => {
+            let source = vector(context, root, grid)?;
+            let source = remove_delayed_names(context, source, grid.count)?;
+            let mut memory = context.budget.reserve(0, 0)?;
+            if instant {
+                let mut samples = Vec::new();
+                drain(context, &*source, grid.count, |index, column| {
+                    if let Some(value) = column.get(0) {
+                        memory.grow(1, size_of::<VectorSample>() as u64)?;
+                        let point = Point { timestamp: grid.start, value };
+                        samples.push(VectorSample { labels: source.labels(index), point });
+                    }
+                    Ok(())
+                })?;
+                return Ok(Value::Vector(samples));
+            }
+            let mut series = Vec::new();
+            drain(context, &*source, grid.count, |index, column| {
+                let count = column.present.count();
+                if count > 0 {
+                    memory.grow(count as u64, (count * size_of::<Point>()) as u64)?;
+                    let mut points = Vec::with_capacity(count);
+                    points.extend(
+                        column.iter().map(|(step, value)| Point { timestamp: grid.time(step), value }),
+                    );
+                    series.push(Series { labels: source.labels(index), points });
+                }
+                Ok(())
+            })?;
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            Ok(Value::Matrix(series))
+        }
+    }
+}
+
+/// A range vector itself, which only an instant query can ask for.
+fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
+    let (input, window) = input(context, window)?;
+    let end = window.steps.first;
+    let start = end.saturating_sub(window.steps.range);
+    let mut worker = context.worker();
+    let mut leaf = worker.take_leaf(0);
+    let mut memory = context.budget.reserve(0, 0)?;
+    let mut series = Vec::new();
+    for index in 0..input.len() {
+        context.budget.check()?;
+        let cleaned = input.read(index, false, &mut worker, &mut leaf)?;
+        let samples = if cleaned { &leaf.clean } else { &leaf.raw };
+        let points: Vec<Point> = match window.border {
+            Some(border) => extended::points(&samples.timestamps, &samples.values, (start, end), border)
+                .into_iter()
+                .map(|(timestamp, value)| Point { timestamp, value })
+                .collect(),
+            None => samples
+                .timestamps
+                .iter()
+                .zip(&samples.values)
+                .filter(|(t, _)| **t > start && **t <= end)
+                .map(|(t, v)| Point { timestamp: *t, value: *v })
+                .collect(),
+        };
+        if !points.is_empty() {
+            memory.grow(points.len() as u64, (points.len() * size_of::<Point>()) as u64)?;
+            series.push(Series { labels: final_labels(&input, index), points });
+        }
+    }
+    Ok(Value::Matrix(series))
+}
+
+/// Names whose removal was put off go away now.
+fn final_labels(input: &Input, index: usize) -> Labels {
+    let labels = input.labels(index);
+    if input.drops_name(index) { super::matrix::without_name(&labels) } else { labels }
+}

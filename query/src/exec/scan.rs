@@ -1,0 +1,260 @@
+//! Leaves: the samples of one series, their windows, and a kernel over them. Hot path.
+
+use super::column::Column;
+use super::context::Context;
+use super::kernel::Kernel;
+use super::source::{Leaf, Source, Worker};
+use crate::failure::QueryError;
+use crate::format::quote;
+use crate::math::window::Windows;
+use crate::plan::{Grid, Window};
+use crate::span::Span;
+use kymo_storage::api::{LabelColumn, SeriesSet};
+use kymo_storage::model::{Labels, METRIC_NAME, MatchOp, TimeRange, is_stale};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whose samples a leaf reads.
+pub(crate) enum Input {
+    /// Series of the store.
+    Series {
+        /// The series.
+        set: Arc<dyn SeriesSet>,
+        /// The time to read.
+        range: TimeRange,
+        /// Whether a matcher demands one metric name, and which.
+        name: Option<String>,
+    },
+    /// An expression on its own grid.
+    Subquery {
+        /// The expression.
+        inner: Arc<dyn Source>,
+        /// Its steps.
+        grid: Grid,
+    },
+}
+
+impl Input {
+    /// The series that select `index` found.
+    ///
+    /// # Errors
+    /// As [`Context::series`].
+    pub(crate) fn series(context: &Context, index: usize, range: TimeRange) -> Result<Self, QueryError> {
+        let name = context
+            .matchers(index)
+            .iter()
+            .find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal && !m.value().is_empty())
+            .map(|m| m.value().to_owned());
+        Ok(Self::Series { set: context.series(index)?, range, name })
+    }
+
+    /// How many series.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Series { set, .. } => set.len(),
+            Self::Subquery { inner, .. } => inner.len(),
+        }
+    }
+
+    /// The labels of series `index`.
+    pub(crate) fn labels(&self, index: usize) -> Labels {
+        match self {
+            Self::Series { set, .. } => set.labels(index),
+            Self::Subquery { inner, .. } => inner.labels(index),
+        }
+    }
+
+    /// Whether the name of series `index` goes away at the end of the query.
+    pub(crate) fn drops_name(&self, index: usize) -> bool {
+        match self {
+            Self::Series { .. } => false,
+            Self::Subquery { inner, .. } => inner.drops_name(index),
+        }
+    }
+
+    /// Reads series `index` into `leaf`; says whether staleness markers were taken out (then the samples are in `leaf.clean`).
+    ///
+    /// # Errors
+    /// The store, a limit, or the inner expression.
+    pub(crate) fn read(
+        &self,
+        index: usize,
+        keep_stale: bool,
+        worker: &mut Worker<'_>,
+        leaf: &mut Leaf,
+    ) -> Result<bool, QueryError> {
+        let context = worker.context;
+        match self {
+            Self::Series { set, range, .. } => {
+                context.budget.check()?;
+                set.read(index, *range, &mut leaf.raw)?;
+                context.budget.count_read(leaf.raw.values.len());
+            }
+            Self::Subquery { inner, grid } => {
+                let mut column = worker.take_column();
+                inner.fill(index, worker, &mut column)?;
+                let full = column.present.is_full() && column.len() == grid.count;
+                if full && leaf.raw.timestamps.len() == grid.count {
+                    // The grid is the same for all series: the timestamps stand.
+                    leaf.raw.values.clone_from(&column.values);
+                } else {
+                    leaf.raw.clear();
+                    for (step, value) in column.iter() {
+                        leaf.raw.push(grid.time(step), value);
+                    }
+                }
+                worker.put_column(column);
+            }
+        }
+        let held = leaf.raw.values.capacity();
+        if held > leaf.reserved_samples {
+            let more = (held - leaf.reserved_samples) as u64;
+            match &mut leaf.reserved {
+                Some(reserved) => reserved.grow(0, more.saturating_mul(16))?,
+                none => *none = Some(context.budget.reserve(0, more.saturating_mul(16))?),
+            }
+            leaf.reserved_samples = held;
+        }
+        if keep_stale || !leaf.raw.values.iter().any(|v| is_stale(*v)) {
+            return Ok(false);
+        }
+        leaf.clean.clear();
+        for (t, v) in leaf.raw.timestamps.iter().zip(&leaf.raw.values) {
+            if !is_stale(*v) {
+                leaf.clean.push(*t, *v);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What to say if a function for counters meets something else.
+struct CounterCheck {
+    span: Span,
+    said: AtomicBool,
+}
+
+/// A leaf.
+pub(crate) struct Scan {
+    input: Input,
+    window: Window,
+    kernel: Kernel,
+    leaf: usize,
+    check: Option<CounterCheck>,
+    one_name: bool,
+}
+
+impl Scan {
+    /// A leaf that computes `kernel` over `window`, whose samples come from `input`. `counter` is the place of the argument of a
+    /// function that is meant for counters.
+    pub(crate) fn new(
+        context: &Context,
+        input: Input,
+        window: Window,
+        kernel: Kernel,
+        counter: Option<Span>,
+    ) -> Self {
+        let one_name = match &input {
+            Input::Series { set, name: Some(_), .. } => {
+                ["__type__", "__unit__"].iter().all(|name| set.label_column(name).values.len() <= 1)
+            }
+            Input::Series { name: None, .. } => false,
+            Input::Subquery { inner, .. } => inner.has_one_name(),
+        };
+        let check = counter.map(|span| CounterCheck { span, said: AtomicBool::new(false) });
+        Self { input, window, kernel, leaf: context.new_leaf(), check, one_name }
+    }
+
+    fn compute(
+        &self,
+        index: usize,
+        worker: &mut Worker<'_>,
+        leaf: &mut Leaf,
+        out: &mut Column,
+    ) -> Result<(), QueryError> {
+        let keep_stale = self.kernel.sees_stale() && self.window.border.is_none();
+        let cleaned = self.input.read(index, keep_stale, worker, leaf)?;
+        let samples = if cleaned { &leaf.clean } else { &leaf.raw };
+        let version = (!cleaned).then_some(leaf.raw.timestamps_version);
+        if version.is_none() || leaf.planned != version {
+            leaf.plan.compute(&samples.timestamps, &self.window.read);
+            leaf.planned = version;
+        }
+        let windows = Windows {
+            timestamps: &samples.timestamps,
+            values: &samples.values,
+            bounds: leaf.plan.bounds(),
+            steps: self.window.read,
+        };
+        out.reset(self.window.steps.count);
+        self.kernel.run(&windows, &self.window, &mut leaf.scratch, out);
+        self.check_counter(index, worker.context, out);
+        Ok(())
+    }
+
+    fn check_counter(&self, index: usize, context: &Context, out: &Column) {
+        let Some(check) = &self.check else { return };
+        if check.said.load(Ordering::Relaxed) || out.present.is_empty() {
+            return;
+        }
+        let (labels, name);
+        let (name, all_the_same) = match &self.input {
+            Input::Series { name: Some(name), .. } => (name.as_str(), true),
+            _ => {
+                labels = self.input.labels(index);
+                name = labels.metric_name();
+                (name, false)
+            }
+        };
+        if all_the_same {
+            check.said.store(true, Ordering::Relaxed);
+        }
+        let known = ["_total", "_sum", "_count", "_bucket"];
+        if name.is_empty() || known.iter().any(|suffix| name.ends_with(suffix)) {
+            return;
+        }
+        context.annotate(|a| {
+            let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
+            a.info(check.span, format!("{text} {}", quote(name.as_bytes())));
+        });
+    }
+}
+
+impl Source for Scan {
+    fn len(&self) -> usize {
+        self.input.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        self.input.labels(index)
+    }
+
+    fn drops_name(&self, index: usize) -> bool {
+        self.input.drops_name(index)
+    }
+
+    fn label_column(&self, name: &str) -> LabelColumn {
+        match &self.input {
+            Input::Series { set, .. } => set.label_column(name),
+            Input::Subquery { inner, .. } => inner.label_column(name),
+        }
+    }
+
+    fn is_distinct(&self) -> bool {
+        match &self.input {
+            Input::Series { .. } => true,
+            Input::Subquery { inner, .. } => inner.is_distinct(),
+        }
+    }
+
+    fn has_one_name(&self) -> bool {
+        self.one_name
+    }
+
+    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
+        let mut leaf = worker.take_leaf(self.leaf);
+        let result = self.compute(index, worker, &mut leaf, out);
+        worker.put_leaf(self.leaf, leaf);
+        result
+    }
+}

@@ -1,0 +1,114 @@
+//! What streams through a query: series that can be asked for one by one, from several threads at once.
+
+use super::column::Column;
+use super::context::Context;
+use crate::failure::QueryError;
+use crate::math::kahan::KahanSum;
+use crate::math::rate::Resets;
+use crate::math::window::WindowPlan;
+use kymo_storage::api::{LabelColumn, Samples};
+use kymo_storage::model::Labels;
+
+/// The series of an instant vector over all steps. Labels are known before any sample is read.
+pub(crate) trait Source: Send + Sync {
+    /// How many series.
+    fn len(&self) -> usize;
+
+    /// The labels of series `index`.
+    fn labels(&self, index: usize) -> Labels;
+
+    /// Whether the name of series `index` goes away at the end of the query (only if that is put off).
+    fn drops_name(&self, _index: usize) -> bool {
+        false
+    }
+
+    /// For each series its value of label `name`.
+    fn label_column(&self, name: &str) -> LabelColumn {
+        LabelColumn::from_values((0..self.len()).map(|i| self.labels(i).value(name).to_owned()))
+    }
+
+    /// Whether it is known that no two series have the same labels.
+    fn is_distinct(&self) -> bool;
+
+    /// Whether it is known that no two series differ only in the labels that name a metric.
+    fn has_one_name(&self) -> bool {
+        false
+    }
+
+    /// Whether the values lie in memory, so that asking for them costs nothing.
+    fn is_ready(&self) -> bool {
+        false
+    }
+
+    /// Computes series `index` over all steps; what was in `out` is replaced.
+    ///
+    /// # Errors
+    /// The store, a limit, or an expression that cannot be evaluated on these samples.
+    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError>;
+}
+
+/// What one thread keeps from series to series.
+pub(crate) struct Worker<'c> {
+    /// The query.
+    pub(crate) context: &'c Context,
+    leaves: Vec<Option<Box<Leaf>>>,
+    spare: Vec<Column>,
+}
+
+impl<'c> Worker<'c> {
+    /// A thread's state before its first series.
+    pub(crate) fn new(context: &'c Context) -> Self {
+        Self { context, leaves: Vec::new(), spare: Vec::new() }
+    }
+
+    /// The state of leaf `id`; to be given back by [`Worker::put_leaf`].
+    pub(crate) fn take_leaf(&mut self, id: usize) -> Box<Leaf> {
+        self.leaves.get_mut(id).and_then(Option::take).unwrap_or_default()
+    }
+
+    /// Keeps the state of leaf `id` for its next series.
+    pub(crate) fn put_leaf(&mut self, id: usize, leaf: Box<Leaf>) {
+        if self.leaves.len() <= id {
+            self.leaves.resize_with(id + 1, || None);
+        }
+        self.leaves[id] = Some(leaf);
+    }
+
+    /// A column to compute in; to be given back by [`Worker::put_column`].
+    pub(crate) fn take_column(&mut self) -> Column {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps a column for the next use.
+    pub(crate) fn put_column(&mut self, column: Column) {
+        self.spare.push(column);
+    }
+}
+
+/// What a leaf keeps from series to series: buffers, and the windows of the last timestamps.
+#[derive(Default)]
+pub(crate) struct Leaf {
+    /// Samples as read.
+    pub(crate) raw: Samples,
+    /// Samples without staleness markers, if there were any.
+    pub(crate) clean: Samples,
+    /// The windows over the samples.
+    pub(crate) plan: WindowPlan,
+    /// The version of the timestamps the plan is for.
+    pub(crate) planned: Option<u64>,
+    /// Scratch of kernels.
+    pub(crate) scratch: Scratch,
+    /// Memory of the buffers, reserved.
+    pub(crate) reserved: Option<super::budget::Reservation>,
+    /// How many samples are reserved.
+    pub(crate) reserved_samples: usize,
+}
+
+/// Scratch of kernels.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub(crate) resets: Resets,
+    pub(crate) counts: Vec<u32>,
+    pub(crate) numbers: Vec<f64>,
+    pub(crate) sums: Vec<KahanSum>,
+}

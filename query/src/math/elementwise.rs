@@ -1,0 +1,111 @@
+//! Functions and operators on single numbers. Hot path.
+
+use crate::ast::BinaryOp;
+use crate::catalog::FunctionId;
+
+/// The function behind a call that maps each sample alone, if `id` is one.
+pub(crate) fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
+    Some(match id {
+        FunctionId::Abs => f64::abs,
+        FunctionId::Acos => f64::acos,
+        FunctionId::Acosh => f64::acosh,
+        FunctionId::Asin => f64::asin,
+        FunctionId::Asinh => f64::asinh,
+        FunctionId::Atan => f64::atan,
+        FunctionId::Atanh => f64::atanh,
+        FunctionId::Ceil => f64::ceil,
+        FunctionId::Cos => f64::cos,
+        FunctionId::Cosh => f64::cosh,
+        FunctionId::Deg => |v| v * 180.0 / std::f64::consts::PI,
+        FunctionId::Exp => f64::exp,
+        FunctionId::Floor => f64::floor,
+        FunctionId::Ln => f64::ln,
+        FunctionId::Log10 => f64::log10,
+        FunctionId::Log2 => f64::log2,
+        FunctionId::Rad => |v| v * std::f64::consts::PI / 180.0,
+        FunctionId::Sgn => |v| {
+            if v < 0.0 {
+                -1.0
+            } else if v > 0.0 {
+                1.0
+            } else {
+                v
+            }
+        },
+        FunctionId::Sin => f64::sin,
+        FunctionId::Sinh => f64::sinh,
+        FunctionId::Sqrt => f64::sqrt,
+        FunctionId::Tan => f64::tan,
+        FunctionId::Tanh => f64::tanh,
+        _ => return None,
+    })
+}
+
+/// To the nearest multiple of `to`; ties go up.
+#[inline]
+pub(crate) fn round(value: f64, to: f64) -> f64 {
+    let inverse = 1.0 / to;
+    (value * inverse + 0.5).floor() / inverse
+}
+
+/// The greater number; `NaN` if either is.
+#[inline]
+pub(crate) fn greater(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The smaller number; `NaN` if either is.
+#[inline]
+pub(crate) fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}
+
+/// `a op b`; comparisons answer 0 and 1. Set and trim operators have no meaning here and answer `NaN`.
+#[inline]
+pub(crate) fn operate(op: BinaryOp, a: f64, b: f64) -> f64 {
+    match op {
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a - b,
+        BinaryOp::Mul => a * b,
+        BinaryOp::Div => a / b,
+        BinaryOp::Mod => a % b,
+        BinaryOp::Pow => a.powf(b),
+        BinaryOp::Atan2 => a.atan2(b),
+        BinaryOp::Or | BinaryOp::And | BinaryOp::Unless | BinaryOp::TrimUpper | BinaryOp::TrimLower => {
+            f64::NAN
+        }
+        _ => f64::from(u8::from(compare(op, a, b))),
+    }
+}
+
+/// Whether `a op b` holds, for comparisons.
+#[inline]
+pub(crate) fn compare(op: BinaryOp, a: f64, b: f64) -> bool {
+    match op {
+        BinaryOp::Equal => a == b,
+        BinaryOp::NotEqual => a != b,
+        BinaryOp::Less => a < b,
+        BinaryOp::LessOrEqual => a <= b,
+        BinaryOp::Greater => a > b,
+        BinaryOp::GreaterOrEqual => a >= b,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_and_signs() {
+        assert_eq!(round(2.5, 1.0), 3.0);
+        assert_eq!(round(-2.5, 1.0), -2.0);
+        assert_eq!(round(5.017, 0.01), 5.02);
+        let sgn = function(FunctionId::Sgn).unwrap();
+        assert_eq!((sgn(-3.0), sgn(0.0), sgn(9.0)), (-1.0, 0.0, 1.0));
+        assert!(sgn(f64::NAN).is_nan());
+        assert!(greater(1.0, f64::NAN).is_nan() && smaller(1.0, 2.0) == 1.0);
+        assert_eq!(operate(BinaryOp::Mod, -5.0, 3.0), -2.0);
+        assert_eq!(operate(BinaryOp::LessOrEqual, 1.0, 1.0), 1.0);
+    }
+}

@@ -1,0 +1,225 @@
+//! `rate`, `increase`, `delta`, `irate`, `idelta`, `changes`, `resets`: work per step does not depend on the window. Hot path.
+
+use super::window::Windows;
+use crate::exec::column::Column;
+use kymo_storage::model::Timestamp;
+
+/// Which of the extrapolating functions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateKind {
+    /// Falling values are resets, and the series does not reach below zero.
+    pub(crate) counter: bool,
+    /// Per second.
+    pub(crate) per_second: bool,
+}
+
+/// Where a counter fell, and the sum of the values it fell from.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resets {
+    /// Index of the first sample after each fall.
+    at: Vec<u32>,
+    /// The values before the falls, summed up to each fall and with it.
+    sums: Vec<f64>,
+}
+
+/// Up to so many resets in a window are added one by one, in the order of the samples; beyond, a difference of prefix sums
+/// answers in constant time.
+const RESETS_ADDED: usize = 32;
+
+impl Resets {
+    /// Finds the resets among `values`.
+    pub(crate) fn find(&mut self, values: &[f64]) {
+        self.at.clear();
+        self.sums.clear();
+        let mut sum = 0.0;
+        for (i, pair) in values.windows(2).enumerate() {
+            if pair[1] < pair[0] {
+                sum += pair[0];
+                self.at.push(i as u32 + 1);
+                self.sums.push(sum);
+            }
+        }
+    }
+
+    /// `value` and the corrections for the resets between samples `first` and `last`. `hint` holds how many resets come before
+    /// the window and moves with it.
+    #[inline]
+    fn correct(&self, mut value: f64, values: &[f64], first: usize, last: usize, hint: &mut usize) -> f64 {
+        if self.at.is_empty() {
+            return value;
+        }
+        while *hint < self.at.len() && self.at[*hint] as usize <= first {
+            *hint += 1;
+        }
+        let from = *hint;
+        let upto = from + self.at[from..].partition_point(|at| *at as usize <= last);
+        if upto - from <= RESETS_ADDED {
+            for at in &self.at[from..upto] {
+                value += values[*at as usize - 1];
+            }
+            value
+        } else {
+            let before = if from == 0 { 0.0 } else { self.sums[from - 1] };
+            value + (self.sums[upto - 1] - before)
+        }
+    }
+}
+
+/// `rate`, `increase` or `delta`: the difference of the last and the first sample of each window, corrected for resets and
+/// extrapolated to the borders of the window.
+pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut Resets, out: &mut Column) {
+    if kind.counter {
+        resets.find(windows.values);
+    }
+    let mut hint = 0;
+    for (step, first, end) in windows.of_at_least(2) {
+        let last = end - 1;
+        let mut value = windows.values[last] - windows.values[first];
+        if kind.counter {
+            value = resets.correct(value, windows.values, first, last, &mut hint);
+        }
+        let border = windows.steps.end(step);
+        let factor = extrapolation(
+            (border.saturating_sub(windows.steps.range), border),
+            (windows.timestamps[first], windows.timestamps[last]),
+            (last - first) as f64,
+            kind.counter.then_some((windows.values[first], value)),
+        );
+        let factor = if kind.per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor };
+        out.set(step, value * factor);
+    }
+}
+
+/// By how much a difference between samples grows when it is stretched to the borders of its window.
+///
+/// If the samples nearest to a border are closer than 1.1 average gaps, the difference is stretched to the border, else by half
+/// a gap. A counter (`counter`: first value and increase) is not stretched to before it was zero.
+#[inline]
+fn extrapolation(
+    border: (Timestamp, Timestamp),
+    sampled: (Timestamp, Timestamp),
+    gaps: f64,
+    counter: Option<(f64, f64)>,
+) -> f64 {
+    let mut to_start = (sampled.0 - border.0) as f64 / 1000.0;
+    let mut to_end = (border.1 - sampled.1) as f64 / 1000.0;
+    let interval = (sampled.1 - sampled.0) as f64 / 1000.0;
+    let gap = interval / gaps;
+    let threshold = gap * 1.1;
+    if to_start >= threshold {
+        to_start = gap / 2.0;
+    }
+    if let Some((first, increase)) = counter
+        && increase > 0.0
+        && first >= 0.0
+    {
+        let to_zero = interval * (first / increase);
+        if to_zero < to_start {
+            to_start = to_zero;
+        }
+    }
+    if to_end >= threshold {
+        to_end = gap / 2.0;
+    }
+    (interval + to_start + to_end) / interval
+}
+
+/// `irate` (`counter`) or `idelta`: from the last two samples of each window.
+pub(crate) fn instant(windows: &Windows<'_>, counter: bool, out: &mut Column) {
+    for (step, _, end) in windows.of_at_least(2) {
+        let (before, last) = (windows.values[end - 2], windows.values[end - 1]);
+        let millis = windows.timestamps[end - 1] - windows.timestamps[end - 2];
+        if millis == 0 {
+            continue;
+        }
+        if !counter {
+            out.set(step, last - before);
+            continue;
+        }
+        let value = if last < before { last } else { last - before };
+        out.set(step, value / (millis as f64 / 1000.0));
+    }
+}
+
+/// `changes`: how often neighbours in the window differ (`NaN` does not differ from `NaN`).
+pub(crate) fn changes(windows: &Windows<'_>, prefix: &mut Vec<u32>, out: &mut Column) {
+    count_pairs(windows, prefix, out, |a, b| a != b && !(a.is_nan() && b.is_nan()));
+}
+
+/// `resets`: how often the value falls in the window.
+pub(crate) fn resets(windows: &Windows<'_>, prefix: &mut Vec<u32>, out: &mut Column) {
+    count_pairs(windows, prefix, out, |a, b| b < a);
+}
+
+fn count_pairs(
+    windows: &Windows<'_>,
+    prefix: &mut Vec<u32>,
+    out: &mut Column,
+    hit: impl Fn(f64, f64) -> bool,
+) {
+    prefix.clear();
+    prefix.push(0);
+    let mut count = 0;
+    for pair in windows.values.windows(2) {
+        count += u32::from(hit(pair[0], pair[1]));
+        prefix.push(count);
+    }
+    for (step, first, end) in windows.of_at_least(1) {
+        out.set(step, f64::from(prefix[end - 1] - prefix[first]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::window::{WindowPlan, WindowSteps};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn naive_increase(values: &[f64]) -> f64 {
+        let mut increase = values[values.len() - 1] - values[0];
+        for pair in values.windows(2) {
+            if pair[1] < pair[0] {
+                increase += pair[0];
+            }
+        }
+        increase
+    }
+
+    proptest! {
+        #[test]
+        fn prefix_sums_give_what_each_window_gives(
+            values in prop::collection::vec(0u8..30, 1..200), range in 1i64..120, step in 1i64..50,
+        ) {
+            let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            let timestamps: Vec<i64> = (0..values.len() as i64).map(|i| i * 1000).collect();
+            let steps = WindowSteps { first: 0, step: step * 1000, count: 20, range: range * 1000 };
+            let mut plan = WindowPlan::default();
+            plan.compute(&timestamps, &steps);
+            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps };
+            let mut out = Column::new(20);
+            extrapolated(&windows, RateKind { counter: true, per_second: false }, &mut Resets::default(), &mut out);
+            let mut changed = Column::new(20);
+            changes(&windows, &mut Vec::new(), &mut changed);
+            let mut fell = Column::new(20);
+            resets(&windows, &mut Vec::new(), &mut fell);
+            for (i, (a, b)) in plan.bounds().iter().enumerate() {
+                let (a, b) = (*a as usize, *b as usize);
+                prop_assert_eq!(out.get(i).is_some(), b - a >= 2);
+                prop_assert_eq!(changed.get(i).is_some(), b > a);
+                if b - a >= 2 {
+                    let increase = naive_increase(&values[a..b]);
+                    let border = steps.end(i);
+                    let factor = extrapolation(
+                        (border - steps.range, border), (timestamps[a], timestamps[b - 1]), (b - 1 - a) as f64,
+                        Some((values[a], increase)));
+                    prop_assert_eq!(out.get(i), Some(increase * factor));
+                }
+                if b > a {
+                    let pairs = values[a..b].windows(2);
+                    prop_assert_eq!(changed.get(i), Some(pairs.clone().filter(|p| p[0] != p[1]).count() as f64));
+                    prop_assert_eq!(fell.get(i), Some(pairs.filter(|p| p[1] < p[0]).count() as f64));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Which samples of a series belong to the window of each step. Hot path.
+
+use kymo_storage::model::Timestamp;
+
+/// The ends of the windows of all steps: `first`, `first + step`, ...; all the same if a selector is pinned (`step` zero).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WindowSteps {
+    /// End of the first window; the end is inside.
+    pub(crate) first: Timestamp,
+    /// Milliseconds from one to the next.
+    pub(crate) step: i64,
+    /// How many.
+    pub(crate) count: usize,
+    /// How long each window is, in milliseconds; its start is outside.
+    pub(crate) range: i64,
+}
+
+impl WindowSteps {
+    /// The end of window `index`.
+    #[inline]
+    pub(crate) fn end(&self, index: usize) -> Timestamp {
+        self.first.saturating_add(self.step.saturating_mul(index as i64))
+    }
+
+    /// The end of the last window.
+    pub(crate) fn last(&self) -> Timestamp {
+        self.end(self.count.saturating_sub(1))
+    }
+
+    /// The same steps with windows that begin `before` milliseconds earlier and end `after` milliseconds later.
+    pub(crate) fn widened(&self, before: i64, after: i64) -> Self {
+        Self {
+            first: self.first.saturating_add(after),
+            range: self.range.saturating_add(before).saturating_add(after),
+            ..*self
+        }
+    }
+}
+
+/// For each step the samples in its window: indices `[first, end)`. Computed once for all series of the same timestamps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WindowPlan {
+    bounds: Vec<(u32, u32)>,
+}
+
+impl WindowPlan {
+    /// Computes the windows of `steps` over sorted `timestamps`.
+    pub(crate) fn compute(&mut self, timestamps: &[Timestamp], steps: &WindowSteps) {
+        self.bounds.clear();
+        self.bounds.reserve(steps.count);
+        let (mut first, mut end) = (0usize, 0usize);
+        for index in 0..steps.count {
+            let last = steps.end(index);
+            let start = last.saturating_sub(steps.range);
+            end += timestamps[end..].partition_point_near(last);
+            first += timestamps[first..].partition_point_near(start);
+            self.bounds.push((first.min(end) as u32, end as u32));
+        }
+    }
+
+    /// The samples of each window.
+    pub(crate) fn bounds(&self) -> &[(u32, u32)] {
+        &self.bounds
+    }
+}
+
+/// Counting what comes up to a bound when that is usually near: exponential, then binary search.
+trait PartitionNear {
+    /// How many leading elements are at most `bound`.
+    fn partition_point_near(&self, bound: Timestamp) -> usize;
+}
+
+impl PartitionNear for [Timestamp] {
+    #[inline]
+    fn partition_point_near(&self, bound: Timestamp) -> usize {
+        let mut reach = 1usize;
+        let mut known = 0usize;
+        while reach <= self.len() && self[reach - 1] <= bound {
+            known = reach;
+            reach = reach.saturating_mul(2);
+        }
+        let upto = (reach - 1).min(self.len());
+        if known >= upto {
+            return known;
+        }
+        known + self[known..upto].partition_point(|t| *t <= bound)
+    }
+}
+
+/// The samples of one series and the windows over them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Windows<'a> {
+    /// Times of the samples.
+    pub(crate) timestamps: &'a [Timestamp],
+    /// Their values.
+    pub(crate) values: &'a [f64],
+    /// For each step its samples, `[first, end)`.
+    pub(crate) bounds: &'a [(u32, u32)],
+    /// The ends of the windows.
+    pub(crate) steps: WindowSteps,
+}
+
+impl Windows<'_> {
+    /// Each step with at least `least` samples: its index and its samples.
+    #[inline]
+    pub(crate) fn of_at_least(&self, least: usize) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
+        self.bounds.iter().enumerate().filter_map(move |(step, (first, end))| {
+            let (first, end) = (*first as usize, *end as usize);
+            (end - first >= least).then_some((step, first, end))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn windows_hold_what_lies_in_them(
+            gaps in prop::collection::vec(1i64..40, 0..60),
+            first in -100i64..300, step in 0i64..90, count in 1usize..20, range in 1i64..200,
+        ) {
+            let mut timestamps = Vec::new();
+            let mut t = -50;
+            for gap in gaps { t += gap; timestamps.push(t); }
+            let steps = WindowSteps { first, step, count, range };
+            let mut plan = WindowPlan::default();
+            plan.compute(&timestamps, &steps);
+            for (i, (a, b)) in plan.bounds().iter().enumerate() {
+                let end = steps.end(i);
+                let naive: Vec<i64> = timestamps.iter().copied().filter(|t| *t > end - range && *t <= end).collect();
+                prop_assert_eq!(&timestamps[*a as usize..*b as usize], &naive[..]);
+            }
+        }
+    }
+}
