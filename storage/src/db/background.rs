@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Refuses writes while the disk is nearly full, and takes them again when there is room.
-    fn watch_space(&self) {
+    pub(crate) fn watch_space(&self) {
         let Ok(space) = self.fs.space(&self.dir) else { return };
         let default = (space.total_bytes / 100).max(256 << 20);
         let least = self.options.free_space_min.unwrap_or(default);
@@ -153,9 +153,7 @@ impl Shared {
             blocks.extend(live);
             view.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
         });
-        if let Some(old) = replaced {
-            self.remove_file(&self.dir.join(super::open::HEAD).join(old));
-        }
+        self.remove_old_checkpoints(replaced.as_deref());
         if let Some(queue) = self.queue.read().clone() {
             // If the queue is full, the segments go with the next flush.
             let _ = queue.try_send(Message::Release(frozen.boundary));
@@ -177,6 +175,18 @@ impl Shared {
         let named = self.fs.rename(&temporary, &path).and_then(|()| self.fs.sync_dir(&dir));
         named.map_err(|e| Error::io(format!("rename {}", temporary.display()), e))?;
         Ok(name)
+    }
+
+    /// Removes all checkpoints but the live one and the one before, which is what is left if the live one is damaged.
+    fn remove_old_checkpoints(&self, before: Option<&str>) {
+        let live = self.manifest.lock().checkpoint.clone();
+        let dir = self.dir.join(super::open::HEAD);
+        for path in self.fs.list(&dir).unwrap_or_default() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if live.as_deref() != Some(&name) && before != Some(&name) {
+                self.remove_file(&path);
+            }
+        }
     }
 
     /// Drops the blocks whose samples are all older than the retention.

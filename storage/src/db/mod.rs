@@ -59,6 +59,7 @@ impl Storage {
     pub fn open_with(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: Options) -> Result<Self> {
         options.validate()?;
         let Opened { shared, committer, messages, jobs, lock } = open::open(fs, clock, dir, options)?;
+        shared.watch_space();
         let owner = Owner {
             shared: Arc::clone(&shared),
             threads: Mutex::new(Vec::new()),

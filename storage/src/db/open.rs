@@ -27,6 +27,7 @@ pub(crate) const HEAD: &str = "head";
 const WAL: &str = "wal";
 const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
+const CHECKPOINT_EXTENSION: &str = "ckpt";
 /// A log with segments smaller than this is a test's; it needs no thread that prepares segments.
 const PREPARED_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
@@ -141,17 +142,21 @@ impl Opening<'_> {
         for (path, error) in unsound {
             self.put_aside(&path, &error);
         }
-        manifest.checkpoint = self.newest_checkpoint();
+        manifest.checkpoint = self.checkpoints().pop();
         if damaged || !manifest.blocks.is_empty() {
             tracing::warn!(blocks = manifest.blocks.len(), "rebuilt the manifest");
         }
         Ok(manifest)
     }
 
-    fn newest_checkpoint(&self) -> Option<String> {
-        let entries = self.fs.list(&self.dir.join(HEAD)).ok()?;
-        let names = entries.iter().filter(|p| p.extension().is_some_and(|e| e == "ckpt"));
-        names.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).max()
+    /// The names of the checkpoint files, oldest first.
+    fn checkpoints(&self) -> Vec<String> {
+        let entries = self.fs.list(&self.dir.join(HEAD)).unwrap_or_default();
+        let files = entries.iter().filter(|p| p.extension().is_some_and(|e| e == CHECKPOINT_EXTENSION));
+        let mut names: Vec<String> =
+            files.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Opens the blocks of the manifest, oldest first. A damaged one is put aside and taken off the list.
@@ -187,21 +192,26 @@ impl Opening<'_> {
         }
     }
 
-    /// The registry as the checkpoint has it, or an empty one.
+    /// The registry as the checkpoint has it; if that is damaged, as the one before has it; or an empty one.
     fn load_checkpoint(&self, manifest: &mut Manifest, options: &Options) -> Loaded {
-        if let Some(name) = manifest.checkpoint.clone() {
-            let path = self.dir.join(HEAD).join(name);
+        let mut names = self.checkpoints();
+        names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
+        while let Some(name) = names.pop() {
+            let path = self.dir.join(HEAD).join(&name);
             match checkpoint::load(self.fs.as_ref(), &path, options.limits) {
-                Ok(loaded) => return loaded,
+                Ok(loaded) => {
+                    manifest.checkpoint = Some(name);
+                    return loaded;
+                }
                 Err(error) => {
-                    tracing::error!(%error, "samples of series that only the checkpoint names cannot be replayed");
+                    tracing::error!(%error, "samples of series that only this checkpoint names cannot be replayed");
                     if error.kind() == ErrorKind::Corrupt {
                         self.put_aside(&path, &error);
                     }
-                    manifest.checkpoint = None;
                 }
             }
         }
+        manifest.checkpoint = None;
         let (low, high) = manifest.seed.split_at(8);
         let word = |half: &[u8]| half.try_into().map_or(0, u64::from_le_bytes);
         let key = HashKey::from_seed([word(low), word(high)]);
@@ -214,14 +224,17 @@ impl Opening<'_> {
 
     /// Removes what interrupted flushes and retention left behind.
     fn remove_leftovers(&self, manifest: &Manifest) {
+        let mut kept = self.checkpoints();
+        kept.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         let is_live = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            manifest.blocks.iter().any(|b| b.file == name) || manifest.checkpoint.as_deref() == Some(&name)
+            manifest.blocks.iter().any(|b| b.file == name) || kept.iter().any(|kept| *kept == name)
         };
         for folder in [BLOCKS, HEAD] {
             for path in self.fs.list(&self.dir.join(folder)).unwrap_or_default() {
-                let is_ours =
-                    path.extension().is_some_and(|e| e == "tmp" || e == BLOCK_EXTENSION || e == "ckpt");
+                let is_ours = path
+                    .extension()
+                    .is_some_and(|e| e == "tmp" || e == BLOCK_EXTENSION || e == CHECKPOINT_EXTENSION);
                 if is_ours && !is_live(&path) {
                     // Nothing refers to it; if it cannot be removed now, the next start tries again.
                     let _ = self.fs.remove(&path);

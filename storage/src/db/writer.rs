@@ -246,7 +246,7 @@ impl Writer {
         if let Err(error) = self.committer.log(&judged, &batches) {
             self.shared.counters.wal_failures.add(1);
             self.note_poison();
-            return answer_all(group, &error);
+            return answer_all(group, &self.explain_failure(error));
         }
         for judged in &judged {
             self.committer.apply(judged);
@@ -258,6 +258,16 @@ impl Writer {
             call(|| done(Ok(judged.report)));
         }
         self.note_wal();
+    }
+
+    /// A full disk is not the sender's fault and passes: the store is read-only until there is room.
+    fn explain_failure(&mut self, error: Error) -> Error {
+        if error.io_kind() != Some(std::io::ErrorKind::StorageFull) {
+            return error;
+        }
+        self.committer.wal().drop_spares();
+        self.shared.health.set_read_only(error.to_string());
+        Error::new(ErrorKind::Unavailable, format!("the store is read-only: {error}"))
     }
 
     fn note_poison(&self) {

@@ -1,0 +1,346 @@
+//! What a store is after power cuts, failing disks, damaged files and jumping clocks.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::db::{CommitReport, Health};
+use kymo_storage::env::{
+    Clock, CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock, Space,
+};
+use kymo_storage::model::{Labels, TimeRange};
+use kymo_storage::options::Options;
+use kymo_storage::{ErrorKind, Storage};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const NOW: i64 = 1_700_000_000_000;
+const HOUR: i64 = 3_600_000;
+const SERIES: usize = 5;
+
+fn options() -> Options {
+    Options {
+        retention: Some(Duration::from_secs(24 * 3600)),
+        wal_segment_bytes: 4096,
+        maintenance_interval: Duration::from_secs(3600),
+        free_space_min: Some(0),
+        ..Options::default()
+    }
+}
+
+fn open_at(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, options: Options) -> Storage {
+    Storage::open_with(fs, clock, Path::new("/data"), options).unwrap()
+}
+
+fn open(fs: &MemoryFs) -> Storage {
+    open_at(Arc::new(fs.clone()), Arc::new(SimClock::new(NOW)), options())
+}
+
+fn labels(i: usize) -> Labels {
+    Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+}
+
+/// One sample of each series at `time`.
+fn write(store: &Storage, time: i64, value: f64) -> kymo_storage::Result<CommitReport> {
+    let mut batch = store.batch();
+    for i in 0..SERIES {
+        let series = batch.series_labels(&labels(i)).unwrap();
+        batch.sample(series, time, value);
+    }
+    store.append(batch)
+}
+
+/// For each time, the value and how many series have it.
+fn read(store: &Storage) -> BTreeMap<i64, (f64, usize)> {
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    let set = querier.select(TimeRange::ALL, &[]).unwrap();
+    let mut samples = Samples::new();
+    let mut out = BTreeMap::new();
+    for index in 0..set.len() {
+        set.read(index, TimeRange::ALL, &mut samples).unwrap();
+        for (time, value) in samples.timestamps.iter().zip(&samples.values) {
+            let entry = out.entry(*time).or_insert((*value, 0));
+            assert_eq!(entry.0, *value);
+            entry.1 += 1;
+        }
+    }
+    out
+}
+
+#[test]
+fn every_crash_keeps_what_was_acknowledged_and_invents_nothing() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    // After so many operations of the disk, these times are acknowledged.
+    let mut acknowledged = vec![(fs.log_len(), 0)];
+    for step in 0..24 {
+        // Every third write goes back in time.
+        let time = NOW + if step % 3 == 2 { -step * 1000 } else { step * 1000 };
+        write(&store, time, step as f64).unwrap();
+        acknowledged.push((fs.log_len(), step as usize + 1));
+        if step == 9 || step == 15 {
+            store.flush().unwrap();
+        }
+    }
+    store.close().unwrap();
+    let time_of = |step: i64| NOW + if step % 3 == 2 { -step * 1000 } else { step * 1000 };
+    for at in 0..=fs.log_len() {
+        let sure = acknowledged.iter().filter(|a| a.0 <= at).map(|a| a.1).max().unwrap_or(0);
+        let choices = [
+            CrashChoice::Nothing,
+            CrashChoice::Everything,
+            CrashChoice::LastTorn,
+            CrashChoice::Seed(at as u64),
+        ];
+        for choice in choices {
+            let image = fs.crash_image(at, choice);
+            let found = read(&open(&image));
+            for (time, (value, series)) in &found {
+                assert_eq!(*series, SERIES, "a batch is there as a whole: op {at} {choice:?} time {time}");
+                assert_eq!(*time, time_of(*value as i64));
+            }
+            for step in 0..sure as i64 {
+                assert!(found.contains_key(&time_of(step)), "step {step} is lost: op {at} {choice:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_stops_writes_but_not_reads() {
+    let memory = MemoryFs::new();
+    let plan = FaultPlan::new();
+    let fs = Arc::new(FaultFs::new(memory.clone(), plan.clone()));
+    let store = open_at(fs, Arc::new(SimClock::new(NOW)), options());
+    write(&store, NOW, 1.0).unwrap();
+    plan.add(Fault::on(FaultOp::Sync).path("wal"));
+    assert!(write(&store, NOW + 1, 2.0).is_err());
+    assert!(matches!(store.health(), Health::Poisoned(_)));
+    plan.clear();
+    assert_eq!(write(&store, NOW + 2, 3.0).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(read(&store).keys().copied().collect::<Vec<_>>(), [NOW]);
+    let image = memory.crash_image(memory.log_len(), CrashChoice::Nothing);
+    let again = open(&image);
+    assert_eq!(again.health(), Health::Ok);
+    assert!(read(&again).contains_key(&NOW));
+    write(&again, NOW + 2, 3.0).unwrap();
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let memory = MemoryFs::new();
+    let plan = FaultPlan::new();
+    let fs = Arc::new(FaultFs::new(memory.clone(), plan.clone()));
+    let store = open_at(fs, Arc::new(SimClock::new(NOW)), options());
+    write(&store, NOW, 1.0).unwrap();
+    plan.add(Fault::on(FaultOp::Write).path("wal").short_write(10, 28));
+    assert_eq!(write(&store, NOW + 1, 2.0).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(matches!(store.health(), Health::ReadOnly(_)));
+    assert_eq!(read(&store).len(), 1);
+    store.maintain().unwrap();
+    assert_eq!(store.health(), Health::Ok);
+    write(&store, NOW + 1, 3.0).unwrap();
+    let expected = BTreeMap::from([(NOW, (1.0, SERIES)), (NOW + 1, (3.0, SERIES))]);
+    assert_eq!(read(&store), expected);
+    let image = memory.crash_image(memory.log_len(), CrashChoice::Nothing);
+    assert_eq!(read(&open(&image)), expected);
+}
+
+#[test]
+fn little_room_makes_the_store_read_only_but_it_still_flushes() {
+    let fs = MemoryFs::new();
+    let limits = Options { free_space_min: Some(1000), ..options() };
+    let store = open_at(Arc::new(fs.clone()), Arc::new(SimClock::new(NOW)), limits);
+    write(&store, NOW, 1.0).unwrap();
+    fs.set_space(Space { free_bytes: 999, total_bytes: 1 << 30 });
+    store.maintain().unwrap();
+    assert_eq!(write(&store, NOW + 1, 1.0).unwrap_err().kind(), ErrorKind::Unavailable);
+    store.flush().unwrap();
+    assert_eq!(store.stats().blocks, 1);
+    fs.set_space(Space { free_bytes: 1000, total_bytes: 1 << 30 });
+    store.maintain().unwrap();
+    write(&store, NOW + 1, 1.0).unwrap();
+    assert_eq!(read(&store).len(), 2);
+}
+
+#[test]
+fn a_failed_flush_loses_nothing_and_is_tried_again() {
+    let memory = MemoryFs::new();
+    let plan = FaultPlan::new();
+    let fs = Arc::new(FaultFs::new(memory.clone(), plan.clone()));
+    let store = open_at(fs, Arc::new(SimClock::new(NOW)), options());
+    for step in 0..5 {
+        write(&store, NOW + step, step as f64).unwrap();
+    }
+    for path in ["blocks", "head", "MANIFEST"] {
+        plan.add(Fault::on(FaultOp::Sync).path(path).forever());
+        assert!(store.flush().is_err(), "{path}");
+        write(&store, NOW + 10, 10.0).unwrap();
+        assert_eq!(read(&store).len(), 6);
+        plan.clear();
+    }
+    store.flush().unwrap();
+    assert_eq!((store.stats().head_samples, read(&store).len()), (0, 6));
+    let image = memory.crash_image(memory.log_len(), CrashChoice::Nothing);
+    assert_eq!(read(&open(&image)).len(), 6);
+}
+
+#[test]
+fn readers_see_whole_batches() {
+    let store = open(&MemoryFs::new());
+    let is_done = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut views = 0;
+            while !is_done.load(Ordering::Acquire) || views == 0 {
+                for (time, (_, series)) in read(&store) {
+                    assert_eq!(series, SERIES, "time {time}");
+                }
+                views += 1;
+            }
+        });
+        for step in 0..300 {
+            write(&store, NOW + step, step as f64).unwrap();
+            if step % 100 == 50 {
+                store.flush().unwrap();
+            }
+        }
+        is_done.store(true, Ordering::Release);
+        reader.join().unwrap();
+    });
+    assert_eq!(read(&store).len(), 300);
+}
+
+#[test]
+fn retention_drops_blocks_and_hides_what_is_too_old() {
+    let fs = MemoryFs::new();
+    let clock = SimClock::new(NOW);
+    let store = open_at(Arc::new(fs.clone()), Arc::new(clock.clone()), options());
+    for hour in 0..20 {
+        write(&store, NOW - hour * HOUR, hour as f64).unwrap();
+    }
+    store.flush().unwrap();
+    clock.advance(Duration::from_secs(10 * 3600));
+    write(&store, NOW + 10 * HOUR, 1.0).unwrap();
+    assert_eq!(read(&store).keys().next(), Some(&(NOW - 14 * HOUR)));
+    clock.advance(Duration::from_secs(20 * 3600));
+    write(&store, NOW + 30 * HOUR, 1.0).unwrap();
+    store.maintain().unwrap();
+    assert_eq!((store.stats().blocks, store.stats().blocks_dropped), (0, 1));
+    assert_eq!(read(&store).len(), 2);
+    assert_eq!(fs.list(Path::new("/data/blocks")).unwrap().len(), 0);
+    drop(store);
+    let again = open_at(Arc::new(fs), Arc::new(clock), options());
+    assert_eq!(read(&again).len(), 2);
+}
+
+#[test]
+fn a_clock_that_jumps_deletes_nothing() {
+    let clock = SimClock::new(NOW);
+    let store = open_at(Arc::new(MemoryFs::new()), Arc::new(clock.clone()), options());
+    write(&store, NOW, 1.0).unwrap();
+    store.flush().unwrap();
+    write(&store, NOW + 1, 1.0).unwrap();
+    for jump in [10 * 365 * 24 * HOUR, -HOUR, -10 * 365 * 24 * HOUR] {
+        clock.set_wall_ms(NOW + jump);
+        store.maintain().unwrap();
+        assert_eq!((store.stats().blocks, read(&store).len()), (1, 2), "{jump}");
+    }
+}
+
+#[test]
+fn very_old_samples_get_blocks_of_their_own() {
+    let long = Options { retention: None, ..options() };
+    let store = open_at(Arc::new(MemoryFs::new()), Arc::new(SimClock::new(NOW)), long);
+    write(&store, NOW, 1.0).unwrap();
+    for day in [3, 3, 200] {
+        write(&store, NOW - day * 24 * HOUR, day as f64).unwrap();
+    }
+    store.flush().unwrap();
+    assert_eq!((store.stats().blocks, read(&store).len()), (3, 3));
+}
+
+#[test]
+fn damaged_files_are_put_aside_and_the_rest_is_served() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    write(&store, NOW, 1.0).unwrap();
+    store.flush().unwrap();
+    write(&store, NOW + 1, 2.0).unwrap();
+    store.flush().unwrap();
+    write(&store, NOW + 2, 3.0).unwrap();
+    store.close().unwrap();
+    let damage = |fs: &MemoryFs, path: &Path, from_end: u64| {
+        let file = fs.open_write(path).unwrap();
+        let at = file.len().unwrap() - from_end;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        file.sync_data().unwrap();
+    };
+    let image = || fs.crash_image(fs.log_len(), CrashChoice::Everything);
+    let times = |store: &Storage| read(store).into_keys().collect::<Vec<_>>();
+
+    let one_block = image();
+    let blocks = one_block.list(Path::new("/data/blocks")).unwrap();
+    damage(&one_block, &blocks[0], 3);
+    let store = open(&one_block);
+    assert_eq!((times(&store), store.stats().blocks_quarantined), (vec![NOW + 1, NOW + 2], 1));
+    assert_eq!(one_block.list(Path::new("/data/quarantine")).unwrap().len(), 2);
+
+    let manifest = image();
+    damage(&manifest, Path::new("/data/MANIFEST"), 3);
+    let store = open(&manifest);
+    assert_eq!(times(&store), [NOW, NOW + 1, NOW + 2]);
+    write(&store, NOW + 3, 4.0).unwrap();
+    assert_eq!(times(&store).len(), 4);
+
+    let checkpoint = image();
+    let files = checkpoint.list(Path::new("/data/head")).unwrap();
+    damage(&checkpoint, &files[1], 3);
+    assert_eq!(times(&open(&checkpoint)), [NOW, NOW + 1, NOW + 2], "the checkpoint before is as good");
+    for file in checkpoint.list(Path::new("/data/head")).unwrap() {
+        damage(&checkpoint, &file, 3);
+    }
+    let store = open(&checkpoint);
+    assert_eq!(times(&store), [NOW, NOW + 1], "the samples in the log have lost their names");
+    write(&store, NOW + 3, 4.0).unwrap();
+    drop(store);
+    let store = open(&checkpoint);
+    assert_eq!(times(&store), [NOW, NOW + 1, NOW + 3], "and are not taken for those of other series");
+}
+
+#[test]
+fn damage_inside_of_a_block_is_a_warning() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    for step in 0..200 {
+        write(&store, NOW + step, (step * step % 77) as f64 * 0.37).unwrap();
+    }
+    store.flush().unwrap();
+    write(&store, NOW + 500, 1.0).unwrap();
+    let block = fs.list(Path::new("/data/blocks")).unwrap().remove(0);
+    let file = fs.open_write(&block).unwrap();
+    file.write_all_at(&[0xff; 8], 80).unwrap();
+    drop(store);
+    let store = open(&fs);
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    let set = querier.select(TimeRange::ALL, &[]).unwrap();
+    let mut samples = Samples::new();
+    set.read(0, TimeRange::ALL, &mut samples).unwrap();
+    assert_eq!(samples.timestamps, [NOW + 500]);
+    assert!(set.warnings()[0].contains(".block"), "{:?}", set.warnings());
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    let second =
+        Storage::open_with(Arc::new(fs.clone()), Arc::new(SimClock::new(NOW)), Path::new("/data"), options());
+    assert!(second.is_err());
+    store.close().unwrap();
+    open(&fs);
+}
