@@ -25,6 +25,8 @@
 //! block stays readable.
 
 mod format;
+#[cfg(test)]
+mod hostile;
 mod label_index;
 mod labels;
 mod manifest;
