@@ -3,20 +3,18 @@
 use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
 use crate::codec::varint::Cursor;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::dictionary::Dictionary;
 use crate::index::postings::Postings;
 use crate::index::{self, LabelIndex};
 use crate::model::{Labels, Matcher};
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 /// In a column of value numbers: the series does not have the label.
 pub const NO_VALUE: u32 = u32::MAX;
-/// How many decoded label values are kept for building label sets.
-const CACHED_VALUES: usize = 4096;
 /// How many columns of value numbers are kept.
 const CACHED_COLUMNS: usize = 8;
 
@@ -24,8 +22,15 @@ const CACHED_COLUMNS: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct LabelCache {
     names: OnceLock<Vec<NameEntry>>,
-    values: Mutex<HashMap<(u32, u32), Arc<str>>>,
+    /// For each name the value decoded last: series next to each other share most of theirs.
+    last: Mutex<Vec<LastValue>>,
     columns: Mutex<VecDeque<(u32, Arc<Vec<u32>>)>>,
+}
+
+#[derive(Debug, Default)]
+struct LastValue {
+    id: Option<u32>,
+    text: String,
 }
 
 /// A label name and where its values are.
@@ -124,45 +129,55 @@ impl Block {
         Ok(values)
     }
 
-    /// The labels of series number `series`.
+    /// The labels of series number `series`. Fastest in ascending order.
     ///
     /// # Errors
     /// As [`Block::postings`]; or there is no such series.
     pub fn series_labels(&self, series: u32) -> Result<Labels> {
+        if series >= self.series_count() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{}: no series {series}", self.path.display()),
+            ));
+        }
         let page = self.series_page(series / SERIES_PER_PAGE)?;
         let numbers = page.labels((series % SERIES_PER_PAGE) as usize);
-        let mut pairs = Vec::with_capacity(numbers.len());
+        let names = self.names()?;
+        // Who finds the remembered values in use by another thread goes without.
+        let mut remembered = self.label_cache.last.try_lock();
+        let mut own = Vec::new();
+        let last: &mut Vec<LastValue> = remembered.as_deref_mut().unwrap_or(&mut own);
+        last.resize_with(names.len(), LastValue::default);
         for (name, value) in numbers {
-            pairs.push((self.name(*name)?.name.as_str(), self.value(*name, *value)?));
+            let (Some(entry), Some(slot)) = (names.get(*name as usize), last.get_mut(*name as usize)) else {
+                return Err(self.corrupt(Section::Names, format!("no name {name}")));
+            };
+            if slot.id != Some(*value) {
+                // Until the value is there, the slot holds none.
+                slot.id = None;
+                if self.dictionary(entry)?.value(*value, &mut slot.text) != Some(true) {
+                    return Err(self.broken_dictionary(entry));
+                }
+                slot.id = Some(*value);
+            }
         }
-        Ok(Labels::from_sorted_pairs(pairs))
-    }
-
-    /// The text of a value; the values last used are kept.
-    fn value(&self, name: u32, id: u32) -> Result<Arc<str>> {
-        if let Some(value) = self.label_cache.values.lock().get(&(name, id)) {
-            return Ok(Arc::clone(value));
-        }
-        let entry = self.name(name)?;
-        let found = self.dictionary(entry)?.value(id).flatten();
-        let value: Arc<str> = found.ok_or_else(|| self.broken_dictionary(entry))?.into();
-        let mut cached = self.label_cache.values.lock();
-        if cached.len() >= CACHED_VALUES {
-            cached.clear();
-        }
-        cached.insert((name, id), Arc::clone(&value));
-        Ok(value)
+        Ok(Labels::from_sorted_pairs(numbers.iter().filter_map(|(name, _)| {
+            let at = *name as usize;
+            Some((names.get(at)?.name.as_str(), last.get(at)?.text.as_str()))
+        })))
     }
 
     /// The value of label `name` with number `id`, if there is one.
     ///
     /// # Errors
     /// As [`Block::postings`].
-    pub fn label_value(&self, name: &str, id: u32) -> Result<Option<Arc<str>>> {
-        match self.find_name(name)? {
-            Some(number) if id < self.name(number)?.values => self.value(number, id).map(Some),
-            _ => Ok(None),
-        }
+    pub fn label_value(&self, name: &str, id: u32) -> Result<Option<String>> {
+        let Some(number) = self.find_name(name)? else { return Ok(None) };
+        let entry = self.name(number)?;
+        let mut value = String::new();
+        let found = self.dictionary(entry)?.value(id, &mut value);
+        let found = found.ok_or_else(|| self.broken_dictionary(entry))?;
+        Ok(found.then_some(value))
     }
 
     /// For each series the number of its value of label `name`, or [`NO_VALUE`].
@@ -177,11 +192,9 @@ impl Block {
         let mut column = vec![NO_VALUE; self.series_count() as usize];
         if number != NO_VALUE {
             let entry = self.name(number)?;
-            let set = |id, series: &RoaringBitmap| {
-                for at in series {
-                    if let Some(slot) = column.get_mut(at as usize) {
-                        *slot = id;
-                    }
+            let set = |id, series: u32| {
+                if let Some(slot) = column.get_mut(series as usize) {
+                    *slot = id;
                 }
             };
             self.postings_of(entry)?.visit(set).ok_or_else(|| self.broken_postings(entry))?;
@@ -227,5 +240,33 @@ impl LabelIndex for Block {
         let Some(number) = self.find_name(name)? else { return Ok(()) };
         let entry = self.name(number)?;
         self.postings_of(entry)?.add(ids, series).ok_or_else(|| self.broken_postings(entry))
+    }
+
+    fn visit_values_of(
+        &self,
+        name: &str,
+        series: &RoaringBitmap,
+        visit: &mut dyn FnMut(u32, &str),
+    ) -> Result<()> {
+        let Some(number) = self.find_name(name)? else { return Ok(()) };
+        let entry = self.name(number)?;
+        let column = self.label_value_ids(name)?;
+        let mut ids: Vec<u32> = series
+            .iter()
+            .filter_map(|s| column.get(s as usize))
+            .copied()
+            .filter(|id| *id != NO_VALUE)
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let dictionary = self.dictionary(entry)?;
+        let mut text = String::new();
+        for id in ids {
+            if dictionary.value(id, &mut text) != Some(true) {
+                return Err(self.broken_dictionary(entry));
+            }
+            visit(id, &text);
+        }
+        Ok(())
     }
 }

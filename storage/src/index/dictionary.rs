@@ -48,12 +48,12 @@ impl<'a> Dictionary<'a> {
         Some(Self { restarts: restarts.as_chunks().0, entries, count })
     }
 
-    /// Calls `visit` with id and value from the restart `from` on, until it answers false.
-    fn walk(&self, from: usize, mut visit: impl FnMut(u32, &str) -> bool) -> Option<()> {
+    /// Calls `visit` with id and bytes of each value from the restart `from` on, until it answers false.
+    fn walk(&self, from: usize, mut visit: impl FnMut(u32, &[u8]) -> Option<bool>) -> Option<()> {
         let Some(start) = self.restarts.get(from) else { return Some(()) };
         let start = u32::from_le_bytes(*start) as usize;
         let mut cursor = Cursor::new(self.entries.get(start..)?);
-        let mut value = Vec::new();
+        let mut value = Vec::with_capacity(64);
         for id in (from * RESTART_EVERY) as u32..self.count {
             let shared = usize::try_from(cursor.uvarint()?).ok()?;
             let length = usize::try_from(cursor.uvarint()?).ok()?;
@@ -62,7 +62,7 @@ impl<'a> Dictionary<'a> {
             }
             value.truncate(shared);
             value.extend_from_slice(cursor.bytes(length)?);
-            if !visit(id, std::str::from_utf8(&value).ok()?) {
+            if !visit(id, &value)? {
                 break;
             }
         }
@@ -90,40 +90,43 @@ impl<'a> Dictionary<'a> {
         Some(low)
     }
 
-    /// The value with number `id`, in `Some(None)` if there is none.
-    pub fn value(&self, id: u32) -> Option<Option<String>> {
-        let mut found = None;
-        if id < self.count {
-            self.walk(id as usize / RESTART_EVERY, |at, value| {
-                if at == id {
-                    found = Some(value.to_owned());
-                }
-                at < id
-            })?;
+    /// Replaces what is in `out` by the value with number `id`; `Some(false)` if there is none.
+    pub fn value(&self, id: u32, out: &mut String) -> Option<bool> {
+        out.clear();
+        if id >= self.count {
+            return Some(false);
         }
-        Some(found)
+        self.walk(id as usize / RESTART_EVERY, |at, value| {
+            if at == id {
+                out.push_str(std::str::from_utf8(value).ok()?);
+            }
+            Some(at < id)
+        })?;
+        Some(true)
     }
 
     /// The number of `value`, in `Some(None)` if it is not there.
     pub fn find(&self, value: &str) -> Option<Option<u32>> {
+        let wanted = value.as_bytes();
         let mut found = None;
-        self.walk(self.restart_before(value.as_bytes())?, |id, at| {
-            if at == value {
+        self.walk(self.restart_before(wanted)?, |id, at| {
+            if at == wanted {
                 found = Some(id);
             }
-            at < value
+            Some(at < wanted)
         })?;
         Some(found)
     }
 
     /// Calls `visit` with number and text of each value that starts with `prefix`, in order.
     pub fn visit(&self, prefix: &str, mut visit: impl FnMut(u32, &str)) -> Option<()> {
-        self.walk(self.restart_before(prefix.as_bytes())?, |id, value| {
+        let prefix = prefix.as_bytes();
+        self.walk(self.restart_before(prefix)?, |id, value| {
             let matches = value.starts_with(prefix);
             if matches {
-                visit(id, value);
+                visit(id, std::str::from_utf8(value).ok()?);
             }
-            matches || value < prefix
+            Some(matches || value < prefix)
         })
     }
 }
@@ -150,12 +153,14 @@ mod tests {
             let mut bytes = Vec::new();
             write_dictionary(sorted.iter().copied(), &mut bytes);
             let dictionary = Dictionary::new(&bytes, sorted.len() as u32).unwrap();
+            let mut text = String::new();
             for (id, value) in sorted.iter().enumerate() {
                 prop_assert_eq!(dictionary.find(value), Some(Some(id as u32)));
-                prop_assert_eq!(dictionary.value(id as u32).unwrap(), Some((*value).to_owned()));
+                prop_assert_eq!(dictionary.value(id as u32, &mut text), Some(true));
+                prop_assert_eq!(&text, value);
             }
             prop_assert_eq!(dictionary.find(&other).unwrap().is_some(), values.contains(&other));
-            prop_assert_eq!(dictionary.value(sorted.len() as u32), Some(None));
+            prop_assert_eq!(dictionary.value(sorted.len() as u32, &mut text), Some(false));
             let mut visited = BTreeSet::new();
             dictionary.visit(&other, |_, v| { visited.insert(v.to_owned()); }).unwrap();
             let expected: BTreeSet<String> = values.iter().filter(|v| v.starts_with(&other)).cloned().collect();
@@ -166,7 +171,7 @@ mod tests {
         fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..60), count in 0_u32..40) {
             if let Some(dictionary) = Dictionary::new(&bytes, count) {
                 let _ = dictionary.find("a");
-                let _ = dictionary.value(count / 2);
+                let _ = dictionary.value(count / 2, &mut String::new());
                 let _ = dictionary.visit("", |_, _| {});
             }
         }

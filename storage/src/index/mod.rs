@@ -56,4 +56,24 @@ pub trait LabelIndex {
         self.add_postings(name, &[id], &mut postings)?;
         Ok(!postings.is_disjoint(series))
     }
+
+    /// Calls `visit` with id and text of each value of label `name` that any of `series` has, in any order.
+    ///
+    /// # Errors
+    /// As [`LabelIndex::all_series`].
+    fn visit_values_of(
+        &self,
+        name: &str,
+        series: &RoaringBitmap,
+        visit: &mut dyn FnMut(u32, &str),
+    ) -> Result<()> {
+        let mut values = Vec::new();
+        self.visit_values(name, "", &mut |id, value| values.push((id, value.to_owned())))?;
+        for (id, value) in values {
+            if self.value_intersects(name, id, series)? {
+                visit(id, &value);
+            }
+        }
+        Ok(())
+    }
 }

@@ -74,18 +74,13 @@ pub fn label_values<I: LabelIndex + ?Sized>(
     name: &str,
     matcher_sets: &[Vec<Matcher>],
 ) -> Result<Vec<String>> {
-    let mut values = Vec::new();
-    index.visit_values(name, "", &mut |id, value| values.push((id, value.to_owned())))?;
     let mut kept = BTreeSet::new();
-    let series = union_of_sets(index, matcher_sets)?;
-    for (id, value) in values {
-        let is_used = match &series {
-            None => true,
-            Some(series) => index.value_intersects(name, id, series)?,
-        };
-        if is_used {
-            kept.insert(value);
-        }
+    let mut keep = |_, value: &str| {
+        kept.insert(value.to_owned());
+    };
+    match union_of_sets(index, matcher_sets)? {
+        None => index.visit_values(name, "", &mut keep)?,
+        Some(series) => index.visit_values_of(name, &series, &mut keep)?,
     }
     Ok(kept.into_iter().collect())
 }
