@@ -134,7 +134,8 @@ impl<'a> Postings<'a> {
         }
         // Many values of one series each: sorted first, they go in far faster than one by one.
         singles.sort_unstable();
-        series.extend(singles);
+        singles.dedup();
+        *series |= RoaringBitmap::from_sorted_iter(singles).ok()?;
         Some(())
     }
 

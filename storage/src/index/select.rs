@@ -101,8 +101,10 @@ fn union_of_sets<I: LabelIndex + ?Sized>(index: &I, sets: &[Vec<Matcher>]) -> Re
 fn cost(matcher: &Matcher) -> u32 {
     match matcher.op() {
         MatchOp::Equal | MatchOp::NotEqual if !matcher.value().is_empty() => 0,
-        MatchOp::Regex | MatchOp::NotRegex => 1,
-        MatchOp::Equal | MatchOp::NotEqual => 2,
+        MatchOp::Regex | MatchOp::NotRegex if matcher.regex().is_some_and(|r| r.literals().is_some()) => 1,
+        MatchOp::Regex | MatchOp::NotRegex if matcher.regex().is_some_and(|r| !r.prefix().is_empty()) => 2,
+        MatchOp::Regex | MatchOp::NotRegex => 3,
+        MatchOp::Equal | MatchOp::NotEqual => 4,
     }
 }
 
@@ -124,6 +126,18 @@ fn series_of_values<I: LabelIndex + ?Sized>(
     match matcher.regex() {
         None if as_written && matcher.value().is_empty() => {}
         None if as_written => ids.extend(index.value_id(name, matcher.value())?),
+        Some(regex) if as_written => match regex.literals() {
+            Some(literals) => {
+                for literal in literals.iter().filter(|l| !l.is_empty()) {
+                    ids.extend(index.value_id(name, literal)?);
+                }
+            }
+            None => index.visit_values(name, regex.prefix(), &mut |id, value| {
+                if regex.is_match(value) {
+                    ids.push(id);
+                }
+            })?,
+        },
         _ => index.visit_values(name, "", &mut |id, value| {
             if matcher.matches(value) == wanted {
                 ids.push(id);
