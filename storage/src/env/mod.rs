@@ -1,6 +1,7 @@
 //! The door: the only way to the disk and the clock, so that tests can put memory, faults and simulated time behind it.
 
 mod clock;
+mod crash;
 mod disk;
 mod fault;
 mod lock;
@@ -8,10 +9,11 @@ mod memory;
 mod mmap;
 
 pub use clock::{Clock, SimClock, SystemClock};
+pub use crash::CrashChoice;
 pub use disk::DiskFs;
 pub use fault::{Fault, FaultFs, FaultOp, FaultPlan};
 pub use lock::DirLock;
-pub use memory::{CrashChoice, MemoryFs};
+pub use memory::MemoryFs;
 pub use mmap::Mapped;
 
 use std::fmt::Debug;

@@ -22,6 +22,7 @@
 pub mod record;
 pub mod segment;
 
+mod active;
 mod prepare;
 mod reader;
 mod writer;

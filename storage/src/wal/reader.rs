@@ -325,6 +325,8 @@ impl Pending {
 
 /// The unit in which a file that cannot be read at once is tried again.
 const BLOCK_BYTES: usize = 4096;
+/// What is read of one file; no group of records is that long.
+const FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// Replaces `bytes` with the contents of a file. Blocks the disk refuses read as zeros and are counted.
 fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<u64> {
@@ -337,14 +339,15 @@ fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<u64> {
             return Ok(1);
         }
     };
-    let len = usize::try_from(file.len().map_err(attempt)?).unwrap_or(usize::MAX);
+    let size = file.len().map_err(attempt)?;
+    let len = size.min(FILE_BYTES_MAX) as usize;
     let short = |_| Error::internal(format!("no memory for the {len} bytes of {}", path.display()));
     bytes.try_reserve_exact(len).map_err(short)?;
     bytes.resize(len, 0);
+    let mut unreadable = size - len as u64;
     if file.read_exact_at(bytes, 0).is_ok() {
-        return Ok(0);
+        return Ok(unreadable);
     }
-    let mut unreadable = 0;
     for (block, number) in bytes.chunks_mut(BLOCK_BYTES).zip(0u64..) {
         if file.read_exact_at(block, number * BLOCK_BYTES as u64).is_err() {
             block.fill(0);

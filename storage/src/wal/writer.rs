@@ -4,13 +4,14 @@
 //! sync fails, the log is *poisoned*: what the kernel still holds of the file is unknown then, and asking it again would
 //! be answered with an unfounded yes. A poisoned log takes nothing more until the next start.
 
+use super::active::{Active, PREFIX_BYTES};
 use super::prepare::{Preparation, Prepared};
 use super::reader::{ReplayReport, ReplayVisitor, Retired, replay};
 use super::record::{self, SamplesRecord};
 use super::segment::{self, Epoch};
 use super::{Durability, WalOptions};
 use crate::codec::frame;
-use crate::env::{Clock, File, Fs};
+use crate::env::{Clock, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Metadata;
 use std::collections::BTreeMap;
@@ -19,8 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of a frame body before the record: number and durable count.
-const PREFIX_BYTES: usize = 8;
 /// Series are put into records of about this many bytes, so that damage takes few of them.
 const SERIES_RECORD_BYTES: usize = 256 << 10;
 /// What the group buffer keeps between commits.
@@ -50,22 +49,6 @@ pub struct Wal {
     preparation: Option<Preparation>,
     poisoned: Option<String>,
     last_sync: Duration,
-}
-
-/// The segment being written.
-#[derive(Debug)]
-struct Active {
-    sequence: u64,
-    path: PathBuf,
-    file: Arc<dyn File>,
-    epoch: Epoch,
-    seed: u32,
-    /// Where the next frame goes; 0 until the header is written.
-    offset: u64,
-    /// The size of the file.
-    allocated: u64,
-    frames: u32,
-    durable_frames: u32,
 }
 
 impl Wal {
@@ -229,7 +212,7 @@ impl Wal {
         let Some(active) = self.active.as_mut() else {
             return Err(Error::internal("a rotated log has a segment"));
         };
-        seal(&mut self.buffer, &self.starts, active)?;
+        active.seal(&mut self.buffer, &self.starts)?;
         let first = active.offset == 0;
         if first && let Some(room) = self.buffer.first_chunk_mut::<{ segment::HEADER_BYTES }>() {
             *room = active.epoch.encode();
@@ -505,45 +488,6 @@ impl Wal {
         opened().inspect_err(|_| {
             let _ = self.fs.remove(&path);
         })
-    }
-}
-
-/// Numbers the frames of a group and fills in their headers.
-fn seal(buffer: &mut [u8], starts: &[usize], active: &Active) -> Result<()> {
-    let broken = || Error::internal("the frames of a group lie one behind the other");
-    let mut ends = starts.iter().skip(1).copied().chain([buffer.len()]);
-    let mut index = active.frames;
-    for start in starts {
-        let end = ends.next().ok_or_else(broken)?;
-        let framed = buffer.get_mut(*start..end).ok_or_else(broken)?;
-        let prefix = framed.get_mut(frame::HEADER_BYTES..).and_then(|b| b.first_chunk_mut::<PREFIX_BYTES>());
-        let prefix = prefix.ok_or_else(broken)?;
-        prefix[..4].copy_from_slice(&index.to_le_bytes());
-        prefix[4..].copy_from_slice(&active.durable_frames.to_le_bytes());
-        if !frame::finish(framed, active.seed) {
-            return Err(broken());
-        }
-        index = index.checked_add(1).ok_or_else(broken)?;
-    }
-    Ok(())
-}
-
-impl Active {
-    /// After a failed write up to `end`: makes the segment end where it ended before, durably.
-    fn cut_back(&self, end: u64) -> io::Result<()> {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        let len = self.file.len()?;
-        if len > self.allocated {
-            self.file.set_len(self.allocated)?;
-        }
-        let end = end.min(self.allocated);
-        let mut at = self.offset;
-        while at < end {
-            let part = (end - at).min(ZEROS.len() as u64) as usize;
-            self.file.write_all_at(&ZEROS[..part], at)?;
-            at += part as u64;
-        }
-        self.file.sync_data()
     }
 }
 

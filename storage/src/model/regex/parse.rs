@@ -10,6 +10,10 @@ use regex_syntax::hir::{Capture, Class, ClassUnicode, Hir, Look, Repetition};
 const NEST_MAX: usize = 250;
 /// The largest count of a repetition, also of nested ones multiplied.
 const REPEAT_MAX: u32 = 1000;
+/// The most ranges in all classes together: more of them never fit a program, and are not worth the memory.
+const RANGES_MAX: usize = 1 << 16;
+/// What folding the cases of a wide range costs, in ranges.
+const FOLD_COST: usize = 512;
 
 /// A parsed expression.
 pub(super) struct Parsed {
@@ -72,6 +76,7 @@ struct Parser<'p> {
     outer: Vec<Group>,
     group: Group,
     names: Vec<Option<String>>,
+    ranges_left: usize,
 }
 
 type Outcome<T> = Result<T, RegexError>;
@@ -80,7 +85,15 @@ type Outcome<T> = Result<T, RegexError>;
 pub(super) fn parse(pattern: &str) -> Outcome<Parsed> {
     let flags = Flags { fold: false, multi_line: false, dot_newline: true, swap_greed: false };
     let group = Group::new(None, flags);
-    let mut parser = Parser { pattern, at: 0, flags, outer: Vec::new(), group, names: vec![None] };
+    let mut parser = Parser {
+        pattern,
+        at: 0,
+        flags,
+        outer: Vec::new(),
+        group,
+        names: vec![None],
+        ranges_left: RANGES_MAX,
+    };
     parser.run()?;
     if !parser.outer.is_empty() {
         return Err(RegexError::new("missing closing )", pattern));
@@ -201,6 +214,26 @@ impl<'p> Parser<'p> {
             let mut bytes = [0; 4];
             self.push(Hir::literal(c.encode_utf8(&mut bytes).as_bytes()));
         }
+    }
+
+    /// Counts the ranges of a class against the limit.
+    fn charge(&mut self, ranges: usize) -> Outcome<()> {
+        let left = self.ranges_left.checked_sub(ranges);
+        self.ranges_left = left.ok_or_else(|| {
+            let shown: String = self.pattern.chars().take(100).collect();
+            RegexError::new("expression too large", &shown)
+        })?;
+        Ok(())
+    }
+
+    /// Folds the cases of a class if the flag says so.
+    fn folded(&mut self, class: &mut ClassUnicode) -> Outcome<()> {
+        let wide = class.iter().any(|r| u32::from(r.end()) - u32::from(r.start()) > 256);
+        self.charge(class.ranges().len() + if self.flags.fold && wide { FOLD_COST } else { 0 })?;
+        if self.flags.fold {
+            class::fold(class);
+        }
+        Ok(())
     }
 
     /// Opens a group; `capture` is the name, if it captures.
@@ -384,9 +417,7 @@ impl<'p> Parser<'p> {
         let Some(mut class) = found else {
             return Err(RegexError::new("invalid character class range", self.from(start)));
         };
-        if self.flags.fold {
-            class::fold(&mut class);
-        }
+        self.folded(&mut class)?;
         if negated {
             class.negate();
         }
@@ -456,16 +487,16 @@ impl<'p> Parser<'p> {
         };
         self.at += 1;
         let negated = self.eat("^");
-        let mut class = ClassUnicode::empty();
+        let mut ranges = Vec::new();
         let mut first = true;
         while first || self.peek() != Some(']') {
             first = false;
             if let Some(named) = self.posix_class()? {
-                class.union(&named);
+                ranges.extend_from_slice(named.ranges());
                 continue;
             }
             if let Some(named) = self.named_class()? {
-                class.union(&named);
+                ranges.extend_from_slice(named.ranges());
                 continue;
             }
             let range = self.at;
@@ -480,12 +511,12 @@ impl<'p> Parser<'p> {
                 }
             }
             let mut part = class::of_ranges(&[(low, high)]);
-            if self.flags.fold {
-                class::fold(&mut part);
-            }
-            class.union(&part);
+            self.folded(&mut part)?;
+            ranges.extend_from_slice(part.ranges());
         }
         self.at += 1;
+        // Put in order once: one by one would take the square of their number.
+        let mut class = ClassUnicode::new(ranges);
         if negated {
             class.negate();
         }
@@ -507,9 +538,7 @@ impl<'p> Parser<'p> {
         let Some(mut class) = class::posix(name) else {
             return Err(RegexError::new("invalid character class range", self.from(start)));
         };
-        if self.flags.fold {
-            class::fold(&mut class);
-        }
+        self.folded(&mut class)?;
         if inside.starts_with('^') {
             class.negate();
         }

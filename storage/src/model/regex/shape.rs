@@ -3,7 +3,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
 /// The most strings an expression is taken apart into.
-const LITERALS_MAX: usize = 16_384;
+const LITERALS_MAX: usize = 1 << 16;
 /// The most bytes of them all.
 const LITERALS_BYTES_MAX: usize = 1 << 20;
 /// The most strings the product of two parts may give.

@@ -136,6 +136,43 @@ fn errors_have_gos_words() {
     assert!(error.contains("expression too large"), "{error}");
 }
 
+/// Patterns made to take time or memory: each is compiled or refused at once, and matches in linear time.
+#[test]
+fn bombs_do_no_harm() {
+    let nested = |inner: &str, close: &str, depth: usize| {
+        format!("{}{inner}{}", "(".repeat(depth), close.repeat(depth))
+    };
+    let bombs = [
+        "\\pL".repeat(21_000),
+        format!("[{}]", "\\pL".repeat(21_000)),
+        format!("(?i)[{}]", "\\pL".repeat(21_000)),
+        format!("(?i){}", "[!-〿]".repeat(8_000)),
+        format!("[{}]", "ab".repeat(32_000)),
+        format!("(?i)[{}]", "éz".repeat(20_000)),
+        nested("a", ")*", 249),
+        nested("a", "|b)", 249),
+        nested("a*", "?b?)", 249),
+        "(x+x+)+y".to_owned(),
+        "(a?){500}a{500}".to_owned(),
+        "((a{10}){10}){10}".to_owned(),
+        ".{1000}.{1000}.{1000}".to_owned(),
+        "(.*)(.*)(.*)(.*)(.*)z".to_owned(),
+        "[ab]".repeat(16_000),
+        "(a|b)".repeat(13_000),
+        "a|".repeat(32_000),
+        "(?i)".repeat(16_000),
+        "a?".repeat(30_000),
+        "[^\\pL\\pN]{1000}".to_owned(),
+    ];
+    let text = "x".repeat(5_000);
+    for bomb in &bombs {
+        if let Ok(regex) = Regex::new(bomb) {
+            regex.is_match(&text);
+            regex.expand("aaaa", "$1");
+        }
+    }
+}
+
 #[test]
 fn literals_and_prefixes_are_known() {
     let literals = |pattern: &str| Regex::new(pattern).unwrap().literals().map(<[String]>::to_vec);
