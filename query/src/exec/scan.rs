@@ -11,8 +11,8 @@ use crate::plan::{Grid, Window};
 use crate::span::Span;
 use kymo_storage::api::{LabelColumn, SeriesSet};
 use kymo_storage::model::{Labels, METRIC_NAME, MatchOp, TimeRange, is_stale};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Whose samples a leaf reads.
 pub(crate) enum Input {
@@ -86,7 +86,6 @@ impl Input {
         let context = worker.context;
         match self {
             Self::Series { set, range, .. } => {
-                context.budget.check()?;
                 set.read(index, *range, &mut leaf.raw)?;
                 context.budget.count_read(leaf.raw.values.len());
             }
@@ -141,7 +140,7 @@ pub(crate) struct Scan {
     kernel: Kernel,
     leaf: usize,
     check: Option<CounterCheck>,
-    one_name: bool,
+    one_name: OnceLock<bool>,
 }
 
 impl Scan {
@@ -154,15 +153,8 @@ impl Scan {
         kernel: Kernel,
         counter: Option<Span>,
     ) -> Self {
-        let one_name = match &input {
-            Input::Series { set, name: Some(_), .. } => {
-                ["__type__", "__unit__"].iter().all(|name| set.label_column(name).values.len() <= 1)
-            }
-            Input::Series { name: None, .. } => false,
-            Input::Subquery { inner, .. } => inner.has_one_name(),
-        };
         let check = counter.map(|span| CounterCheck { span, said: AtomicBool::new(false) });
-        Self { input, window, kernel, leaf: context.new_leaf(), check, one_name }
+        Self { input, window, kernel, leaf: context.new_leaf(), check, one_name: OnceLock::new() }
     }
 
     fn compute(
@@ -185,9 +177,11 @@ impl Scan {
             values: &samples.values,
             bounds: leaf.plan.bounds(),
             steps: self.window.read,
+            budget: Some(&worker.context.budget),
         };
         out.reset(self.window.steps.count);
         self.kernel.run(&windows, &self.window, &mut leaf.scratch, out);
+        worker.context.budget.check()?;
         self.check_counter(index, worker.context, out);
         Ok(())
     }
@@ -248,7 +242,13 @@ impl Source for Scan {
     }
 
     fn has_one_name(&self) -> bool {
-        self.one_name
+        *self.one_name.get_or_init(|| match &self.input {
+            Input::Series { set, name: Some(_), .. } => {
+                ["__type__", "__unit__"].iter().all(|name| set.label_column(name).values.len() <= 1)
+            }
+            Input::Series { name: None, .. } => false,
+            Input::Subquery { inner, .. } => inner.has_one_name(),
+        })
     }
 
     fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {

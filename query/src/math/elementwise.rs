@@ -48,16 +48,26 @@ pub(crate) fn round(value: f64, to: f64) -> f64 {
     (value * inverse + 0.5).floor() / inverse
 }
 
-/// The greater number; `NaN` if either is.
+/// The greater number: `+Inf` if either is, else `NaN` if either is; zero is above its negative.
 #[inline]
 pub(crate) fn greater(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    if a == f64::INFINITY || b == f64::INFINITY {
+        f64::INFINITY
+    } else if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a == 0.0 && b == 0.0 {
+        if a.is_sign_negative() { b } else { a }
+    } else if a > b {
+        a
+    } else {
+        b
+    }
 }
 
-/// The smaller number; `NaN` if either is.
+/// The smaller number: `-Inf` if either is, else `NaN` if either is; negative zero is below zero.
 #[inline]
 pub(crate) fn smaller(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    -greater(-a, -b)
 }
 
 /// `a op b`; comparisons answer 0 and 1. Set and trim operators have no meaning here and answer `NaN`.
@@ -104,7 +114,11 @@ mod tests {
         let sgn = function(FunctionId::Sgn).unwrap();
         assert_eq!((sgn(-3.0), sgn(0.0), sgn(9.0)), (-1.0, 0.0, 1.0));
         assert!(sgn(f64::NAN).is_nan());
-        assert!(greater(1.0, f64::NAN).is_nan() && smaller(1.0, 2.0) == 1.0);
+        assert!(greater(1.0, f64::NAN).is_nan() && smaller(f64::NAN, 1.0).is_nan());
+        assert_eq!((greater(1.0, 2.0), smaller(1.0, 2.0)), (2.0, 1.0));
+        assert_eq!(greater(f64::NAN, f64::INFINITY), f64::INFINITY);
+        assert_eq!(smaller(f64::NEG_INFINITY, f64::NAN), f64::NEG_INFINITY);
+        assert!(greater(-0.0, 0.0).is_sign_positive() && smaller(0.0, -0.0).is_sign_negative());
         assert_eq!(operate(BinaryOp::Mod, -5.0, 3.0), -2.0);
         assert_eq!(operate(BinaryOp::LessOrEqual, 1.0, 1.0), 1.0);
     }

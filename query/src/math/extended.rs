@@ -27,7 +27,7 @@ impl Border {
 /// The value at `t` on the line through two samples; a falling counter is taken to have started from zero.
 fn interpolate(a: (Timestamp, f64), b: (Timestamp, f64), t: Timestamp, counter: bool) -> f64 {
     let from = if counter && b.1 < a.1 { 0.0 } else { a.1 };
-    from + (b.1 - from) * (t - a.0) as f64 / (b.0 - a.0) as f64
+    from + (b.1 - from) * t.saturating_sub(a.0) as f64 / b.0.saturating_sub(a.0) as f64
 }
 
 /// The samples of one wide window and the range asked for.

@@ -89,7 +89,7 @@ mod tests {
             let steps = WindowSteps { first: -5, step, count: 40, range };
             let mut plan = WindowPlan::default();
             plan.compute(&timestamps, &steps);
-            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps };
+            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps, budget: None };
             let (mut queued, mut scanned) = (Column::new(40), Column::new(40));
             by_queue(&windows, max, &mut Vec::new(), &mut queued);
             for (step, first, end) in windows.of_at_least(1) {

@@ -112,7 +112,7 @@ mod tests {
             let steps = WindowSteps { first: 0, step, count: 12, range };
             let mut plan = WindowPlan::default();
             plan.compute(&timestamps, &steps);
-            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps };
+            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps, budget: None };
             let (mut sums, mut means) = (Column::new(12), Column::new(12));
             sum(&windows, &mut Vec::new(), &mut sums);
             avg(&windows, &mut Vec::new(), &mut means);
@@ -136,7 +136,8 @@ mod tests {
         let steps = WindowSteps { first: 400, step: 300, count: 2, range: 400 };
         let mut plan = WindowPlan::default();
         plan.compute(&timestamps, &steps);
-        let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps };
+        let windows =
+            Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps, budget: None };
         let mut out = Column::new(2);
         sum(&windows, &mut Vec::new(), &mut out);
         assert_eq!(out.values, [400.0, f64::INFINITY]);

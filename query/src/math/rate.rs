@@ -101,9 +101,9 @@ fn extrapolation(
     gaps: f64,
     counter: Option<(f64, f64)>,
 ) -> f64 {
-    let mut to_start = (sampled.0 - border.0) as f64 / 1000.0;
-    let mut to_end = (border.1 - sampled.1) as f64 / 1000.0;
-    let interval = (sampled.1 - sampled.0) as f64 / 1000.0;
+    let mut to_start = sampled.0.saturating_sub(border.0) as f64 / 1000.0;
+    let mut to_end = border.1.saturating_sub(sampled.1) as f64 / 1000.0;
+    let interval = sampled.1.saturating_sub(sampled.0) as f64 / 1000.0;
     let gap = interval / gaps;
     let threshold = gap * 1.1;
     if to_start >= threshold {
@@ -128,7 +128,7 @@ fn extrapolation(
 pub(crate) fn instant(windows: &Windows<'_>, counter: bool, out: &mut Column) {
     for (step, _, end) in windows.of_at_least(2) {
         let (before, last) = (windows.values[end - 2], windows.values[end - 1]);
-        let millis = windows.timestamps[end - 1] - windows.timestamps[end - 2];
+        let millis = windows.timestamps[end - 1].saturating_sub(windows.timestamps[end - 2]);
         if millis == 0 {
             continue;
         }
@@ -195,7 +195,7 @@ mod tests {
             let steps = WindowSteps { first: 0, step: step * 1000, count: 20, range: range * 1000 };
             let mut plan = WindowPlan::default();
             plan.compute(&timestamps, &steps);
-            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps };
+            let windows = Windows { timestamps: &timestamps, values: &values, bounds: plan.bounds(), steps, budget: None };
             let mut out = Column::new(20);
             extrapolated(&windows, RateKind { counter: true, per_second: false }, &mut Resets::default(), &mut out);
             let mut changed = Column::new(20);

@@ -1,5 +1,6 @@
 //! Which samples of a series belong to the window of each step. Hot path.
 
+use crate::exec::budget::Budget;
 use kymo_storage::model::Timestamp;
 
 /// The ends of the windows of all steps: `first`, `first + step`, ...; all the same if a selector is pinned (`step` zero).
@@ -98,13 +99,22 @@ pub(crate) struct Windows<'a> {
     pub(crate) bounds: &'a [(u32, u32)],
     /// The ends of the windows.
     pub(crate) steps: WindowSteps,
+    /// Ends the work early when the query's time is up; whoever set it must ask it again in the end.
+    pub(crate) budget: Option<&'a Budget>,
 }
+
+/// After so many windows the budget is asked whether to go on.
+const WINDOWS_A_CHECK: usize = 64;
 
 impl Windows<'_> {
     /// Each step with at least `least` samples: its index and its samples.
     #[inline]
     pub(crate) fn of_at_least(&self, least: usize) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
-        self.bounds.iter().enumerate().filter_map(move |(step, (first, end))| {
+        let go_on = move |step: &usize| {
+            !step.is_multiple_of(WINDOWS_A_CHECK) || self.budget.is_none_or(|budget| budget.check().is_ok())
+        };
+        let bounds = self.bounds.iter().enumerate().take_while(move |(step, _)| go_on(step));
+        bounds.filter_map(move |(step, (first, end))| {
             let (first, end) = (*first as usize, *end as usize);
             (end - first >= least).then_some((step, first, end))
         })

@@ -45,6 +45,7 @@ pub(super) fn quantile(
         memory.grow(steps as u64, Column::bytes(steps))?;
         let mut column = Column::new(steps);
         for step in 0..steps {
+            context.budget.check()?;
             values.clear();
             values.extend(members.iter().filter_map(|m| matrix.column(*m).get(step)));
             if !values.is_empty() {

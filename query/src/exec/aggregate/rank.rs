@@ -147,6 +147,7 @@ pub(super) fn first(
 ) -> Result<Arc<dyn Source>, QueryError> {
     let counts = if input.len() == 0 { vec![0; steps] } else { counts(k, steps)? };
     let groups = Groups::new(input, grouping);
+    let _memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 8))?;
     let mut taken = vec![0usize; groups.len() * steps];
     keep(context, input, steps, |index, column| {
         let base = groups.of[index] as usize * steps;
