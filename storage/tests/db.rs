@@ -122,3 +122,25 @@ fn a_closed_store_says_so_and_old_views_still_read() {
     assert_eq!(error.kind(), kymo_storage::ErrorKind::Unavailable);
     assert_eq!(querier.select(TimeRange::ALL, &[]).unwrap().len(), 1);
 }
+
+#[test]
+fn a_real_directory_holds_a_store_across_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { retention: None, free_space_min: Some(0), ..Options::default() };
+    for round in 0..3 {
+        let store = Storage::open(&dir.path().join("data"), options.clone()).unwrap();
+        assert!(Storage::open(&dir.path().join("data"), options.clone()).is_err(), "one process at a time");
+        let mut batch = store.batch();
+        for i in 0..20 {
+            let series = batch.series_labels(&labels("m", i)).unwrap();
+            batch.sample(series, NOW + round, i as f64);
+        }
+        assert_eq!(store.append(batch).unwrap().accepted, 20);
+        if round == 1 {
+            store.flush().unwrap();
+        }
+        let found = read_all(&store, "m");
+        assert_eq!((found.len(), found[0].1.len() as i64), (20, round + 1));
+        store.close().unwrap();
+    }
+}

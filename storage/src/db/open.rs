@@ -25,7 +25,6 @@ use std::sync::mpsc::Receiver;
 pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const HEAD: &str = "head";
 const WAL: &str = "wal";
-const LOCK: &str = "LOCK";
 const MANIFEST: &str = "MANIFEST";
 const CHECKPOINT_EXTENSION: &str = "ckpt";
 /// A log with segments smaller than this is a test's; it needs no thread that prepares segments.
@@ -55,7 +54,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     for path in [dir.to_path_buf(), dir.join(BLOCKS), dir.join(HEAD)] {
         fs.create_dir_all(&path).map_err(|e| Error::io(format!("create {}", path.display()), e))?;
     }
-    let lock = fs.lock(&dir.join(LOCK)).map_err(|e| Error::io(format!("lock {}", dir.display()), e))?;
+    let lock = fs.lock(dir).map_err(|e| Error::io(format!("lock {}", dir.display()), e))?;
     let opening = Opening { fs: &fs, dir, counters: Counters::default() };
     let mut manifest = opening.load_manifest()?;
     let blocks = opening.open_blocks(&mut manifest);
