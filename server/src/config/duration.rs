@@ -1,0 +1,118 @@
+//! Durations and sizes as operators write them: `15d`, `1h30m`, `250ms`, `32MiB`.
+
+/// The units of a duration, largest first, in milliseconds.
+const UNITS_MS: [(&str, i64); 7] = [
+    ("y", 365 * 86_400_000),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// The units of a size.
+const SIZES: [(&str, u64); 9] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("K", 1 << 10),
+    ("M", 1 << 20),
+    ("G", 1 << 30),
+];
+
+/// Milliseconds of a Prometheus duration: units from large to small, each at most once; `0` needs none.
+pub fn parse_ms(text: &str) -> Option<i64> {
+    if text == "0" {
+        return Some(0);
+    }
+    let mut rest = text;
+    let mut total_ms = 0i64;
+    let mut next_unit = 0;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, tail) = rest.split_at_checked(digits)?;
+        let unit_len = tail.len() - tail.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let (unit, tail) = tail.split_at_checked(unit_len)?;
+        let index = UNITS_MS.iter().position(|(name, _)| *name == unit).filter(|&i| i >= next_unit)?;
+        let (_, unit_ms) = UNITS_MS.get(index)?;
+        total_ms = number.parse::<i64>().ok()?.checked_mul(*unit_ms)?.checked_add(total_ms)?;
+        next_unit = index + 1;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total_ms)
+}
+
+/// A duration for a flag.
+///
+/// # Errors
+/// A sentence that says what a duration looks like.
+pub fn flag(text: &str) -> Result<std::time::Duration, String> {
+    parse_ms(text)
+        .and_then(|ms| u64::try_from(ms).ok())
+        .map(std::time::Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is not a duration like 15d, 1h30m or 250ms"))
+}
+
+/// A number of bytes for a flag.
+///
+/// # Errors
+/// A sentence that says what a size looks like.
+pub fn size_flag(text: &str) -> Result<usize, String> {
+    let error = || format!("{text:?} is not a size like 1048576, 32MiB or 2GiB");
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(error)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        _ => SIZES.iter().find(|(name, _)| *name == unit).map(|(_, f)| *f).ok_or_else(error)?,
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(error)?;
+    usize::try_from(bytes).map_err(|_| error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let cases = [
+            ("15d", Some(1_296_000_000)),
+            ("1h30m", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("1y2w3d4h5m6s7ms", Some(31_536_000_000 + 1_209_600_000 + 273_906_007)),
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("", None),
+            ("5", None),
+            ("m", None),
+            ("1h1d", None),
+            ("1h1h", None),
+            ("-1h", None),
+            ("1.5h", None),
+            ("99999999999999y", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse_ms(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let cases = [
+            ("1048576", Some(1 << 20)),
+            ("32MiB", Some(32 << 20)),
+            ("2G", Some(2 << 30)),
+            ("1KB", Some(1_000)),
+            ("", None),
+            ("MiB", None),
+            ("1x", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(size_flag(text).ok(), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The command line: every flag has a `KYMO_*` twin in the environment and its default in `--help`.
+
+use super::duration;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Kymo: a metrics time-series database. Prometheus writes in, PromQL reads out.
+#[derive(Debug, Parser)]
+#[command(name = "kymo", version, about, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    /// What to do; `serve` if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The flags of `serve`.
+    #[command(flatten)]
+    pub serve: ServeFlags,
+}
+
+/// What the binary can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (also what bare `kymo` does).
+    Serve(Box<ServeFlags>),
+}
+
+/// When a write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DurabilityFlag {
+    /// After its bytes are on the disk.
+    Sync,
+    /// After the system has its bytes; they reach the disk within this time.
+    Interval(Duration),
+    /// After the system has its bytes; it writes them when it likes.
+    Os,
+}
+
+fn durability(text: &str) -> Result<DurabilityFlag, String> {
+    match text.split_once('=') {
+        None if text == "sync" => Ok(DurabilityFlag::Sync),
+        None if text == "os" => Ok(DurabilityFlag::Os),
+        None if text == "interval" => Ok(DurabilityFlag::Interval(Duration::from_secs(1))),
+        Some(("interval", period)) => duration::flag(period).map(DurabilityFlag::Interval),
+        _ => Err(format!("{text:?} is none of sync, interval, interval=1s, os")),
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For eyes.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `--log`: what to log and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogFlag {
+    /// A filter in the syntax of `tracing`'s `EnvFilter`.
+    pub filter: String,
+    /// The form of the lines.
+    pub format: LogFormat,
+}
+
+fn log(text: &str) -> Result<LogFlag, String> {
+    let mut flag = LogFlag { filter: String::new(), format: LogFormat::Text };
+    for part in text.split(',').filter(|p| !p.is_empty()) {
+        match part {
+            "json" => flag.format = LogFormat::Json,
+            "text" => flag.format = LogFormat::Text,
+            _ => {
+                if !flag.filter.is_empty() {
+                    flag.filter.push(',');
+                }
+                flag.filter.push_str(part);
+            }
+        }
+    }
+    if flag.filter.is_empty() {
+        flag.filter.push_str("info");
+    }
+    Ok(flag)
+}
+
+/// The flags of `kymo serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeFlags {
+    /// Address and port to listen on. There is no authentication yet: keep it on a private address.
+    #[arg(long, env = "KYMO_LISTEN", default_value = "127.0.0.1:5966")]
+    pub listen: SocketAddr,
+    /// The data directory; created if it is not there.
+    #[arg(long, env = "KYMO_DATA", default_value = "./kymo-data")]
+    pub data: PathBuf,
+    /// How long samples are kept.
+    #[arg(long, env = "KYMO_RETENTION", default_value = "15d", value_parser = duration::flag)]
+    pub retention: Duration,
+    /// When a write is acknowledged: `sync` (on disk), `interval=1s` (on disk within that time), `os`.
+    #[arg(long, env = "KYMO_DURABILITY", default_value = "sync", value_parser = durability)]
+    pub durability: DurabilityFlag,
+    /// Store Kymo's own metrics every 15 s as job="kymo".
+    #[arg(
+        long,
+        env = "KYMO_SELF_MONITOR",
+        default_value_t = true,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub self_monitor: bool,
+    /// What to log (error, warn, info, debug, trace, or `module=level`), and `json` for JSON lines; joined by commas.
+    #[arg(long, env = "KYMO_LOG", default_value = "info", value_parser = log)]
+    pub log: LogFlag,
+    /// Connections open at the same time; those beyond are closed at once.
+    #[arg(long, env = "KYMO_MAX_CONNECTIONS", default_value_t = 10_000)]
+    pub max_connections: usize,
+    /// Limits of queries.
+    #[command(flatten)]
+    pub query: QueryFlags,
+    /// Limits of writes.
+    #[command(flatten)]
+    pub ingest: IngestFlags,
+}
+
+/// Limits of queries.
+#[derive(Debug, Clone, Args)]
+pub struct QueryFlags {
+    /// The longest a query may run.
+    #[arg(long, env = "KYMO_QUERY_TIMEOUT", default_value = "2m", value_parser = duration::flag)]
+    pub query_timeout: Duration,
+    /// Queries that run at the same time; others wait up to 10 s for their turn.
+    #[arg(long, env = "KYMO_QUERY_MAX_CONCURRENCY", default_value_t = 20)]
+    pub query_max_concurrency: usize,
+    /// Samples one query may hold in memory.
+    #[arg(long, env = "KYMO_QUERY_MAX_SAMPLES", default_value_t = 50_000_000)]
+    pub query_max_samples: u64,
+    /// Points (steps) a series may have in a range query, not counting the first.
+    #[arg(long, env = "KYMO_QUERY_MAX_POINTS", default_value_t = 11_000)]
+    pub query_max_points: u64,
+    /// Memory that all running queries may hold together.
+    #[arg(long, env = "KYMO_QUERY_MEMORY", default_value = "1GiB", value_parser = duration::size_flag)]
+    pub query_memory: usize,
+    /// How far back an instant selector looks for a sample.
+    #[arg(long, env = "KYMO_QUERY_LOOKBACK", default_value = "5m", value_parser = duration::flag)]
+    pub query_lookback: Duration,
+}
+
+/// Limits of writes.
+#[derive(Debug, Clone, Args)]
+pub struct IngestFlags {
+    /// Bytes of a request's body as it is sent.
+    #[arg(
+        long,
+        env = "KYMO_INGEST_MAX_BODY_BYTES",
+        default_value = "32MiB",
+        value_parser = duration::size_flag
+    )]
+    pub ingest_max_body_bytes: usize,
+    /// Bytes of a request's body when decompressed.
+    #[arg(
+        long,
+        env = "KYMO_INGEST_MAX_DECODED_BYTES",
+        default_value = "32MiB",
+        value_parser = duration::size_flag
+    )]
+    pub ingest_max_decoded_bytes: usize,
+    /// Labels a series may have.
+    #[arg(long, env = "KYMO_INGEST_MAX_LABELS", default_value_t = 64)]
+    pub ingest_max_labels: usize,
+    /// Series the store may know at one time.
+    #[arg(long, env = "KYMO_INGEST_MAX_SERIES", default_value_t = 20_000_000)]
+    pub ingest_max_series: u32,
+    /// Writes that are decoded at the same time; others wait up to 10 s for their turn.
+    #[arg(long, env = "KYMO_INGEST_MAX_CONCURRENCY", default_value_t = 16)]
+    pub ingest_max_concurrency: usize,
+}
+
+impl CommandLine {
+    /// The flags of `serve`, given with or without the word.
+    pub fn into_serve(self) -> ServeFlags {
+        match self.command {
+            Some(Command::Serve(flags)) => *flags,
+            None => self.serve,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn bare_and_serve_are_the_same() {
+        CommandLine::command().debug_assert();
+        for words in [&["kymo"][..], &["kymo", "serve"]] {
+            let mut words = words.to_vec();
+            words.extend(["--retention", "1h30m", "--durability", "interval=250ms", "--self-monitor=false"]);
+            let flags = CommandLine::try_parse_from(words).unwrap().into_serve();
+            assert_eq!(flags.listen.to_string(), "127.0.0.1:5966");
+            assert_eq!(flags.retention, Duration::from_secs(5_400));
+            assert_eq!(flags.durability, DurabilityFlag::Interval(Duration::from_millis(250)));
+            assert!(!flags.self_monitor);
+            assert_eq!(flags.ingest.ingest_max_body_bytes, 32 << 20);
+            assert_eq!(flags.query.query_timeout, Duration::from_secs(120));
+        }
+    }
+
+    #[test]
+    fn every_flag_has_its_twin_and_its_help() {
+        for arg in CommandLine::command()
+            .get_arguments()
+            .filter(|a| !["help", "version"].contains(&a.get_id().as_str()))
+        {
+            let expected = format!("KYMO_{}", arg.get_id().as_str().to_uppercase());
+            assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()));
+            assert!(arg.get_help().is_some(), "{expected}");
+            assert!(!arg.get_default_values().is_empty(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for words in [
+            ["--listen", "nowhere"],
+            ["--retention", "15"],
+            ["--durability", "maybe"],
+            ["--query-memory", "x"],
+        ] {
+            assert!(CommandLine::try_parse_from(["kymo", words[0], words[1]]).is_err(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn log_takes_filter_and_format() {
+        let flag = |filter: &str, format| LogFlag { filter: filter.into(), format };
+        assert_eq!(log("info"), Ok(flag("info", LogFormat::Text)));
+        assert_eq!(log("json"), Ok(flag("info", LogFormat::Json)));
+        assert_eq!(log("debug,json,hyper=warn"), Ok(flag("debug,hyper=warn", LogFormat::Json)));
+    }
+}

@@ -1,0 +1,136 @@
+//! What every handler shares.
+
+use super::admission::Gate;
+use super::intake::BodyPool;
+use super::params::Params;
+use crate::config::flags::ServeFlags;
+use crate::error::{ApiError, Side};
+use crate::ingest::remote_write::Receiver;
+use crate::telemetry::Metrics;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use kymo_query::Engine;
+use kymo_storage::ErrorKind;
+use kymo_storage::db::Storage;
+use kymo_storage::env::Clock;
+use std::sync::{Arc, OnceLock};
+
+/// Largest form body in bytes: a query text and many selectors fit.
+const FORM_BYTES_MAX: usize = 2 << 20;
+/// Memory of all bodies being read, as a multiple of the largest one.
+const BODY_POOL_FACTOR: usize = 8;
+
+/// One server's shared state; clones are cheap.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of an [`App`].
+pub struct Parts {
+    /// What the operator set.
+    pub flags: ServeFlags,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// PromQL.
+    pub engine: Engine,
+    /// How many queries run.
+    pub query_gate: Gate,
+    /// How many writes are decoded.
+    pub ingest_gate: Gate,
+    /// Memory of bodies being read.
+    pub bodies: BodyPool,
+    /// Set when the store is open.
+    storage: OnceLock<Storage>,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    /// The state of a server whose store is not open yet.
+    pub fn new(flags: ServeFlags, engine: Engine, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Parts {
+            query_gate: Gate::new(flags.query.query_max_concurrency, "--query-max-concurrency"),
+            ingest_gate: Gate::new(flags.ingest.ingest_max_concurrency, "--ingest-max-concurrency"),
+            bodies: BodyPool::new(flags.ingest.ingest_max_body_bytes.saturating_mul(BODY_POOL_FACTOR)),
+            flags,
+            metrics,
+            clock,
+            engine,
+            storage: OnceLock::new(),
+        }))
+    }
+
+    /// The store is open: from now on the server is ready.
+    pub fn set_storage(&self, storage: Storage) {
+        // A second store would be a mistake of `run`, which opens one.
+        let _ = self.0.storage.set(storage);
+    }
+
+    /// The store, if it is open.
+    pub fn storage_if_open(&self) -> Option<&Storage> {
+        self.0.storage.get()
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    /// `Unavailable` while it is being opened.
+    pub fn storage(&self, side: Side) -> Result<Storage, ApiError> {
+        let starting = || {
+            ApiError::new(side, ErrorKind::Unavailable, "the server is starting: the store is being opened")
+        };
+        self.0.storage.get().cloned().ok_or_else(starting)
+    }
+
+    /// The remote-write receiver.
+    ///
+    /// # Errors
+    /// As [`App::storage`].
+    pub fn receiver(&self) -> Result<Receiver, ApiError> {
+        Ok(Receiver {
+            storage: self.storage(Side::Write)?,
+            metrics: Arc::clone(&self.metrics),
+            decoded_bytes_max: self.flags.ingest.ingest_max_decoded_bytes,
+            series_max: u64::from(self.flags.ingest.ingest_max_series),
+        })
+    }
+
+    /// The parameters of a request: its query string, and its form if it has one.
+    ///
+    /// # Errors
+    /// A body that is not a form, too long or too slow; escapes that are wrong.
+    pub async fn params(&self, request: Request) -> Result<Params, ApiError> {
+        let (head, body) = request.into_parts();
+        let form = if head.method == axum::http::Method::POST { self.form(&head, body).await? } else { None };
+        Params::parse(head.uri.query(), form.as_ref().map_or(&[][..], |f| &f.bytes))
+    }
+
+    async fn form(
+        &self,
+        head: &axum::http::request::Parts,
+        body: Body,
+    ) -> Result<Option<super::intake::HeldBody>, ApiError> {
+        let content_type = head.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let is_form = content_type
+            .split(';')
+            .next()
+            .is_some_and(|t| t.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"));
+        // As Go's servers do: what is not a form is not looked at.
+        if !is_form {
+            return Ok(None);
+        }
+        let held = self
+            .bodies
+            .read(body, FORM_BYTES_MAX)
+            .await
+            .map_err(|e| e.into_api(Side::Read, FORM_BYTES_MAX))?;
+        Ok(Some(held))
+    }
+}

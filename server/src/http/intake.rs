@@ -1,0 +1,147 @@
+//! Reads request bodies: capped in size, in slowness, and in what all of them together hold in memory.
+
+use crate::error::{ApiError, Side};
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use kymo_storage::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+/// A body must bring at least this much in a second, after [`GRACE`].
+const RATE_MIN_BYTES_PER_S: u64 = 1_024;
+/// The time a body has before its rate counts.
+const GRACE: Duration = Duration::from_secs(10);
+/// Bodies in memory are counted in units of this size.
+const UNIT_BYTES: usize = 1_024;
+/// The buffer's first size when the client does not say how much comes.
+const FIRST_BUFFER_BYTES: usize = 8 << 10;
+/// The largest first buffer: a claimed length is believed no further.
+const FIRST_BUFFER_BYTES_MAX: usize = 1 << 20;
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntakeError {
+    /// Longer than allowed, by its claim or in fact.
+    TooLarge,
+    /// It came too slowly.
+    TooSlow,
+    /// The bodies being read hold all the memory they may.
+    NoMemory,
+    /// The connection broke, or its framing is wrong.
+    Broken,
+}
+
+impl IntakeError {
+    /// The answer to the client; `bytes_max` is the limit that was given to [`BodyPool::read`].
+    pub fn into_api(self, side: Side, bytes_max: usize) -> ApiError {
+        match self {
+            Self::TooLarge => {
+                ApiError::body_too_large(format!("the body is larger than the limit of {bytes_max} bytes"))
+            }
+            Self::TooSlow => ApiError::body_too_slow(format!(
+                "the body came slower than {RATE_MIN_BYTES_PER_S} bytes a second"
+            )),
+            Self::NoMemory => {
+                let text = "the bodies being received hold all the memory they may";
+                ApiError::new(side, ErrorKind::Unavailable, text)
+            }
+            Self::Broken => {
+                ApiError::new(side, ErrorKind::Invalid, "the body is cut short or wrongly framed")
+            }
+        }
+    }
+}
+
+/// Memory that all bodies being read may hold together.
+#[derive(Debug, Clone)]
+pub struct BodyPool(Arc<Semaphore>);
+
+/// A whole body; its memory counts until this is dropped.
+#[derive(Debug)]
+pub struct HeldBody {
+    /// The bytes as sent.
+    pub bytes: Bytes,
+    _held: Option<OwnedSemaphorePermit>,
+}
+
+impl BodyPool {
+    /// A pool of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))))
+    }
+
+    /// Reads `body` to its end.
+    ///
+    /// # Errors
+    /// See [`IntakeError`]; the rest of the body is not read.
+    pub async fn read(&self, body: Body, bytes_max: usize) -> Result<HeldBody, IntakeError> {
+        let claimed = body.size_hint();
+        if claimed.lower() > bytes_max as u64 {
+            return Err(IntakeError::TooLarge);
+        }
+        let expected = claimed.exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(FIRST_BUFFER_BYTES);
+        let mut bytes = BytesMut::with_capacity(expected.min(FIRST_BUFFER_BYTES_MAX));
+        let mut held: Option<OwnedSemaphorePermit> = None;
+        let mut body = std::pin::pin!(body);
+        let started = Instant::now();
+        loop {
+            let allowed = Duration::from_secs(bytes.len() as u64 / RATE_MIN_BYTES_PER_S);
+            let frame = timeout_at(started + GRACE + allowed, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| IntakeError::TooSlow)? else { break };
+            let Ok(data) = frame.map_err(|_| IntakeError::Broken)?.into_data() else { continue };
+            if bytes.len() + data.len() > bytes_max {
+                return Err(IntakeError::TooLarge);
+            }
+            let units = u32::try_from(data.len().div_ceil(UNIT_BYTES)).map_err(|_| IntakeError::TooLarge)?;
+            let more =
+                Arc::clone(&self.0).try_acquire_many_owned(units).map_err(|_| IntakeError::NoMemory)?;
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(HeldBody { bytes: bytes.freeze(), _held: held })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use std::convert::Infallible;
+
+    /// A body that sends one byte and then nothing.
+    struct Stuck(bool);
+
+    impl hyper::body::Body for Stuck {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            mut self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+            if std::mem::replace(&mut self.0, true) {
+                return std::task::Poll::Pending;
+            }
+            std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(Bytes::from_static(b"x")))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_are_capped() {
+        let pool = BodyPool::new(4 << 10);
+        let full = |n: usize| Body::new(Full::new(Bytes::from(vec![1; n])));
+        let held = pool.read(full(3 << 10), 3 << 10).await.unwrap();
+        assert_eq!(held.bytes.len(), 3 << 10);
+        assert_eq!(pool.read(full(3 << 10), 1 << 20).await.unwrap_err(), IntakeError::NoMemory);
+        drop(held);
+        assert!(pool.read(full(3 << 10), 1 << 20).await.is_ok());
+        assert_eq!(pool.read(full(100), 99).await.unwrap_err(), IntakeError::TooLarge);
+        assert_eq!(pool.read(Body::new(Stuck(false)), 99).await.unwrap_err(), IntakeError::TooSlow);
+    }
+}

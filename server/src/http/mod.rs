@@ -1,0 +1,11 @@
+//! The HTTP face: connections, routes, gates, parameters, responses.
+
+pub mod admission;
+pub mod app;
+pub mod health;
+pub mod intake;
+pub mod listen;
+pub mod params;
+pub mod respond;
+pub mod router;
+pub mod v1;

@@ -1,0 +1,7 @@
+//! `/api/v1`: one file an endpoint family.
+
+pub mod metadata;
+pub mod query;
+pub mod series;
+pub mod status;
+pub mod write;

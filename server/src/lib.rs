@@ -1,0 +1,15 @@
+//! The Kymo server: Prometheus remote write in, PromQL over the Prometheus HTTP API out.
+//!
+//! The only asynchronous crate of the house. Floors, lowest first: [`config`], [`telemetry`], [`error`]; [`wire`];
+//! [`ingest`]; [`http`]; [`run`](mod@run), [`shutdown`].
+
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod ingest;
+pub mod run;
+pub mod shutdown;
+pub mod telemetry;
+pub mod wire;

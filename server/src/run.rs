@@ -1,0 +1,189 @@
+//! Builds every part of a server and wires them: the one place where they meet.
+
+use crate::config::flags::{DurabilityFlag, LogFormat, ServeFlags};
+use crate::http::app::App;
+use crate::http::listen::{self, Deadlines, ListenOptions};
+use crate::http::router::router;
+use crate::ingest::self_monitor;
+use crate::shutdown;
+use crate::telemetry::{Metrics, log};
+use kymo_query::{Engine, EngineOptions, QueryLimits};
+use kymo_storage::db::Storage;
+use kymo_storage::env::{Clock, SystemClock};
+use kymo_storage::options::{Durability, Limits, Options};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// How long requests may go on after a signal.
+const DRAIN: Duration = Duration::from_secs(8);
+/// Descriptors kept for files when connections take all they may.
+const FILES_RESERVED: u64 = 512;
+
+/// Runs a server until a signal ends it.
+///
+/// # Errors
+/// A sentence for the operator: the address is taken, the data directory cannot be opened, a limit makes no sense.
+pub fn run(flags: ServeFlags) -> Result<(), String> {
+    log::start(&flags.log.filter, flags.log.format == LogFormat::Json)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("kymo-io")
+        .max_blocking_threads(blocking_threads(&flags))
+        .build()
+        .map_err(|e| format!("start the runtime: {e}"))?;
+    let result = runtime.block_on(serve(flags));
+    // Queries that did not end within the drain are left behind.
+    runtime.shutdown_background();
+    result
+}
+
+/// Queries, writes being decoded, and the opening and closing of the store may block a thread each.
+fn blocking_threads(flags: &ServeFlags) -> usize {
+    flags.query.query_max_concurrency.max(1) + flags.ingest.ingest_max_concurrency.max(1) + 4
+}
+
+async fn serve(mut flags: ServeFlags) -> Result<(), String> {
+    warn_if_public(&flags);
+    flags.max_connections = connections_allowed(flags.max_connections);
+    let signals = shutdown::on_signal().map_err(|e| format!("listen for signals: {e}"))?;
+    let listener =
+        TcpListener::bind(flags.listen).await.map_err(|e| format!("listen on {}: {e}", flags.listen))?;
+    let address = listener.local_addr().map_err(|e| format!("listen on {}: {e}", flags.listen))?;
+    let metrics = Arc::new(Metrics::default());
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let app = App::new(
+        flags.clone(),
+        Engine::new(engine_options(&flags)),
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+    );
+
+    // The face is up before the store: health and progress can be asked while the log is replayed.
+    let (stop, stopped) = watch::channel(false);
+    let options = ListenOptions {
+        connections_max: flags.max_connections,
+        deadlines: Deadlines::default(),
+        drain: DRAIN,
+    };
+    let face = tokio::spawn(listen::serve(
+        listener,
+        router(app.clone()),
+        options,
+        Arc::clone(&metrics),
+        stopped.clone(),
+    ));
+    tracing::info!(%address, data = %flags.data.display(), version = env!("CARGO_PKG_VERSION"), "kymo is starting");
+
+    let storage = open(&flags).await?;
+    app.set_storage(storage.clone());
+    tracing::info!(%address, "ready: remote write at /api/v1/write, PromQL at /api/v1/query");
+    let monitor = flags.self_monitor.then(|| {
+        tokio::spawn(self_monitor::run(storage.clone(), metrics, clock, address.to_string(), stopped))
+    });
+
+    wait(signals).await;
+    // Receivers live in the tasks; when they are gone there is nobody to tell.
+    let _ = stop.send(true);
+    if let Some(monitor) = monitor {
+        report(monitor.await, "self-monitoring");
+    }
+    report(face.await, "the HTTP face");
+    close(storage).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn wait(mut signals: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which means the same.
+    let _ = signals.wait_for(|stop| *stop).await;
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>, what: &str) {
+    if let Err(failure) = ended {
+        tracing::error!(%failure, "{what} ended in a bug");
+    }
+}
+
+async fn open(flags: &ServeFlags) -> Result<Storage, String> {
+    let (data, options) = (flags.data.clone(), storage_options(flags));
+    let opened = tokio::task::spawn_blocking(move || Storage::open(&data, options));
+    match opened.await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(failure) => Err(format!("opening the store met a bug of Kymo: {failure}")),
+    }
+}
+
+async fn close(storage: Storage) -> Result<(), String> {
+    match tokio::task::spawn_blocking(move || storage.close()).await {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(failure) => Err(format!("closing the store met a bug of Kymo: {failure}")),
+    }
+}
+
+fn storage_options(flags: &ServeFlags) -> Options {
+    Options {
+        retention: Some(flags.retention),
+        durability: match flags.durability {
+            DurabilityFlag::Sync => Durability::Sync,
+            DurabilityFlag::Interval(period) => Durability::Interval(period),
+            DurabilityFlag::Os => Durability::Os,
+        },
+        limits: Limits {
+            labels_per_series: flags.ingest.ingest_max_labels,
+            series: flags.ingest.ingest_max_series,
+            ..Limits::default()
+        },
+        ..Options::default()
+    }
+}
+
+fn engine_options(flags: &ServeFlags) -> EngineOptions {
+    EngineOptions {
+        limits: QueryLimits {
+            samples: flags.query.query_max_samples,
+            points_per_series: flags.query.query_max_points,
+            timeout: flags.query.query_timeout,
+            ..QueryLimits::default()
+        },
+        lookback: flags.query.query_lookback,
+        memory_bytes: flags.query.query_memory as u64,
+        ..EngineOptions::default()
+    }
+}
+
+fn warn_if_public(flags: &ServeFlags) {
+    if !flags.listen.ip().is_loopback() {
+        tracing::warn!(
+            address = %flags.listen,
+            "listening on an address others can reach, without authentication: everyone who reaches it can read and write"
+        );
+    }
+}
+
+/// How many connections the descriptors allow, at most `wanted`; raises the soft limit as far as the hard one.
+fn connections_allowed(wanted: usize) -> usize {
+    let limits = getrlimit(Resource::Nofile);
+    let needed = (wanted as u64).saturating_add(FILES_RESERVED);
+    let granted = limits.maximum.map_or(needed, |maximum| maximum.min(needed));
+    let current = limits.current.unwrap_or(u64::MAX);
+    if granted > current
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(granted), ..limits })
+    {
+        tracing::warn!(%error, "raise the limit of open files");
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let allowed = usize::try_from(current.saturating_sub(FILES_RESERVED))
+        .unwrap_or(usize::MAX)
+        .clamp(16, wanted.max(16));
+    if allowed < wanted {
+        tracing::warn!(
+            wanted,
+            allowed,
+            "the limit of open files allows fewer connections than --max-connections"
+        );
+    }
+    allowed
+}

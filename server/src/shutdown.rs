@@ -1,0 +1,34 @@
+//! When to stop: SIGTERM or SIGINT begins an orderly end, a second one ends at once.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+/// The exit status of a process that a second signal ended.
+const EXIT_IMPATIENT: i32 = 130;
+
+/// Listens for signals; the returned receiver turns true at the first.
+///
+/// # Errors
+/// The system refuses to deliver signals.
+pub fn on_signal() -> std::io::Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        next(&mut terminate, &mut interrupt).await;
+        tracing::info!("stopping: requests in flight are finished");
+        // A receiver is held by `run` until the end.
+        let _ = stop.send(true);
+        next(&mut terminate, &mut interrupt).await;
+        // Everything acknowledged is durable already; the next start replays the log.
+        std::process::exit(EXIT_IMPATIENT);
+    });
+    Ok(stopped)
+}
+
+async fn next(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

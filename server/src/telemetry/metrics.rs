@@ -1,0 +1,96 @@
+//! The metrics of the server's own work; storage and process add theirs when they are read out.
+
+use super::registry::{Counter, Family, Gauge, Histogram, Kind, Visitor};
+use std::sync::Arc;
+
+/// All metrics of one server.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Requests by route and status.
+    pub http_requests: Family<(&'static str, u16), Counter>,
+    /// Time to the response's head by route.
+    pub http_duration: Family<&'static str, Histogram>,
+    /// Open connections.
+    pub connections: Arc<Gauge>,
+    /// Connections closed at once, by the limit that was met.
+    pub connections_refused: Family<&'static str, Counter>,
+    /// Connections cut because the client was too slow, by what it was slow at.
+    pub connections_cut: Family<&'static str, Counter>,
+    /// Body bytes of writes as sent.
+    pub ingest_body_bytes: Counter,
+    /// Body bytes of writes after decompression.
+    pub ingest_decoded_bytes: Counter,
+    /// Samples that storage took.
+    pub ingest_samples_accepted: Counter,
+    /// Samples and series refused, by reason.
+    pub ingest_refused: Family<&'static str, Counter>,
+    /// Queries that run now.
+    pub queries_running: Arc<Gauge>,
+    /// Queries that wait for their turn.
+    pub queries_waiting: Arc<Gauge>,
+    /// Queries by how they ended.
+    pub queries: Family<&'static str, Counter>,
+    /// Time queries ran.
+    pub query_duration: Histogram,
+    /// Samples queries read.
+    pub query_samples: Counter,
+}
+
+impl Metrics {
+    /// Reads all out.
+    pub fn visit(&self, visitor: &mut dyn Visitor) {
+        visitor.family("kymo_build_info", Kind::Gauge, "Always 1; the version is a label.");
+        visitor.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        self.visit_http(visitor);
+        self.visit_ingest(visitor);
+        self.visit_queries(visitor);
+    }
+
+    fn visit_http(&self, visitor: &mut dyn Visitor) {
+        visitor.family("kymo_http_requests_total", Kind::Counter, "Requests by route and status code.");
+        self.http_requests.each(|(handler, code), counter| {
+            let labels = [("code", &*code.to_string()), ("handler", handler)];
+            visitor.sample("", &labels, counter.get() as f64);
+        });
+        visitor.family("kymo_http_request_duration_seconds", Kind::Histogram, "Time to answer by route.");
+        self.http_duration.each(|handler, histogram| visitor.histogram(&[("handler", handler)], histogram));
+        visitor.gauge("kymo_http_connections", "Open connections.", self.connections.get() as f64);
+        let help = "Connections closed at once because a limit was met.";
+        by_label(visitor, "kymo_http_connections_refused_total", help, "limit", &self.connections_refused);
+        let help = "Connections cut because the client was too slow.";
+        by_label(visitor, "kymo_http_connections_cut_total", help, "slow", &self.connections_cut);
+    }
+
+    fn visit_ingest(&self, visitor: &mut dyn Visitor) {
+        let counters = [
+            ("kymo_ingest_body_bytes_total", "Bytes of write bodies as sent.", &self.ingest_body_bytes),
+            ("kymo_ingest_decoded_bytes_total", "Bytes of write bodies decoded.", &self.ingest_decoded_bytes),
+            ("kymo_ingest_samples_total", "Samples accepted.", &self.ingest_samples_accepted),
+        ];
+        for (name, help, counter) in counters {
+            visitor.counter(name, help, counter.get() as f64);
+        }
+        let help = "Samples and series refused, by reason.";
+        by_label(visitor, "kymo_ingest_refused_total", help, "reason", &self.ingest_refused);
+    }
+
+    fn visit_queries(&self, visitor: &mut dyn Visitor) {
+        visitor.gauge("kymo_queries_running", "Queries that run now.", self.queries_running.get() as f64);
+        visitor.gauge("kymo_queries_waiting", "Queries that wait.", self.queries_waiting.get() as f64);
+        by_label(visitor, "kymo_queries_total", "Queries by how they ended.", "outcome", &self.queries);
+        visitor.family("kymo_query_duration_seconds", Kind::Histogram, "Time queries ran.");
+        visitor.histogram(&[], &self.query_duration);
+        visitor.counter("kymo_query_samples_total", "Samples queries read.", self.query_samples.get() as f64);
+    }
+}
+
+fn by_label(
+    visitor: &mut dyn Visitor,
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    family: &Family<&'static str, Counter>,
+) {
+    visitor.family(name, Kind::Counter, help);
+    family.each(|key, counter| visitor.sample("", &[(label, key)], counter.get() as f64));
+}

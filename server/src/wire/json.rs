@@ -1,0 +1,236 @@
+//! Writes API results as JSON: numbers, times and texts in the forms Prometheus gives them. Hot path.
+
+use kymo_storage::model::{Labels, Timestamp};
+use std::io::{self, Write};
+
+/// Vector and matrix values outside `[VALUE_FIXED_MIN, VALUE_FIXED_END)` are written with an exponent.
+const VALUE_FIXED_MIN: f64 = 1e-6;
+const VALUE_FIXED_END: f64 = 1e21;
+/// Integers below this are exact as `f64`, so their digits can be written directly.
+const INTEGER_EXACT_END: f64 = 9_007_199_254_740_992.0;
+
+/// Writes a JSON string with its quotes. `<`, `>` and `&` are escaped too: a result shown by a careless page stays text.
+///
+/// # Errors
+/// As the writer.
+pub fn string(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(b"\"")?;
+    let bytes = text.as_bytes();
+    let mut plain_from = 0;
+    for (i, &byte) in bytes.iter().enumerate() {
+        let escape: &[u8] = match byte {
+            b'"' => b"\\\"",
+            b'\\' => b"\\\\",
+            b'\n' => b"\\n",
+            b'\r' => b"\\r",
+            b'\t' => b"\\t",
+            0..0x20 | b'<' | b'>' | b'&' | 0x7f => b"",
+            _ => continue,
+        };
+        out.write_all(bytes.get(plain_from..i).unwrap_or_default())?;
+        if escape.is_empty() {
+            write!(out, "\\u{byte:04x}")?;
+        } else {
+            out.write_all(escape)?;
+        }
+        plain_from = i + 1;
+    }
+    out.write_all(bytes.get(plain_from..).unwrap_or_default())?;
+    out.write_all(b"\"")
+}
+
+/// Writes a list of strings.
+///
+/// # Errors
+/// As the writer.
+pub fn strings<S: AsRef<str>>(out: &mut impl Write, texts: impl IntoIterator<Item = S>) -> io::Result<()> {
+    out.write_all(b"[")?;
+    for (i, text) in texts.into_iter().enumerate() {
+        if i > 0 {
+            out.write_all(b",")?;
+        }
+        string(out, text.as_ref())?;
+    }
+    out.write_all(b"]")
+}
+
+/// Writes a label set as an object, in the order of the names' bytes.
+///
+/// # Errors
+/// As the writer.
+pub fn labels(out: &mut impl Write, labels: &Labels) -> io::Result<()> {
+    out.write_all(b"{")?;
+    for (i, (name, value)) in labels.iter().enumerate() {
+        if i > 0 {
+            out.write_all(b",")?;
+        }
+        string(out, name)?;
+        out.write_all(b":")?;
+        string(out, value)?;
+    }
+    out.write_all(b"}")
+}
+
+/// Writes a time in seconds: without a fraction, or with exactly three digits of it.
+///
+/// # Errors
+/// As the writer.
+pub fn timestamp(out: &mut impl Write, timestamp: Timestamp) -> io::Result<()> {
+    if timestamp < 0 {
+        out.write_all(b"-")?;
+    }
+    let ms = timestamp.unsigned_abs();
+    out.write_all(itoa::Buffer::new().format(ms / 1000).as_bytes())?;
+    match ms % 1000 {
+        0 => Ok(()),
+        fraction => write!(out, ".{fraction:03}"),
+    }
+}
+
+/// Writes a sample's value as a string: the shortest digits that give the same float, with an exponent only for very
+/// large and very small ones.
+///
+/// # Errors
+/// As the writer.
+pub fn value(out: &mut impl Write, value: f64) -> io::Result<()> {
+    let size = value.abs();
+    let fixed = size == 0.0 || (VALUE_FIXED_MIN..VALUE_FIXED_END).contains(&size);
+    if fixed || !value.is_finite() {
+        return fixed_value(out, value);
+    }
+    // Rust writes `1e-7`, Prometheus at least two digits and a sign: `1e-07`, `1e+22`.
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |e| ('-', e));
+    write!(out, "\"{digits}e{sign}{exponent:0>2}\"")
+}
+
+/// Writes a value as a string that never has an exponent: the form of scalar results.
+///
+/// # Errors
+/// As the writer.
+pub fn fixed_value(out: &mut impl Write, value: f64) -> io::Result<()> {
+    out.write_all(b"\"")?;
+    if value.is_nan() {
+        out.write_all(b"NaN")?;
+    } else if value.is_infinite() {
+        out.write_all(if value > 0.0 { b"+Inf" } else { b"-Inf" })?;
+    } else if value == value.trunc() && value.abs() < INTEGER_EXACT_END {
+        if value.is_sign_negative() {
+            out.write_all(b"-")?;
+        }
+        out.write_all(itoa::Buffer::new().format(value.abs() as u64).as_bytes())?;
+    } else {
+        let mut buffer = ryu::Buffer::new();
+        let text = buffer.format_finite(value);
+        if text.contains('e') {
+            write!(out, "{value}")?;
+        } else {
+            out.write_all(text.strip_suffix(".0").unwrap_or(text).as_bytes())?;
+        }
+    }
+    out.write_all(b"\"")
+}
+
+/// Writes `[time,"value"]` of a vector or matrix.
+///
+/// # Errors
+/// As the writer.
+pub fn sample(out: &mut impl Write, time: Timestamp, sample_value: f64) -> io::Result<()> {
+    out.write_all(b"[")?;
+    timestamp(out, time)?;
+    out.write_all(b",")?;
+    value(out, sample_value)?;
+    out.write_all(b"]")
+}
+
+/// Writes a time in seconds as the shortest float, the form beside scalar and string results.
+///
+/// # Errors
+/// As the writer.
+pub fn short_timestamp(out: &mut impl Write, timestamp: Timestamp) -> io::Result<()> {
+    write!(out, "{}", timestamp as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn values_in_both_forms() {
+        // value, in vectors and matrices, as a scalar
+        let cases: [(f64, &str, &str); 17] = [
+            (0.0, "0", "0"),
+            (-0.0, "-0", "-0"),
+            (1.5, "1.5", "1.5"),
+            (-3.0, "-3", "-3"),
+            (0.1 + 0.2, "0.30000000000000004", "0.30000000000000004"),
+            (1e22, "1e+22", "10000000000000000000000"),
+            (1e21, "1e+21", "1000000000000000000000"),
+            (9.99e20, "999000000000000000000", "999000000000000000000"),
+            (123_456_789_012_345_680.0, "123456789012345680", "123456789012345680"),
+            (1e-6, "0.000001", "0.000001"),
+            (1e-7, "1e-07", "0.0000001"),
+            (-1.25e-7, "-1.25e-07", "-0.000000125"),
+            (1e100, "1e+100", &format!("1{}", "0".repeat(100))),
+            (f64::NAN, "NaN", "NaN"),
+            (f64::INFINITY, "+Inf", "+Inf"),
+            (f64::NEG_INFINITY, "-Inf", "-Inf"),
+            (1_795_238_466.28, "1795238466.28", "1795238466.28"),
+        ];
+        for (number, vector, scalar) in cases {
+            assert_eq!(text(|o| value(o, number)), format!("\"{vector}\""), "{number:e}");
+            assert_eq!(text(|o| fixed_value(o, number)), format!("\"{scalar}\""), "{number:e}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        let cases = [
+            (1_795_238_466_280, "1795238466.280"),
+            (123, "0.123"),
+            (5, "0.005"),
+            (4_000, "4"),
+            (0, "0"),
+            (-5_500, "-5.500"),
+            (-1, "-0.001"),
+            (i64::MIN, "-9223372036854775.808"),
+        ];
+        for (ms, expected) in cases {
+            assert_eq!(text(|o| timestamp(o, ms)), expected);
+        }
+        assert_eq!(text(|o| short_timestamp(o, 1_795_238_466_280)), "1795238466.28");
+    }
+
+    #[test]
+    fn label_objects() {
+        let set = Labels::from_pairs([("b", "x\"\\\n\u{1}<é"), ("__name__", "up")]);
+        assert_eq!(text(|o| labels(o, &set)), r#"{"__name__":"up","b":"x\"\\\n\u0001\u003cé"}"#);
+        assert_eq!(text(|o| strings(o, ["a", "b"])), r#"["a","b"]"#);
+    }
+
+    proptest! {
+        #[test]
+        fn strings_read_back(input in any::<String>()) {
+            let read: String = serde_json::from_str(&text(|o| string(o, &input))).unwrap();
+            prop_assert_eq!(read, input);
+        }
+
+        #[test]
+        fn values_read_back(bits in any::<u64>()) {
+            let number = f64::from_bits(bits);
+            prop_assume!(!number.is_nan());
+            for written in [text(|o| value(o, number)), text(|o| fixed_value(o, number))] {
+                let read: f64 = written.trim_matches('"').parse().unwrap();
+                prop_assert_eq!(read.to_bits(), bits, "{}", written);
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Bytes to values and back: the only modules that read what a stranger sent. No I/O.
+
+pub mod body;
+pub mod json;
+pub mod protobuf;
+pub mod remote_write_v1;
