@@ -1,4 +1,4 @@
-//! What a query of a script needs of an engine: floats only, experimental features, or native histograms.
+//! What a query of a script needs of an engine: floats only, experimental features, start timestamps, or native histograms.
 
 use super::notation::Point;
 use super::script::{Command, Eval};
@@ -9,8 +9,10 @@ use regex_automata::meta::Regex;
 pub enum Class {
     /// Floats only, and nothing Prometheus calls experimental.
     Floats,
-    /// Floats only, with an experimental function or modifier, or with start timestamps.
+    /// Floats only, with an experimental function or modifier.
     Experimental,
+    /// The data loaded since the last `clear` holds start timestamps.
+    StartTimestamps,
     /// The data loaded since the last `clear`, or the answer, holds native histograms.
     Histograms,
 }
@@ -38,7 +40,8 @@ pub fn classify(commands: &[Command]) -> Vec<Class> {
             let Command::Eval(eval) = command else { continue };
             classes.push(match histograms {
                 true => Class::Histograms,
-                false if starts || needs_experimental(&experimental, eval) => Class::Experimental,
+                false if starts => Class::StartTimestamps,
+                false if needs_experimental(&experimental, eval) => Class::Experimental,
                 false => Class::Floats,
             });
         }
@@ -59,8 +62,13 @@ mod tests {
     fn by_segment_and_by_query() {
         let text = "load 1m\n m 1\n\neval instant at 1m m @ start()\n\neval instant at 1m rate(m[1m] smoothed)\n\neval instant at 1m limitk by (a) (1, m)\n\n\
                     clear\n\nload 1m\n h {{}}\n\neval instant at 1m m\n\nclear\n\nload 1m\n m@st 1\n m 1\n\neval instant at 1m m\n";
-        let expected =
-            [Class::Floats, Class::Experimental, Class::Experimental, Class::Histograms, Class::Experimental];
+        let expected = [
+            Class::Floats,
+            Class::Experimental,
+            Class::Experimental,
+            Class::Histograms,
+            Class::StartTimestamps,
+        ];
         assert_eq!(classify(&parse(text).unwrap()), expected);
     }
 }

@@ -17,6 +17,7 @@
 //! [`script`] reads the language, [`notation`] the series in it, [`classify`] says what a query needs of an engine,
 //! [`check`] judges an answer, [`run`] carries a script out on a [`run::Backend`].
 
+pub mod backend;
 pub mod check;
 pub mod classify;
 pub mod notation;

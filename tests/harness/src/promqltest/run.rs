@@ -2,7 +2,7 @@
 
 use super::check;
 use super::classify::{Class, classify};
-use super::notation::{Point, Row};
+use super::notation::Point;
 use super::pin;
 use super::script::{Command, Eval, Load, When, parse};
 use crate::answer::{Answer, LabelMap, Outcome};
@@ -41,8 +41,8 @@ pub struct Counts {
 /// What a script came to.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// For [`Class::Floats`], [`Class::Experimental`], [`Class::Histograms`], in this order.
-    pub counts: [Counts; 3],
+    /// For each [`Class`], in its order.
+    pub counts: [Counts; 4],
     /// How many more times the queries were asked in other words.
     pub variations: usize,
     /// Script, line, query, class and reason of each failure.
@@ -68,10 +68,15 @@ impl Report {
 
     /// One line: `passed/failed/skipped` of each class.
     pub fn line(&self, name: &str) -> String {
-        let mut out = format!("{name:<28}");
-        for (label, counts) in ["floats", "experimental", "histograms"].iter().zip(self.counts) {
-            let Counts { passed, failed, skipped } = counts;
-            let _ = write!(out, "  {label} {passed:>4} passed {failed:>3} failed {skipped:>4} not yet");
+        let mut out = format!("{name:<26}");
+        let names = ["floats", "experimental", "start timestamps", "histograms"];
+        for (label, Counts { passed, failed, skipped }) in names.iter().zip(self.counts) {
+            let _ = match (passed + failed, skipped) {
+                (0, 0) => Ok(()),
+                (0, skipped) => write!(out, "  {label}: {skipped} not yet"),
+                (_, 0) => write!(out, "  {label}: {passed} passed, {failed} failed"),
+                _ => write!(out, "  {label}: {passed} passed, {failed} failed, {skipped} not yet"),
+            };
         }
         out
     }
@@ -116,15 +121,18 @@ pub fn run(name: &str, text: &str, backend: &mut dyn Backend, chosen: Chosen<'_>
 
 /// The float samples of a `load`: point `i` lies at `i * step`.
 pub fn stored(load: &Load) -> Vec<Stored> {
-    let points = |row: &Row| -> Vec<(i64, f64)> {
-        let float = |(i, p): (usize, &Point)| match p {
-            Point::Float(value) => Some((i as i64 * load.step_ms, *value)),
+    let mut series: Vec<Stored> = Vec::new();
+    for row in &load.rows {
+        let float = |(index, point): (usize, &Point)| match point {
+            Point::Float(value) => Some((index as i64 * load.step_ms, *value)),
             Point::Absent | Point::Histogram => None,
         };
-        row.points.iter().enumerate().filter_map(float).collect()
-    };
-    let rows = load.rows.iter().map(|row| (row.labels.clone(), points(row)));
-    rows.filter(|(_, points)| !points.is_empty()).collect()
+        // Of two lines with the same labels the later one counts.
+        series.retain(|s| s.0 != row.labels);
+        series.push((row.labels.clone(), row.points.iter().enumerate().filter_map(float).collect()));
+    }
+    series.retain(|(_, points)| !points.is_empty());
+    series
 }
 
 fn evaluate(eval: &Eval, backend: &mut dyn Backend, variations: &mut usize) -> Result<(), String> {

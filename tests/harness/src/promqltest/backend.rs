@@ -1,0 +1,153 @@
+//! The engine in this process as a [`Backend`]: over a plain list of series, over a store's memory, over its blocks.
+
+use super::run::{Backend, Stored};
+use super::script::When;
+use crate::answer::{Answer, LabelMap, Outcome};
+use crate::series_list::SeriesList;
+use kymo_query::{Engine, EngineOptions, Point, QueryOptions, Value};
+use kymo_storage::Storage;
+use kymo_storage::api::Queryable;
+use kymo_storage::env::{MemoryFs, SimClock};
+use kymo_storage::model::Labels;
+use kymo_storage::options::Options;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where the series of a script lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a list that knows nothing of stores.
+    List,
+    /// In the memory of a store.
+    Head,
+    /// In the blocks of a store, everything flushed.
+    Blocks,
+}
+
+/// The engine over a store that is new after every `clear`.
+pub struct InProcess {
+    engine: Engine,
+    place: Place,
+    store: Store,
+}
+
+enum Store {
+    List(SeriesList),
+    Real(Box<Storage>),
+}
+
+/// The wall clock of the store: long after any sample of a script, so that none lies in the future. (15 July 2026.)
+const NOW_MS: i64 = 1_784_073_600_000;
+
+impl InProcess {
+    /// An engine with `threads` threads a query, with all that Prometheus' scripts expect to be on.
+    ///
+    /// # Panics
+    /// A store in memory cannot be opened.
+    pub fn new(place: Place, threads: usize) -> Self {
+        let engine =
+            Engine::new(EngineOptions { threads, delayed_name_removal: true, ..EngineOptions::default() });
+        Self { engine, place, store: Store::new(place) }
+    }
+}
+
+impl Store {
+    fn new(place: Place) -> Self {
+        if place == Place::List {
+            return Self::List(SeriesList::new());
+        }
+        let options = Options { retention: None, ..Options::default() };
+        let fs = Arc::new(MemoryFs::unrecorded());
+        let clock = Arc::new(SimClock::new(NOW_MS));
+        let storage =
+            Storage::open_with(fs, clock, Path::new("/data"), options).expect("open a store in memory");
+        Self::Real(Box::new(storage))
+    }
+
+    fn queryable(&self) -> &dyn Queryable {
+        match self {
+            Self::List(list) => list,
+            Self::Real(storage) => &**storage,
+        }
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        if let Store::Real(storage) = &self.store {
+            let _ = storage.close();
+        }
+    }
+}
+
+impl Backend for InProcess {
+    fn clear(&mut self) -> Result<(), String> {
+        if let Store::Real(storage) = &self.store {
+            storage.close().map_err(|e| e.to_string())?;
+        }
+        self.store = Store::new(self.place);
+        Ok(())
+    }
+
+    fn load(&mut self, series: &[Stored]) -> Result<(), String> {
+        let storage = match &mut self.store {
+            Store::List(list) => {
+                for (labels, points) in series {
+                    list.append(Labels::from_pairs(labels), points.iter().copied());
+                }
+                return Ok(());
+            }
+            Store::Real(storage) => storage,
+        };
+        let mut batch = storage.batch();
+        for (labels, points) in series {
+            let id = batch.series_labels(&Labels::from_pairs(labels)).map_err(|r| r.reason)?;
+            for (timestamp, value) in points {
+                batch.sample(id, *timestamp, *value);
+            }
+        }
+        let report = storage.append(batch).map_err(|e| e.to_string())?;
+        if let Some(refusal) = report.refused.first() {
+            return Err(format!("{} samples refused, the first: {refusal:?}", report.refused_total));
+        }
+        if self.place == Place::Blocks {
+            storage.flush().map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, query: &str, when: When) -> Outcome {
+        let (store, options) = (self.store.queryable(), QueryOptions::default());
+        let result = match when {
+            When::Instant { at_ms } => self.engine.instant(store, query, at_ms, &options),
+            When::Range { start_ms, end_ms, step_ms } => {
+                self.engine.range(store, query, start_ms, end_ms, step_ms, &options)
+            }
+        };
+        match result {
+            Err(error) => Outcome::error(error.to_string()),
+            Ok(result) => {
+                let answer = read_value(result.value);
+                Outcome { result: Ok(answer), warnings: result.warnings, infos: result.infos }
+            }
+        }
+    }
+}
+
+fn read_labels(labels: &Labels) -> LabelMap {
+    labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
+}
+
+fn read_value(value: Value) -> Answer {
+    let points = |points: &[Point]| points.iter().map(|p| (p.timestamp, p.value)).collect();
+    match value {
+        Value::Scalar(point) => Answer::Scalar(point.value),
+        Value::String { text, .. } => Answer::Text(text),
+        Value::Vector(samples) => {
+            Answer::Vector(samples.iter().map(|s| (read_labels(&s.labels), s.point.value)).collect())
+        }
+        Value::Matrix(series) => {
+            Answer::Matrix(series.iter().map(|s| (read_labels(&s.labels), points(&s.points))).collect())
+        }
+    }
+}
