@@ -1,7 +1,9 @@
 //! PromQL for Kymo: from text to a streaming execution over [`kymo_storage::api`].
 //!
-//! Floors, lowest first: [`span`], [`error`], [`mod@format`]; [`ast`], [`catalog`]; [`syntax`]; [`check`](mod@check),
-//! [`print`](mod@print), [`pretty`](mod@pretty).
+//! Floors, lowest first: [`span`], [`error`], [`mod@format`], [`value`], [`failure`], [`limits`]; [`ast`], [`catalog`], `math`;
+//! [`syntax`]; [`check`](mod@check), [`print`](mod@print), [`pretty`](mod@pretty); `plan`; `exec`; [`engine`].
+//!
+//! [`Engine`] answers queries over anything that is a [`Queryable`](kymo_storage::api::Queryable).
 
 mod annotations;
 pub mod ast;

@@ -147,7 +147,7 @@ pub(crate) fn input(context: &Context, window: Window) -> Result<(Input, Window)
             } else {
                 vector(context, *inner, grid)?
             };
-            Input::Subquery { inner, grid }
+            Input::subquery(context, inner, grid)?
         }
     };
     Ok((input, Window { source: WindowSource::Select(usize::MAX), steps, border, read }))

@@ -1,5 +1,6 @@
 //! Leaves: the samples of one series, their windows, and a kernel over them. Hot path.
 
+use super::budget::Reservation;
 use super::column::Column;
 use super::context::Context;
 use super::kernel::Kernel;
@@ -31,6 +32,8 @@ pub(crate) enum Input {
         inner: Arc<dyn Source>,
         /// Its steps.
         grid: Grid,
+        /// The memory of its columns on all threads.
+        _memory: Reservation,
     },
 }
 
@@ -46,6 +49,21 @@ impl Input {
             .find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal && !m.value().is_empty())
             .map(|m| m.value().to_owned());
         Ok(Self::Series { set: context.series(index)?, range, name })
+    }
+
+    /// An expression on its own grid, whose columns may be far longer than those of the query.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub(crate) fn subquery(
+        context: &Context,
+        inner: Arc<dyn Source>,
+        grid: Grid,
+    ) -> Result<Self, QueryError> {
+        // Each thread holds a column or two at a time, and the samples made of one.
+        let columns = (context.threads as u64 + 1).saturating_mul(3);
+        let memory = context.budget.reserve(0, Column::bytes(grid.count).saturating_mul(columns))?;
+        Ok(Self::Subquery { inner, grid, _memory: memory })
     }
 
     /// How many series.
@@ -89,7 +107,7 @@ impl Input {
                 set.read(index, *range, &mut leaf.raw)?;
                 context.budget.count_read(leaf.raw.values.len());
             }
-            Self::Subquery { inner, grid } => {
+            Self::Subquery { inner, grid, .. } => {
                 let mut column = worker.take_column();
                 inner.fill(index, worker, &mut column)?;
                 let full = column.present.is_full() && column.len() == grid.count;

@@ -1,6 +1,7 @@
 //! The engine from outside: whole queries over series in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod matching;
 mod memory;
 mod parallel;
 mod refusals;

@@ -6,16 +6,8 @@ use super::super::matrix::{OnSame, distinct, relabelled};
 use super::super::source::Source;
 use crate::failure::QueryError;
 use crate::plan::{Grid, Node};
-use kymo_storage::model::{Labels, METRIC_NAME};
-use regex_automata::Input;
-use regex_automata::meta::Regex;
-use regex_automata::util::captures::Captures;
+use kymo_storage::model::{Labels, METRIC_NAME, Regex};
 use std::sync::Arc;
-
-/// The largest compiled program of an expression.
-const PROGRAM_BYTES_MAX: usize = 1 << 20;
-/// How deep groups of an expression may nest.
-const NEST_MAX: u32 = 100;
 
 /// A string argument that names a label; any text of UTF-8 that is not empty does.
 fn name(node: Node, what: &str) -> Result<String, QueryError> {
@@ -41,20 +33,11 @@ fn words(node: Node) -> Result<String, QueryError> {
 pub(super) fn replace(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
     let [input, target, template, source, pattern] = arguments(args)?;
     let (template, source, pattern) = (words(template)?, words(source)?, words(pattern)?);
-    let regex = Regex::builder()
-        .configure(Regex::config().nfa_size_limit(Some(PROGRAM_BYTES_MAX)))
-        .syntax(regex_automata::util::syntax::Config::new().nest_limit(NEST_MAX))
-        .build(&format!("^(?s:{pattern})$"))
-        .map_err(|_| {
-            QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
-        })?;
+    let regex = Regex::new(&pattern).map_err(|_| {
+        QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
+    })?;
     let target = name(target, "destination label name in label_replace()")?;
-    let mut captures = regex.create_captures();
-    relabel(context, input, grid, &target, |labels| {
-        let value = labels.value(&source);
-        regex.captures(Input::new(value), &mut captures);
-        captures.is_match().then(|| expand(&template, value, &captures))
-    })
+    relabel(context, input, grid, &target, |labels| regex.expand(labels.value(&source), &template))
 }
 
 /// `label_join(v, dst, separator, src...)`.
@@ -97,74 +80,4 @@ fn relabel(
         });
     }
     distinct(context, relabelled(input, labels, Some(drops)), grid.count, OnSame::Merge)
-}
-
-/// Replaces `$1`, `${1}`, `$name` and `${name}` by what the groups matched and `$$` by `$`; a name reaches as far as it can.
-fn expand(template: &str, text: &str, captures: &Captures) -> String {
-    let mut out = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-            continue;
-        }
-        let (group, after) = match rest.strip_prefix('{') {
-            Some(braced) => match braced.split_once('}') {
-                Some((group, after)) if !group.is_empty() && group.chars().all(is_word) => (group, after),
-                _ => {
-                    // Not a reference: the sign stands for itself.
-                    out.push('$');
-                    continue;
-                }
-            },
-            None => rest.split_at(rest.find(|c| !is_word(c)).unwrap_or(rest.len())),
-        };
-        if group.is_empty() {
-            out.push('$');
-            continue;
-        }
-        let span = match group.parse::<usize>() {
-            Ok(number) => captures.get_group(number),
-            Err(_) => captures.get_group_by_name(group),
-        };
-        if let Some(span) = span {
-            out.push_str(text.get(span.start..span.end).unwrap_or_default());
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}
-
-fn is_word(c: char) -> bool {
-    c == '_' || c.is_alphanumeric()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn templates() {
-        let regex = Regex::new("^(?s:(?P<first>[a-z]+)-([0-9]+))$").unwrap();
-        let mut captures = regex.create_captures();
-        regex.captures(Input::new("abc-42"), &mut captures);
-        let cases = [
-            ("$1", "abc"),
-            ("${2}x", "42x"),
-            ("$2x", ""),
-            ("$first.$2", "abc.42"),
-            ("$$1", "$1"),
-            ("$9", ""),
-            ("a$", "a$"),
-            ("${", "${"),
-            ("-$2-$1-", "-42-abc-"),
-        ];
-        for (template, expected) in cases {
-            assert_eq!(expand(template, "abc-42", &captures), expected, "{template}");
-        }
-    }
 }
