@@ -264,3 +264,66 @@ fn long_deep_and_wide_queries_are_refused() {
     }
     assert_eq!(client.get("/-/ready").unwrap().status, 200);
 }
+
+/// Runs for many seconds: 34 million steps.
+const HEAVY: &str = "sum_over_time(sum_over_time(vector(time())[1h:1s])[400d:1s])";
+
+/// The value of one line of `/metrics`, 0 if it is not there.
+fn metric(client: &mut Client, line: &str) -> f64 {
+    let page = client.get("/metrics").unwrap().text();
+    let found = page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
+    found.unwrap_or(0.0)
+}
+
+#[test]
+fn a_query_ends_when_its_client_leaves() {
+    let fresh = Fresh::start(&["--query-max-concurrency=1"]);
+    let mut leaving = std::net::TcpStream::connect(fresh.server.address()).unwrap();
+    let head = format!("GET /api/v1/query?query={} HTTP/1.1\r\nhost: x\r\n\r\n", escape(HEAVY));
+    std::io::Write::write_all(&mut leaving, head.as_bytes()).unwrap();
+    let mut client = fresh.client();
+    let mut wait_for = |line: &str, wanted: f64| {
+        let limit = std::time::Duration::from_secs(10);
+        let pause = std::time::Duration::from_millis(10);
+        let mut waited = std::time::Duration::ZERO;
+        while metric(&mut client, line) != wanted {
+            assert!(waited < limit, "{line} is not {wanted}");
+            std::thread::sleep(pause);
+            waited += pause;
+        }
+    };
+    wait_for("kymo_queries_running", 1.0);
+    // Health does not wait behind the gate, a query does.
+    assert_eq!(fresh.client().get("/-/healthy").unwrap().status, 200);
+    let mut second = fresh.client();
+    let waiting = std::thread::spawn(move || second.get("/api/v1/query?query=1").unwrap().status);
+    wait_for("kymo_queries_waiting", 1.0);
+    drop(leaving);
+    assert_eq!(waiting.join().unwrap(), 200, "the place of the query whose client left is free");
+    wait_for("kymo_queries_total{outcome=\"canceled\"}", 1.0);
+    wait_for("kymo_queries_running", 0.0);
+}
+
+#[test]
+fn queries_over_a_limit_name_it() {
+    let fresh = Fresh::start(&["--query-max-samples=2000", "--query-max-points=100"]);
+    let mut client = fresh.client();
+    let now = now_ms() - 1_000;
+    let samples: Vec<(i64, f64)> = (0..3_000).map(|i| (now - i * 100, 1.0)).collect();
+    store(&mut client, &[TimeSeries::new("m", &[], samples)]);
+    let cases: [(String, u16, &str); 3] = [
+        (format!("query?query={}", escape(HEAVY)), 422, "the limit of samples is 2000, the query needs"),
+        ("query?query=m[10m]".to_owned(), 422, "too many samples"),
+        ("query_range?query=m&start=0&end=101&step=1".to_owned(), 400, "maximum resolution of 100 points"),
+    ];
+    for (path, status, text) in cases {
+        let response = client.get(&format!("/api/v1/{path}")).unwrap();
+        assert_eq!(response.status, status, "{path}: {}", response.text());
+        assert!(response.text().contains(text), "{path}: {}", response.text());
+    }
+    let timed = Fresh::start(&[]);
+    let path = format!("/api/v1/query?query={}&timeout=300ms", escape(HEAVY));
+    let response = timed.client().get(&path).unwrap();
+    assert_eq!((response.status, response.header("retry-after")), (503, Some("5")), "{}", response.text());
+    assert_eq!(response.json().unwrap()["errorType"], "timeout");
+}
