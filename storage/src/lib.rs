@@ -4,7 +4,6 @@
 //! `index`; `block`, `head`; `read`; `maintain`; `db`.
 
 #![deny(unsafe_code)]
-#![allow(dead_code, reason = "recovery and flush of the head use what is here")]
 
 pub mod api;
 pub mod block;

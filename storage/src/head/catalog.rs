@@ -217,10 +217,6 @@ impl Catalog {
         self.pairs(id).find(|pair| pair.0 == name).map(|pair| pair.1)
     }
 
-    pub(crate) fn symbols(&self) -> &Symbols {
-        &self.symbols
-    }
-
     /// The order of two series by their labels, as [`Labels`] are ordered.
     pub(crate) fn compare(&self, a: u32, b: u32) -> Ordering {
         let (mut left, mut right) = (self.pairs(a), self.pairs(b));

@@ -1,6 +1,5 @@
 //! The identity of a label set in 128 bits, keyed by the directory, and the published pages that hold it. Hot path.
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -21,12 +20,6 @@ pub(crate) struct HashKey {
 }
 
 impl HashKey {
-    /// Fresh keys from the randomness of the process' hash maps.
-    pub(crate) fn random() -> Self {
-        let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-        Self::from_seed([random(), random()])
-    }
-
     /// The keys that belong to a stored seed.
     pub(crate) fn from_seed(seed: [u64; 2]) -> Self {
         Self { seed, secrets: Box::new([secret_from(seed[0]), secret_from(seed[1])]) }
@@ -132,7 +125,6 @@ mod tests {
         assert_eq!(a.hash(b"labels"), b.hash(b"labels"));
         assert_ne!(a.hash(b"labels"), HashKey::from_seed([1, 3]).hash(b"labels"));
         assert_ne!(a.hash(b"labels").low, a.hash(b"labels").high);
-        assert_ne!(HashKey::random().seed(), HashKey::random().seed());
     }
 
     #[test]

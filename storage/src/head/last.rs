@@ -111,10 +111,6 @@ impl LastSamples {
             }
         }
     }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.entries.memory_bytes()
-    }
 }
 
 #[cfg(test)]

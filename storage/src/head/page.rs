@@ -275,11 +275,6 @@ impl Page {
         self.garbage = 0;
     }
 
-    /// The number of samples, late ones included.
-    pub(crate) fn samples(&self) -> u64 {
-        self.samples
-    }
-
     /// The oldest and newest timestamp.
     pub(crate) fn times(&self) -> Option<(Timestamp, Timestamp)> {
         (self.samples > 0).then_some((self.min_time, self.max_time))

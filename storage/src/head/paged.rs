@@ -56,10 +56,6 @@ impl<T> Paged<T> {
         self.pages.get_mut(index / PAGE_LEN)?.get_mut(index % PAGE_LEN)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().flatten()
-    }
-
     /// Bytes of memory held, unused room included.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.pages.len() * PAGE_LEN * size_of::<T>()
