@@ -81,7 +81,7 @@ impl Default for Options {
             durability: Durability::Sync,
             limits: Limits::default(),
             flush_bytes: 512 << 20,
-            flush_wal_bytes: 1 << 30,
+            flush_wal_bytes: 512 << 20,
             wal_segment_bytes: 64 << 20,
             flush_age: Duration::from_secs(2 * 3600),
             free_space_min: None,

@@ -15,7 +15,8 @@ use std::sync::Arc;
 pub(crate) const PAGE_SERIES: usize = 1024;
 
 /// An open buffer is sealed before it grows beyond this.
-const BUFFER_BYTES_MAX: usize = 128;
+/// Longer ones would cost memory, shorter ones CPU: what sealing costs is mostly per chunk.
+const BUFFER_BYTES_MAX: usize = 320;
 /// An open chunk is sealed at this many samples, so that reading a part never decodes much more.
 const CHUNK_SAMPLES_MAX: u32 = 4096;
 
@@ -46,8 +47,8 @@ struct Open {
     sealed: u32,
     /// Where the tokens are in the buffer space.
     at: u32,
-    len: u8,
-    capacity: u8,
+    len: u16,
+    capacity: u16,
 }
 
 const EMPTY: Open =
@@ -191,7 +192,7 @@ impl Page {
         let open = &mut self.open[slot];
         let at = open.at as usize + usize::from(open.len);
         self.buffers[at..at + token.len()].copy_from_slice(token);
-        open.len += token.len() as u8;
+        open.len += token.len() as u16;
     }
 
     /// Seals everything but the sample whose token did not fit, and opens a chunk with that sample.
@@ -255,7 +256,7 @@ impl Page {
         self.buffers.extend_from_within(at..at + usize::from(open.len));
         self.buffers.resize(end + capacity, 0);
         let open = &mut self.open[slot];
-        (open.at, open.capacity) = (end as u32, capacity as u8);
+        (open.at, open.capacity) = (end as u32, capacity as u16);
         if self.garbage > 4096 && self.garbage > self.buffers.len() / 3 {
             self.compact();
         }
