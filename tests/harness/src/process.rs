@@ -90,16 +90,23 @@ impl Process {
 
     /// User and system CPU time so far (with a resolution of 10 ms), resident memory in bytes.
     pub fn usage(&self) -> Usage {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        Usage::of(self.id())
+    }
+}
+
+impl Usage {
+    /// What the kernel counts for process `id`: CPU time with a resolution of 10 ms, resident memory in bytes.
+    pub fn of(id: u32) -> Self {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         // After the last ')', which ends the program's name, come the fields from the third on.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let kib = |key: &str| {
             let line = status.lines().find(|l| l.starts_with(key)).unwrap_or_default();
             line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0)
         };
-        Usage {
+        Self {
             cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
             resident_bytes: kib("VmRSS:") * 1024,
             peak_resident_bytes: kib("VmHWM:") * 1024,
