@@ -1,7 +1,7 @@
 //! The Kymo server: Prometheus remote write in, PromQL over the Prometheus HTTP API out.
 //!
 //! The only asynchronous crate of the house. Floors, lowest first: [`config`], [`telemetry`], [`error`]; [`wire`];
-//! [`ingest`]; [`http`]; [`run`](mod@run), [`shutdown`].
+//! [`ingest`]; [`http`]; [`run`](mod@run).
 
 #![deny(unsafe_code)]
 
@@ -10,6 +10,5 @@ pub mod error;
 pub mod http;
 pub mod ingest;
 pub mod run;
-pub mod shutdown;
 pub mod telemetry;
 pub mod wire;

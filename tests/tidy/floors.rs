@@ -44,7 +44,7 @@ pub(crate) const HOUSES: &[House] = &[
     },
     House {
         folder: "server/src/",
-        floors: &[&["config", "error", "telemetry"], &["wire"], &["ingest"], &["http"], &["run", "shutdown"]],
+        floors: &[&["config", "error", "telemetry"], &["wire"], &["ingest"], &["http"], &["run"]],
     },
 ];
 

@@ -1,11 +1,12 @@
 //! Builds every part of a server and wires them: the one place where they meet.
 
+mod shutdown;
+
 use crate::config::flags::{DurabilityFlag, LogFormat, ServeFlags};
 use crate::http::app::App;
 use crate::http::listen::{self, Deadlines, ListenOptions};
 use crate::http::router::router;
 use crate::ingest::self_monitor;
-use crate::shutdown;
 use crate::telemetry::{Metrics, log};
 use kymo_query::{Engine, EngineOptions, QueryLimits};
 use kymo_storage::db::Storage;

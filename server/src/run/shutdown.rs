@@ -10,7 +10,7 @@ const EXIT_IMPATIENT: i32 = 130;
 ///
 /// # Errors
 /// The system refuses to deliver signals.
-pub fn on_signal() -> std::io::Result<watch::Receiver<bool>> {
+pub(super) fn on_signal() -> std::io::Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
