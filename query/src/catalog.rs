@@ -1,6 +1,6 @@
 //! The one table of functions and aggregators: parser, checker, planner and documentation all read it.
 
-use crate::ast::ValueType;
+use crate::value_type::ValueType;
 use ValueType::{Matrix, Scalar, String as Text, Vector};
 
 /// What there is to know about a function without calling it.

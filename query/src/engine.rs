@@ -1,8 +1,8 @@
 //! The engine: from a text and a store to an answer, within limits.
 
 use crate::ast::{Expr, ValueType};
+use crate::budget::{Budget, MemoryPool};
 use crate::clock::{Instant, now};
-use crate::exec::budget::{Budget, MemoryPool};
 use crate::exec::context::Context;
 use crate::failure::{FailureKind, QueryError};
 use crate::limits::{self, QueryLimits};

@@ -1,15 +1,17 @@
 //! PromQL for Kymo: from text to a streaming execution over [`kymo_storage::api`].
 //!
-//! Floors, lowest first: [`span`], [`error`], [`mod@format`], [`value`], [`failure`], [`limits`]; [`ast`], [`catalog`], `math`;
-//! [`syntax`]; [`check`](mod@check), [`print`](mod@print), [`pretty`](mod@pretty); `plan`; `exec`; [`engine`].
+//! Floors, lowest first: [`span`], [`mod@format`], `column`; [`catalog`], [`error`], [`value`]; [`ast`], [`failure`], [`limits`];
+//! `math`; [`syntax`], [`print`](mod@print); [`check`](mod@check), [`pretty`](mod@pretty); `plan`; `exec`; [`engine`].
 //!
 //! [`Engine`] answers queries over anything that is a [`Queryable`](kymo_storage::api::Queryable).
 
 mod annotations;
 pub mod ast;
+mod budget;
 pub mod catalog;
 pub mod check;
 mod clock;
+mod column;
 pub mod engine;
 pub mod error;
 mod exec;
@@ -23,6 +25,7 @@ pub mod print;
 pub mod span;
 pub mod syntax;
 pub mod value;
+mod value_type;
 
 pub use engine::{Engine, EngineOptions, QueryOptions, QueryResult, QueryStats};
 pub use error::ParseError;

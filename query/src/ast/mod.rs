@@ -11,8 +11,8 @@
 mod duration;
 mod expr;
 mod operator;
-mod types;
 
+pub use crate::value_type::ValueType;
 pub(crate) use duration::SECONDS_MAX;
 pub use duration::{DurationExpr, DurationOp};
 pub use expr::{
@@ -20,7 +20,6 @@ pub use expr::{
     Subquery, Unary, VectorSelector,
 };
 pub use operator::{BinaryOp, Cardinality, Fill, UnaryOp, VectorMatching};
-pub use types::ValueType;
 
 /// The greatest height of a tree (a single literal has height one).
 pub const HEIGHT_MAX: usize = 256;

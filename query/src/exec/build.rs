@@ -3,7 +3,6 @@
 use super::aggregate;
 use super::binary;
 use super::call;
-use super::column::Column;
 use super::context::Context;
 use super::fan_out::drain;
 use super::kernel::Kernel;
@@ -13,6 +12,7 @@ use super::scan::{Input, Scan};
 use super::source::{Source, Worker};
 use crate::ast::ValueType;
 use crate::catalog::FunctionId;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::elementwise;
 use crate::plan::{Grid, Node, NodeKind, Window, WindowSource, read_range};

@@ -1,8 +1,7 @@
 //! One running query: its budget, its annotations, the series its selectors found.
 
-use super::budget::Budget;
-use super::source::Worker;
 use crate::annotations::Annotations;
+use crate::budget::Budget;
 use crate::failure::QueryError;
 use crate::plan::Select;
 use kymo_storage::api::{Querier, SeriesSet};
@@ -97,11 +96,6 @@ impl Context {
     /// A number for a new leaf, by which workers keep its buffers.
     pub(crate) fn new_leaf(&self) -> usize {
         self.leaves.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A worker for the calling thread.
-    pub(crate) fn worker(&self) -> Worker<'_> {
-        Worker::new(self)
     }
 
     /// Adds annotations.

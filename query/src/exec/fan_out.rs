@@ -3,9 +3,9 @@
 //! Thread `t` of `n` computes chunks `t`, `t + n`, ... and the caller takes the chunks in turn: what is computed from the series
 //! does not depend on the number of threads, to the bit.
 
-use super::column::Column;
 use super::context::Context;
 use super::source::{Source, Worker};
+use crate::column::Column;
 use crate::failure::QueryError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -34,7 +34,7 @@ pub(crate) fn drain(
     let threads = context.threads.min(chunks);
     if threads <= 1 || source.is_ready() {
         let _memory = context.budget.reserve(0, Column::bytes(steps))?;
-        let mut worker = context.worker();
+        let mut worker = Worker::new(context);
         let mut column = Column::new(steps);
         for index in 0..series {
             if index % CHUNK_SERIES_MAX == 0 {
@@ -53,7 +53,7 @@ pub(crate) fn drain(
             let (full, filled) = sync_channel::<Chunk>(1);
             let (back, empty) = sync_channel::<Vec<Column>>(3);
             let work = move || {
-                let mut worker = context.worker();
+                let mut worker = Worker::new(context);
                 let mut at = thread;
                 while at < chunks {
                     let range = at * chunk..((at + 1) * chunk).min(series);

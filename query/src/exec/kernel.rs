@@ -1,9 +1,9 @@
 //! What a leaf computes over the windows of one series. Hot path.
 
-use super::column::Column;
 use super::scalar::Scalar;
 use super::source::Scratch;
 use crate::catalog::FunctionId;
+use crate::column::Column;
 use crate::math::extended;
 use crate::math::extrema::{self, Extremum};
 use crate::math::rate::{self, RateKind};

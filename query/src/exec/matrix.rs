@@ -1,10 +1,10 @@
 //! Series held in memory, and the places where they must be: equal label sets are merged, names are dropped.
 
-use super::budget::Reservation;
-use super::column::Column;
 use super::context::Context;
 use super::fan_out::drain;
 use super::source::{Source, Worker};
+use crate::budget::Reservation;
+use crate::column::Column;
 use crate::failure::QueryError;
 use kymo_storage::api::LabelColumn;
 use kymo_storage::model::{Labels, METRIC_NAME};

@@ -6,10 +6,8 @@
 
 mod aggregate;
 mod binary;
-pub(crate) mod budget;
 mod build;
 mod call;
-pub(crate) mod column;
 pub(crate) mod context;
 mod fan_out;
 mod kernel;

@@ -5,6 +5,7 @@ use super::context::Context;
 use super::fan_out::drain;
 use super::matrix::remove_delayed_names;
 use super::scan::Input;
+use super::source::Worker;
 use crate::ast::ValueType;
 use crate::failure::QueryError;
 use crate::math::extended;
@@ -78,7 +79,7 @@ fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
     let (input, window) = input(context, window)?;
     let end = window.steps.first;
     let start = end.saturating_sub(window.steps.range);
-    let mut worker = context.worker();
+    let mut worker = Worker::new(context);
     let mut leaf = worker.take_leaf(0);
     let mut memory = context.budget.reserve(0, 0)?;
     let mut series = Vec::new();

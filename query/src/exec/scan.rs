@@ -1,10 +1,10 @@
 //! Leaves: the samples of one series, their windows, and a kernel over them. Hot path.
 
-use super::budget::Reservation;
-use super::column::Column;
 use super::context::Context;
 use super::kernel::Kernel;
 use super::source::{Leaf, Source, Worker};
+use crate::budget::Reservation;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::format::quote;
 use crate::math::window::Windows;

@@ -1,7 +1,7 @@
 //! What streams through a query: series that can be asked for one by one, from several threads at once.
 
-use super::column::Column;
 use super::context::Context;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::kahan::KahanSum;
 use crate::math::rate::Resets;
@@ -99,7 +99,7 @@ pub(crate) struct Leaf {
     /// Scratch of kernels.
     pub(crate) scratch: Scratch,
     /// Memory of the buffers, reserved.
-    pub(crate) reserved: Option<super::budget::Reservation>,
+    pub(crate) reserved: Option<crate::budget::Reservation>,
     /// How many samples are reserved.
     pub(crate) reserved_samples: usize,
 }

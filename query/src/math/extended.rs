@@ -5,7 +5,7 @@
 
 use super::rate::RateKind;
 use super::window::{WindowSteps, Windows};
-use crate::exec::column::Column;
+use crate::column::Column;
 use kymo_storage::model::Timestamp;
 
 /// How a range treats its borders.

@@ -1,7 +1,7 @@
 //! Minimum and maximum of each window, by value or by time, with a monotonic queue where windows overlap. Hot path.
 
 use super::window::Windows;
-use crate::exec::column::Column;
+use crate::column::Column;
 
 /// What is sought, and what is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

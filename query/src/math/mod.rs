@@ -1,7 +1,7 @@
 //! Pure numeric kernels on slices: no I/O, no labels.
 //!
 //! A kernel for windows gets the samples of one series and, for each step, which of them are in the window
-//! ([`window::Windows`]); it writes one column ([`crate::exec::column::Column`]) over all steps.
+//! ([`window::Windows`]); it writes one column ([`crate::column::Column`]) over all steps.
 
 pub(crate) mod classic_histogram;
 pub(crate) mod datetime;

@@ -2,7 +2,7 @@
 
 use super::kahan::{KahanMean, KahanSum, Spread};
 use super::window::Windows;
-use crate::exec::column::Column;
+use crate::column::Column;
 
 /// Samples to a block.
 const BLOCK: usize = 64;

@@ -1,7 +1,7 @@
 //! Quantiles over samples, and the median absolute deviation.
 
 use super::window::Windows;
-use crate::exec::column::Column;
+use crate::column::Column;
 use std::cmp::Ordering;
 
 /// Ascending, `NaN` first.

@@ -1,7 +1,7 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`, `changes`, `resets`: work per step does not depend on the window. Hot path.
 
 use super::window::Windows;
-use crate::exec::column::Column;
+use crate::column::Column;
 use kymo_storage::model::Timestamp;
 
 /// Which of the extrapolating functions.

@@ -2,7 +2,7 @@
 
 use super::kahan::KahanSum;
 use super::window::Windows;
-use crate::exec::column::Column;
+use crate::column::Column;
 use kymo_storage::model::Timestamp;
 
 /// Slope per second, and the value at `origin`, of the line of least squares through the samples.

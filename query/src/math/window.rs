@@ -1,6 +1,6 @@
 //! Which samples of a series belong to the window of each step. Hot path.
 
-use crate::exec::budget::Budget;
+use crate::budget::Budget;
 use kymo_storage::model::Timestamp;
 
 /// The ends of the windows of all steps: `first`, `first + step`, ...; all the same if a selector is pinned (`step` zero).

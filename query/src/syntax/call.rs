@@ -1,8 +1,7 @@
 //! Function calls and aggregations.
 
-use super::expr::{Node, expression};
 use super::selector::label_list;
-use super::stream::{Parsed, Stream};
+use super::stream::{Node, Parsed, Rule, Stream};
 use super::token::{Keyword, Token, TokenKind};
 use crate::ast::{Aggregate, Call, Expr, Grouping, NumberLiteral};
 use crate::catalog::{Aggregator, Function};
@@ -10,7 +9,7 @@ use crate::format::quote;
 use crate::span::Span;
 
 /// `(a, b, c)`: the arguments, the height of the highest and where `)` is.
-fn arguments(stream: &mut Stream<'_>) -> Parsed<(Vec<Expr>, usize, Span)> {
+fn arguments(stream: &mut Stream<'_>, argument: Rule) -> Parsed<(Vec<Expr>, usize, Span)> {
     stream.expect(TokenKind::LeftParen)?;
     let mut args = Vec::new();
     let mut height = 0;
@@ -18,7 +17,7 @@ fn arguments(stream: &mut Stream<'_>) -> Parsed<(Vec<Expr>, usize, Span)> {
         return Ok((args, height, close.span));
     }
     loop {
-        let (expr, arg_height) = stream.nested(expression)?;
+        let (expr, arg_height) = stream.nested(argument)?;
         args.push(expr);
         height = height.max(arg_height);
         let Some(comma) = stream.accept(TokenKind::Comma) else { break };
@@ -54,7 +53,7 @@ fn placeholder(span: Span) -> Expr {
 }
 
 /// `name(args)`.
-pub(super) fn function(stream: &mut Stream<'_>) -> Parsed<Node> {
+pub(super) fn function(stream: &mut Stream<'_>, argument: Rule) -> Parsed<Node> {
     let token = stream.next();
     let written = token.span.of(stream.text);
     // The functions whose names are words of the language are known in any case, as these words are.
@@ -62,7 +61,7 @@ pub(super) fn function(stream: &mut Stream<'_>) -> Parsed<Node> {
         TokenKind::Keyword(_) => Function::by_name(&written.to_ascii_lowercase()),
         _ => Function::by_name(written),
     };
-    let (args, height, close) = arguments(stream)?;
+    let (args, height, close) = arguments(stream, argument)?;
     let span = token.span.to(close);
     let height = stream.height(span, height)?;
     let Some(function) = function else {
@@ -78,17 +77,22 @@ pub(super) fn function(stream: &mut Stream<'_>) -> Parsed<Node> {
 }
 
 /// `sum by (label) (x)`, `topk without (label) (3, x)`, or with the labels behind the arguments.
-pub(super) fn aggregate(stream: &mut Stream<'_>, op: &'static Aggregator) -> Parsed<Node> {
+pub(super) fn aggregate(stream: &mut Stream<'_>, op: &'static Aggregator, argument: Rule) -> Parsed<Node> {
     let token = stream.next();
     stream.aggregations += 1;
-    let result = aggregate_body(stream, op, token);
+    let result = aggregate_body(stream, op, token, argument);
     stream.aggregations -= 1;
     result
 }
 
-fn aggregate_body(stream: &mut Stream<'_>, op: &'static Aggregator, token: Token) -> Parsed<Node> {
+fn aggregate_body(
+    stream: &mut Stream<'_>,
+    op: &'static Aggregator,
+    token: Token,
+    argument: Rule,
+) -> Parsed<Node> {
     let mut grouping = grouping_clause(stream)?;
-    let (args, height, mut end) = arguments(stream)?;
+    let (args, height, mut end) = arguments(stream, argument)?;
     if grouping.is_none() {
         grouping = grouping_clause(stream)?;
         if let Some((_, close)) = &grouping {

@@ -1,16 +1,13 @@
 //! Expressions: operators by precedence, with waiting operators on a stack of our own instead of the call stack.
 
 use super::modifier::{binary_modifiers, postfix};
-use super::stream::{Parsed, Stop, Stream};
+use super::stream::{Node, Parsed, Stop, Stream};
 use super::token::TokenKind;
 use super::{call, duration, literal, selector};
 use crate::ast::{
     Binary, BinaryOp, Expr, NumberLiteral, Paren, StringLiteral, Unary, UnaryOp, VectorMatching,
 };
 use crate::span::Span;
-
-/// An expression and the height of its tree.
-pub(super) type Node = (Expr, usize);
 
 /// An operator waiting for its right side.
 enum Pending {
@@ -121,10 +118,10 @@ fn primary(stream: &mut Stream<'_>) -> Parsed<Node> {
             let height = stream.height(span, height)?;
             Ok((Expr::Paren(Paren { expr: Box::new(expr), span }), height))
         }
-        TokenKind::Aggregator(op) if call::opens_aggregate(behind) => call::aggregate(stream, op),
-        TokenKind::Identifier if behind == TokenKind::LeftParen => call::function(stream),
+        TokenKind::Aggregator(op) if call::opens_aggregate(behind) => call::aggregate(stream, op, expression),
+        TokenKind::Identifier if behind == TokenKind::LeftParen => call::function(stream, expression),
         TokenKind::Keyword(word) if word.is_function() && behind == TokenKind::LeftParen => {
-            call::function(stream)
+            call::function(stream, expression)
         }
         _ => Ok((Expr::VectorSelector(selector::vector_selector(stream)?), 1)),
     }

@@ -3,6 +3,7 @@
 use super::ParseOptions;
 use super::lexer::{Lexed, lex};
 use super::token::{Keyword, Token, TokenKind};
+use crate::ast::Expr;
 use crate::error::ErrorList;
 use crate::span::Span;
 use kymo_storage::model::{MatchOp, Matcher};
@@ -14,6 +15,12 @@ pub(super) struct Stop;
 
 /// The result of every rule of the grammar.
 pub(super) type Parsed<T> = Result<T, Stop>;
+
+/// An expression and the height of its tree.
+pub(super) type Node = (Expr, usize);
+
+/// A rule that reads an expression. Calls are given it for their arguments, for it is the one that reads calls.
+pub(super) type Rule = fn(&mut Stream<'_>) -> Parsed<Node>;
 
 /// Reads tokens and collects mistakes.
 pub(super) struct Stream<'t> {

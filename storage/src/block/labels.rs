@@ -1,68 +1,20 @@
 //! The labels of a block: names, dictionaries, postings, the labels of a series, columns of value numbers.
 
 use super::format::{SERIES_PER_PAGE, Section};
+use super::label_cache::{LastValue, NameEntry, parse_names};
 use super::reader::Block;
-use crate::codec::varint::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::dictionary::Dictionary;
 use crate::index::postings::Postings;
 use crate::index::{self, LabelIndex};
 use crate::model::{Labels, Matcher};
-use parking_lot::Mutex;
 use roaring::RoaringBitmap;
-use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// In a column of value numbers: the series does not have the label.
 pub const NO_VALUE: u32 = u32::MAX;
 /// How many columns of value numbers are kept.
 const CACHED_COLUMNS: usize = 8;
-
-/// What a block remembers about its labels.
-#[derive(Debug, Default)]
-pub(super) struct LabelCache {
-    names: OnceLock<Vec<NameEntry>>,
-    /// For each name the value decoded last: series next to each other share most of theirs.
-    last: Mutex<Vec<LastValue>>,
-    columns: Mutex<VecDeque<(u32, Arc<Vec<u32>>)>>,
-}
-
-#[derive(Debug, Default)]
-struct LastValue {
-    id: Option<u32>,
-    text: String,
-}
-
-/// A label name and where its values are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct NameEntry {
-    name: String,
-    values: u32,
-    dict: (usize, usize),
-    postings: (usize, usize),
-}
-
-fn parse_names(bytes: &[u8]) -> Option<Vec<NameEntry>> {
-    let mut reader = Cursor::new(bytes);
-    let count = reader.uvarint()?;
-    let (mut dict_end, mut postings_end) = (0_usize, 0_usize);
-    let mut names: Vec<NameEntry> = Vec::new();
-    for _ in 0..count {
-        // Each name takes at least a byte, so the loop ends with the section.
-        let length = usize::try_from(reader.uvarint()?).ok()?;
-        let name = std::str::from_utf8(reader.bytes(length)?).ok()?.to_owned();
-        let values = u32::try_from(reader.uvarint()?).ok()?;
-        let dict = (dict_end, usize::try_from(reader.uvarint()?).ok()?);
-        let postings = (postings_end, usize::try_from(reader.uvarint()?).ok()?);
-        dict_end = dict.0.checked_add(dict.1)?;
-        postings_end = postings.0.checked_add(postings.1)?;
-        if names.last().is_some_and(|before| before.name >= name) {
-            return None;
-        }
-        names.push(NameEntry { name, values, dict, postings });
-    }
-    reader.is_empty().then_some(names)
-}
 
 impl Block {
     fn names(&self) -> Result<&[NameEntry]> {

@@ -27,6 +27,7 @@
 mod format;
 #[cfg(test)]
 mod hostile;
+mod label_cache;
 mod label_index;
 mod labels;
 mod manifest;

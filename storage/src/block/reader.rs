@@ -1,7 +1,7 @@
 //! `Block`: an open block file; sections are checked when first used, pages every time they are read.
 
 use super::format::{self, BlockMeta, Extent, PAGE_ENTRY_BYTES, PageEntry, SERIES_PER_PAGE, Section};
-use super::labels::LabelCache;
+use super::label_cache::LabelCache;
 use super::sections::Columns;
 use super::series_page::SeriesPage;
 use crate::codec::compress::zstd_decode;

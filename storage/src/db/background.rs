@@ -1,7 +1,7 @@
 //! The background thread: flushes frozen generations, drops expired blocks, watches the free space.
 
+use super::requests::{Answer, Job, Message};
 use super::shared::Shared;
-use super::writer::{Answer, Message};
 use crate::block::{Block, ManifestBlock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::checkpoint;
@@ -10,27 +10,8 @@ use crate::maintain::flush::Flush;
 use crate::maintain::retention;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
-
-/// What the background thread is asked to do.
-pub(crate) enum Job {
-    /// Flush what is frozen.
-    Flush,
-    /// The same, and say what became of it.
-    FlushAnd(Answer),
-    /// Look at age, retention and free space now.
-    Maintain(Answer),
-    /// End.
-    Stop,
-}
-
-/// The way to the background thread.
-pub(crate) type Jobs = SyncSender<Job>;
-
-pub(crate) fn jobs() -> (Jobs, Receiver<Job>) {
-    sync_channel(16)
-}
 
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {

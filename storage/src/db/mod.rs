@@ -3,10 +3,12 @@
 mod background;
 mod health;
 mod open;
+mod requests;
 mod shared;
 mod writer;
 
-pub use crate::head::append::{CommitReport, Refusal, WriteBatch};
+pub use crate::head::append::{CommitReport, WriteBatch};
+pub use crate::head::refusal::Refusal;
 pub use health::Health;
 
 use crate::api::{Querier, Queryable};
@@ -17,16 +19,16 @@ use crate::model::{Metadata, TimeRange, Timestamp};
 use crate::options::Options;
 use crate::read::StoreQuerier;
 use crate::stats::Stats;
-use background::Job;
 use open::Opened;
 use parking_lot::Mutex;
+use requests::{Answer, Job, Message};
 use shared::Shared;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
-use writer::{Answer, Message, Writer};
+use writer::Writer;
 
 /// An open store. Clones are the same store; it is closed by [`Storage::close`] or when the last clone is gone.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! Opening a store: lock, MANIFEST, blocks, registry checkpoint, replay of the log. Damage is put aside, never fatal.
 
+use super::requests::{self, Job, Message};
 use super::shared::Shared;
-use super::{background, writer};
 use crate::block::{BLOCK_EXTENSION, Block, Manifest, quarantine};
 use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,8 +34,8 @@ const PREPARED_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 pub(crate) struct Opened {
     pub(crate) shared: Arc<Shared>,
     pub(crate) committer: Committer,
-    pub(crate) messages: Receiver<writer::Message>,
-    pub(crate) jobs: Receiver<background::Job>,
+    pub(crate) messages: Receiver<Message>,
+    pub(crate) jobs: Receiver<Job>,
     pub(crate) lock: DirLock,
 }
 
@@ -78,8 +78,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
 
     let newest = blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
     let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
-    let (queue, messages) = writer::queue();
-    let (jobs_sender, jobs) = background::jobs();
+    let (queue, messages) = requests::queue();
+    let (jobs_sender, jobs) = requests::jobs();
     let counters = opening.counters;
     counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
     let shared = Arc::new(Shared {

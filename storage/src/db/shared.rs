@@ -1,6 +1,7 @@
 //! What the threads of an open store share.
 
 use super::health::HealthState;
+use super::requests::{Jobs, Queue};
 use crate::block::Manifest;
 use crate::env::{Clock, Fs};
 use crate::head::order::LabelOrder;
@@ -28,9 +29,9 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) metadata: Mutex<BTreeMap<String, Metadata>>,
     /// The way to the commit thread; gone once the store is closed.
-    pub(crate) queue: RwLock<Option<super::writer::Queue>>,
+    pub(crate) queue: RwLock<Option<Queue>>,
     /// The way to the background thread.
-    pub(crate) background: RwLock<Option<super::background::Jobs>>,
+    pub(crate) background: RwLock<Option<Jobs>>,
     /// Which blocks are live, as on disk. Locked while a flush or retention changes it.
     pub(crate) manifest: Mutex<Manifest>,
     /// Bytes of the log that a restart would read.

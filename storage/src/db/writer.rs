@@ -1,48 +1,21 @@
 //! The commit thread: takes groups of batches from a bounded queue, commits each group, answers each batch.
 
+use super::requests::{Answer, Done, Message};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
-use crate::head::append::{CommitReport, WriteBatch};
+use crate::head::append::WriteBatch;
 use crate::head::commit::{Committer, Judged};
 use crate::head::last::Bounds;
 use crate::maintain::retention::millis;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
 
-/// Called once, on the commit thread, with what became of a batch.
-pub(crate) type Done = Box<dyn FnOnce(Result<CommitReport>) + Send>;
-/// The same for other requests.
-pub(crate) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
-
-/// What the commit thread is asked to do.
-pub(crate) enum Message {
-    /// Commit a batch.
-    Batch(WriteBatch, Done),
-    /// Freeze the active generation so that it can be flushed.
-    Freeze(Answer),
-    /// Everything before this segment of the log is in blocks.
-    Release(u64),
-    /// Make everything durable and end.
-    Stop(Answer),
-}
-
-/// The way to the commit thread.
-pub(crate) type Queue = SyncSender<Message>;
-
-/// Messages that may wait; each batch has its own limit besides.
-const QUEUE_MESSAGES: usize = 4096;
 /// Samples after which a group is full.
 const GROUP_SAMPLES: usize = 1_000_000;
 /// Batches after which a group is full.
 const GROUP_BATCHES: usize = 1024;
-
-/// A queue and its other end.
-pub(crate) fn queue() -> (Queue, Receiver<Message>) {
-    sync_channel(QUEUE_MESSAGES)
-}
 
 fn closed() -> Error {
     Error::new(ErrorKind::Unavailable, "the store is closed")

@@ -1,8 +1,9 @@
 //! The committer: judges the samples of batches in order, logs them, applies them. Owned by one thread. Hot path.
 
-use super::append::{CommitReport, REFUSALS_MAX, Refusal, WriteBatch};
+use super::append::{CommitReport, REFUSALS_MAX, WriteBatch};
 use super::generation::{Arrival, JudgedColumns, Judgements};
 use super::last::{Bounds, Last, LastSamples, Verdict};
+use super::refusal::Refusal;
 use super::registry::Registry;
 use super::view::{Frozen, SharedView};
 use crate::error::{ErrorKind, Result};

@@ -10,6 +10,7 @@ pub(crate) mod last;
 pub(crate) mod order;
 pub(crate) mod page;
 pub(crate) mod paged;
+pub(crate) mod refusal;
 pub(crate) mod registry;
 pub(crate) mod replay;
 pub(crate) mod sealed;

@@ -3,9 +3,9 @@
 //! Numbers are dense, given in order of first arrival and never reused. Senders keep their order, so the next series
 //! is nearly always `previous + 1`, and that guess costs one comparison of published hashes and no lock.
 
-use super::append::Refusal;
 use super::catalog::Catalog;
 use super::hash::{HashKey, HashPages, LabelsHash};
+use super::refusal::Refusal;
 use crate::error::ErrorKind;
 use crate::model::{Labels, METRIC_NAME, SeriesRef};
 use crate::options::Limits;

@@ -41,6 +41,11 @@ impl TimeRange {
         t >= self.min_time && t <= self.last()
     }
 
+    /// The part that lies in `bounds`.
+    pub fn within(self, bounds: Self) -> Self {
+        Self { min_time: self.min_time.max(bounds.min_time), max_time: self.max_time.min(bounds.max_time) }
+    }
+
     /// Whether any instant is in both.
     pub fn overlaps(&self, other: &Self) -> bool {
         !self.is_empty()
@@ -60,6 +65,8 @@ mod tests {
         assert!(r.contains(10) && r.contains(20) && !r.contains(9) && !r.contains(21));
         assert!(TimeRange::ALL.contains(i64::MAX) && TimeRange::ALL.contains(i64::MIN));
         assert!(r.overlaps(&TimeRange::closed(20, 30)) && !r.overlaps(&TimeRange::closed(21, 30)));
+        assert_eq!(r.within(TimeRange::closed(15, 30)), TimeRange::closed(15, 20));
+        assert!(r.within(TimeRange::closed(30, 40)).is_empty());
         assert!(TimeRange::new(5, 5).is_empty() && !TimeRange::new(5, 5).overlaps(&r));
     }
 }

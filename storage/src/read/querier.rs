@@ -3,7 +3,7 @@
 use super::series_set::{Entry, Part, StoreSeriesSet};
 use super::warnings::Warnings;
 use crate::api::{Names, Querier, SeriesSet};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::head::catalog::Catalog;
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
@@ -22,11 +22,6 @@ pub(crate) struct StoreQuerier {
     pub(crate) view: Arc<View>,
     /// What the caller asked for, within the retention.
     pub(crate) range: TimeRange,
-}
-
-/// The part of `range` that lies in `bounds`.
-pub(super) fn clamp(range: TimeRange, bounds: TimeRange) -> TimeRange {
-    TimeRange { min_time: range.min_time.max(bounds.min_time), max_time: range.max_time.min(bounds.max_time) }
 }
 
 impl StoreQuerier {
@@ -132,7 +127,7 @@ impl Found {
 
 impl Querier for StoreQuerier {
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>> {
-        let range = clamp(range, self.range);
+        let range = range.within(self.range);
         let warnings = Warnings::default();
         let mut found = Found::default();
         for (at, live) in self.blocks_in(range) {
@@ -176,9 +171,4 @@ impl Querier for StoreQuerier {
         drop(catalog);
         self.collect_names(from_head, |live| index::label_values(&live.block, name, matcher_sets))
     }
-}
-
-/// A damaged block is not the caller's error.
-pub(super) fn is_confined(error: &Error) -> bool {
-    matches!(error.kind(), crate::ErrorKind::Corrupt | crate::ErrorKind::Io)
 }

@@ -1,7 +1,6 @@
 //! `StoreSeriesSet`: the series a select found, read from every source that has them. Hot path.
 
 use super::merge::{Source, merge_sources};
-use super::querier::clamp;
 use super::warnings::Warnings;
 use crate::api::{LabelColumn, Samples, SeriesSet};
 use crate::block::BlockReader;
@@ -185,7 +184,7 @@ impl SeriesSet for StoreSeriesSet {
     }
 
     fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
-        let range = clamp(range, self.range);
+        let range = range.within(self.range);
         let Some(entry) = self.entries.get(index).filter(|_| !range.is_empty()) else {
             out.clear();
             return Ok(());

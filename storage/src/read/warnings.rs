@@ -1,7 +1,6 @@
 //! Damage that a read met and stepped around, each sentence once.
 
-use super::querier::is_confined;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 
@@ -36,4 +35,9 @@ impl Warnings {
     pub(crate) fn list(&self) -> Vec<String> {
         self.sentences.lock().iter().cloned().collect()
     }
+}
+
+/// A damaged block is not the caller's error.
+fn is_confined(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io)
 }

@@ -1,6 +1,5 @@
 //! `quantile` and `count_values`: aggregations that look at all values of a group at once.
 
-use super::super::column::Column;
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, OnSame, Row, distinct};
@@ -8,6 +7,7 @@ use super::super::scalar::Scalar;
 use super::super::source::Source;
 use super::group::{Groups, without};
 use crate::ast::Grouping;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::quantile as quantiles;
 use crate::value::format_scalar;

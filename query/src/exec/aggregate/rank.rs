@@ -1,6 +1,5 @@
 //! `topk`, `bottomk`, `limitk`, `limit_ratio`: some of the series of each group, as they are.
 
-use super::super::column::{Bitmap, Column};
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, Row};
@@ -8,6 +7,7 @@ use super::super::scalar::Scalar;
 use super::super::source::Source;
 use super::group::Groups;
 use crate::ast::Grouping;
+use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::format::float_general;
 use crate::span::Span;

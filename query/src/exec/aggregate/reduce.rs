@@ -2,7 +2,6 @@
 //!
 //! One accumulator a group and step; series come in order, so compensated sums do not depend on the number of threads.
 
-use super::super::column::{Bitmap, Column};
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, Row};
@@ -10,6 +9,7 @@ use super::super::source::Source;
 use super::group::Groups;
 use crate::ast::Grouping;
 use crate::catalog::AggregatorId;
+use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::math::kahan::{KahanMean, KahanSum, Spread};
 use std::sync::Arc;

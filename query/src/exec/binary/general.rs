@@ -1,13 +1,13 @@
 //! Operations that must look at each step: several series of a side share a group, or missing ones have stand-ins.
 
-use super::super::column::{Bitmap, Column};
 use super::super::context::Context;
 use super::super::matrix::{Matrix, Row};
 use super::super::source::Source;
 use super::annotate_trim;
-use super::matching::{Meeting, Sides};
+use super::sides::{Meeting, Sides};
 use super::stream::combine;
 use crate::ast::{BinaryOp, Cardinality};
+use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use kymo_storage::model::Labels;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ struct General<'a> {
     many: Matrix,
     one: Matrix,
     steps: usize,
-    memory: super::super::budget::Reservation,
+    memory: crate::budget::Reservation,
     rows: Vec<Row>,
     trimmed: bool,
 }

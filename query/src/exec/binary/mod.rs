@@ -1,10 +1,11 @@
 //! Operators with a vector on at least one side.
 
 mod general;
-mod matching;
 mod set;
+mod sides;
 mod stream;
 mod with_scalar;
+mod with_vector;
 
 use super::build::{scalar, vector};
 use super::context::Context;
@@ -58,7 +59,7 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
                 BinaryOp::And => set::and(context, left, &*right, &matching, steps, true),
                 BinaryOp::Unless => set::and(context, left, &*right, &matching, steps, false),
                 BinaryOp::Or => set::or(context, &*left, &*right, &matching, steps),
-                _ => matching::build(context, left, right, matching::Operation { op, matching, span }, steps),
+                _ => with_vector::build(context, left, right, sides::Operation { op, matching, span }, steps),
             }
         }
     }

@@ -1,12 +1,12 @@
 //! `and`, `or`, `unless`: series kept at the steps at which the other side has a matching one, or has none.
 
 use super::super::aggregate::Groups;
-use super::super::column::{Bitmap, Column};
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, OnSame, Row, distinct};
 use super::super::source::{Source, Worker};
-use super::matching::join;
+use super::sides::join;
+use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::plan::Matching;
 use kymo_storage::api::LabelColumn;

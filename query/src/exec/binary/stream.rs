@@ -1,11 +1,11 @@
 //! Operations whose series meet in pairs that are known from labels alone: nothing is held but what several series share. Hot path.
 
-use super::super::column::Column;
 use super::super::context::Context;
 use super::super::matrix::Matrix;
 use super::super::source::{Source, Worker};
-use super::matching::Sides;
+use super::sides::Sides;
 use crate::ast::{BinaryOp, Cardinality};
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::elementwise::{compare, operate};
 use kymo_storage::model::Labels;

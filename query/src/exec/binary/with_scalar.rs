@@ -1,7 +1,6 @@
 //! A vector and a scalar. Hot path.
 
 use super::super::build::mapped_columns;
-use super::super::column::Column;
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, OnSame, nameless};
@@ -9,6 +8,7 @@ use super::super::scalar::Scalar;
 use super::super::source::Source;
 use super::{annotate_trim, makes_new};
 use crate::ast::BinaryOp;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::elementwise::{compare, operate};
 use crate::span::Span;

@@ -1,11 +1,11 @@
 //! `absent` and `absent_over_time`: 1 where there is nothing.
 
 use super::super::build::vector;
-use super::super::column::{Bitmap, Column};
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, Row};
 use super::super::source::Source;
+use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::plan::{Grid, Node};
 use kymo_storage::model::Labels;

@@ -2,13 +2,13 @@
 //! labels once, then each histogram is computed from its buckets.
 
 use super::super::build::{scalar, text, vector};
-use super::super::column::Column;
 use super::super::context::Context;
 use super::super::matrix::{OnSame, distinct, nameless};
 use super::super::scalar::Scalar;
 use super::super::source::{Source, Worker};
 use crate::annotations::{Repair, with_metric};
 use crate::catalog::FunctionId;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::format::{float_general, quote};
 use crate::math::classic_histogram::{self, Bucket};
@@ -123,7 +123,7 @@ pub(super) fn warn_about_quantiles(
 }
 
 fn has_samples(context: &Context, input: &dyn Source) -> Result<bool, QueryError> {
-    let mut worker = context.worker();
+    let mut worker = Worker::new(context);
     let mut column = Column::default();
     for index in 0..input.len() {
         input.fill(index, &mut worker, &mut column)?;
@@ -143,7 +143,7 @@ fn group(
 ) -> Result<Vec<Histogram>, QueryError> {
     let mut histograms: Vec<Histogram> = Vec::new();
     let mut known: HashMap<Labels, usize> = HashMap::new();
-    let mut worker = context.worker();
+    let mut worker = Worker::new(context);
     let mut column = Column::new(steps);
     for index in 0..input.len() {
         let labels = input.labels(index);

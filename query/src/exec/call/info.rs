@@ -1,12 +1,12 @@
 //! `info`: adds the labels of info series to series of the same instance and job.
 
 use super::super::build::vector;
-use super::super::column::Column;
 use super::super::context::Context;
 use super::super::kernel::Kernel;
 use super::super::matrix::{Matrix, OnSame, Row, distinct};
 use super::super::scan::{Input, Scan};
-use super::super::source::Source;
+use super::super::source::{Source, Worker};
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::window::WindowSteps;
 use crate::plan::{Grid, Node, NodeKind, Window, WindowSource, read_range};
@@ -137,7 +137,7 @@ impl Infos {
         let input = Input::Series { set, range, name: None };
         let scan = Scan::new(context, input, window, Kernel::NewestTime, None);
         let mut infos = Self::default();
-        let mut worker = context.worker();
+        let mut worker = Worker::new(context);
         for index in 0..scan.len() {
             let labels = scan.labels(index);
             let identity = identity(&labels);

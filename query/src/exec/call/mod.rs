@@ -11,13 +11,13 @@ pub(crate) use absent::absent;
 pub(crate) use histogram::annotate_quantiles;
 
 use super::build::{arguments, mapped, mapped_columns, scalar, vector};
-use super::column::Column;
 use super::context::Context;
 use super::kernel::Kernel;
 use super::matrix::{Matrix, OnSame, Row, nameless};
 use super::scalar::Scalar;
 use super::source::Source;
 use crate::catalog::FunctionId;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::datetime::{self, DatePart};
 use crate::math::elementwise;
