@@ -1,10 +1,8 @@
 //! What is measured: how each is started, told to write everything down, and asked for its version.
 
-use kymo_storage::Storage;
-use kymo_storage::options::Options;
 use kymo_tests::http::Client;
 use kymo_tests::peers::Peer;
-use kymo_tests::process::{Usage, directory_bytes, find_program};
+use kymo_tests::process::{directory_bytes, find_program};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -70,15 +68,16 @@ impl Subject {
     }
 
     /// Has everything written into its final form and says how many bytes that is, and all of its directory. Kymo flushes
-    /// by size and age and has no button for it, so it is stopped, flushed by its library, and started again.
+    /// by size and age and when it is stopped in order, so it is stopped and started again.
     pub(crate) fn written_bytes(&self, peer: &mut Peer, dir: &Path) -> Written {
         let data = dir.join(self.name);
         let before = peer.process.usage().cpu;
-        let mut flush_cpu = None;
+        let mut stop_cpu = None;
         let final_bytes = match self.name {
             "kymo" => {
-                peer.process.terminate(Duration::from_secs(120));
-                flush_cpu = Some(flush(&data));
+                let mut last = before;
+                peer.process.terminate_watched(Duration::from_secs(120), |usage| last = last.max(usage.cpu));
+                stop_cpu = Some(last.saturating_sub(before));
                 let blocks = directory_bytes(&data.join("blocks")).0;
                 *peer = self.start(dir);
                 blocks
@@ -99,7 +98,7 @@ impl Subject {
                 directory_bytes(&data).0
             }
         };
-        let cpu = flush_cpu.unwrap_or_else(|| peer.process.usage().cpu.saturating_sub(before));
+        let cpu = stop_cpu.unwrap_or_else(|| peer.process.usage().cpu.saturating_sub(before));
         Written { cpu, final_bytes, directory_bytes: directory_bytes(&data).0 }
     }
 }
@@ -113,17 +112,6 @@ pub(crate) struct Written {
     pub(crate) final_bytes: u64,
     /// The whole directory, logs included.
     pub(crate) directory_bytes: u64,
-}
-
-/// Flushes a Kymo directory into blocks; gives the CPU this took, without that of opening the store.
-fn flush(data: &Path) -> Duration {
-    let store =
-        Storage::open(data, Options { retention: None, ..Options::default() }).expect("open the store");
-    let before = Usage::of(std::process::id()).cpu;
-    store.flush().expect("flush the store");
-    let cpu = Usage::of(std::process::id()).cpu.saturating_sub(before);
-    store.close().expect("close the store");
-    cpu
 }
 
 /// VictoriaMetrics merges in the background; its own metrics say when it is done.

@@ -64,6 +64,9 @@ pub struct Options {
     pub flush_bytes: usize,
     /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it.
     pub flush_wal_bytes: u64,
+    /// [`Storage::close`](crate::Storage::close) flushes the head when a restart would have to read more than this many bytes of
+    /// the log. A smaller log is left as it is: reading it takes milliseconds, and many small blocks serve nobody.
+    pub flush_on_close_bytes: u64,
     /// The size of one file of the write-ahead log.
     pub wal_segment_bytes: u64,
     /// The head is flushed when its oldest sample arrived this long ago.
@@ -82,6 +85,7 @@ impl Default for Options {
             limits: Limits::default(),
             flush_bytes: 512 << 20,
             flush_wal_bytes: 512 << 20,
+            flush_on_close_bytes: 4 << 20,
             wal_segment_bytes: 64 << 20,
             flush_age: Duration::from_secs(2 * 3600),
             free_space_min: None,

@@ -144,3 +144,47 @@ fn a_real_directory_holds_a_store_across_restarts() {
         store.close().unwrap();
     }
 }
+
+#[test]
+fn closing_flushes_what_a_start_would_have_to_read_and_dropping_does_not() {
+    let fs = MemoryFs::new();
+    let open = |flush_on_close_bytes| {
+        let options = Options { flush_on_close_bytes, ..Options::default() };
+        let clock = Arc::new(SimClock::new(NOW));
+        Storage::open_with(Arc::new(fs.clone()), clock, Path::new("/data"), options).unwrap()
+    };
+    let write = |store: &Storage, time| {
+        let mut batch = store.batch();
+        let series = batch.series_labels(&labels("m", 1)).unwrap();
+        batch.sample(series, time, 1.0);
+        store.append(batch).unwrap();
+    };
+    // What is written, whether the log is worth a flush, whether the store is closed; blocks and samples in the head then.
+    let cases = [
+        (Some(NOW), u64::MAX, true, 0, 1),
+        (None, 0, false, 0, 1),
+        (None, 0, true, 1, 0),
+        (None, 0, true, 1, 0),
+        (Some(NOW + 1), 0, false, 1, 1),
+        (None, 0, true, 2, 0),
+    ];
+    for (time, limit, is_closed, blocks, head_samples) in cases {
+        let store = open(limit);
+        if let Some(time) = time {
+            write(&store, time);
+        }
+        if is_closed {
+            store.close().unwrap();
+        }
+        drop(store);
+        let store = open(u64::MAX);
+        let stats = store.stats();
+        assert_eq!(
+            (stats.blocks, stats.head_samples),
+            (blocks, head_samples),
+            "{time:?} {limit} {is_closed}"
+        );
+        let samples: usize = read_all(&store, "m").iter().map(|series| series.1.len()).sum();
+        assert_eq!(samples as u64, head_samples + stats.block_samples);
+    }
+}

@@ -133,12 +133,21 @@ impl Storage {
         self.owner.shared.metadata.lock().iter().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
-    /// Stops taking writes, makes all that was committed durable, and ends the threads of the store. Reads of views
-    /// taken before go on; later calls are answered `Unavailable`.
+    /// Flushes the head if the log is longer than [`Options::flush_on_close_bytes`], so that the next start has little to
+    /// read; then stops taking writes, makes all that was committed durable, and ends the threads of the store. Reads of
+    /// views taken before go on; later calls are answered `Unavailable`. A store that is dropped without this is not
+    /// flushed: its samples come back from the log.
     ///
     /// # Errors
-    /// The disk refusing.
+    /// The disk refusing. A flush that fails is only reported in the log of the process: nothing is lost by it.
     pub fn close(&self) -> Result<()> {
+        let shared = &self.owner.shared;
+        let is_open = !self.owner.threads.lock().is_empty();
+        if is_open && shared.wal_live_bytes.load(Ordering::Relaxed) > shared.options.flush_on_close_bytes {
+            if let Err(error) = self.flush() {
+                tracing::warn!(%error, "the head is not flushed on closing; the next start reads the log");
+            }
+        }
         self.owner.close()
     }
 }
