@@ -1,6 +1,10 @@
 //! Measures the head: memory a series, CPU a sample, flush and restart, on a load like a Kubernetes cluster's.
 //!
-//! `cargo run --release -p kymo-storage --example head_load -- SERIES SCRAPES DIR`
+//! `cargo run --release -p kymo-storage --example head_load -- SERIES SCRAPES DIR [CAPTURES]`
+//!
+//! Without CAPTURES the values are synthetic (60 % constant, 25 % counters, 15 % noise). With the folder of captured scrapes
+//! they are those of real exporters: every 13th frame, each instance with a phase of its own, counters never going back.
+//! The store is killed in between (dropped with its log), so that the start after it replays everything.
 
 #![allow(
     clippy::print_stdout,
@@ -53,20 +57,15 @@ fn main() {
     };
     let store = Storage::open(dir, options.clone()).unwrap();
     let wires: Vec<Labels> = (0..series).map(labels).collect();
+    let captured = args.get(4).map(|dir| Captured::read(Path::new(dir)));
     let mut values = vec![0.0f64; series];
     let mut random = 88_172_645_463_325_252_u64;
     let start = 1_700_000_000_000;
     let (mut cpu_before, resident_before) = usage();
     for scrape in 0..scrapes {
-        for (i, value) in values.iter_mut().enumerate() {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            match i % 20 {
-                0..=11 => *value = (i % 7) as f64,
-                12..=16 => *value += (random % (1 + (i as u64 * 37) % 2000)) as f64,
-                _ => *value = (random % 100_000) as f64 / 1000.0,
-            }
+        match &captured {
+            Some(captured) => captured.scrape(scrape as usize, &mut values),
+            None => synthetic(&mut random, &mut values),
         }
         let (generated, _) = usage();
         for part in (0..series).step_by(2000) {
@@ -93,7 +92,8 @@ fn main() {
     let _ = cpu_before;
     drop(wires);
     query(&store, series);
-    timed("close", || store.close().unwrap());
+    let log_bytes = store.stats().wal_bytes as f64 / (series as f64 * scrapes as f64);
+    println!("{log_bytes:.2} B a sample in the log");
     drop(store);
     let store = timed("open with replay", || Storage::open(dir, options.clone()).unwrap());
     timed("flush", || store.flush().unwrap());
@@ -103,6 +103,82 @@ fn main() {
     drop(store);
     let store = timed("open from checkpoint", || Storage::open(dir, options).unwrap());
     query(&store, series);
+}
+
+fn synthetic(random: &mut u64, values: &mut [f64]) {
+    for (i, value) in values.iter_mut().enumerate() {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        match i % 20 {
+            0..=11 => *value = (i % 7) as f64,
+            12..=16 => *value += (*random % (1 + (i as u64 * 37) % 2000)) as f64,
+            _ => *value = (*random % 100_000) as f64 / 1000.0,
+        }
+    }
+}
+
+/// Real exporters: the values of each series that was there nearly all the time, in the order of the frames.
+struct Captured {
+    /// The values, and whether it is a counter.
+    series: Vec<(Vec<f64>, bool)>,
+}
+
+/// Frames are a second apart; so many make a scrape interval, and 480 scrapes fit without repetition.
+const FRAMES_PER_SCRAPE: usize = 13;
+
+impl Captured {
+    fn read(dir: &Path) -> Self {
+        let mut series = Vec::new();
+        for name in ["process", "vm"] {
+            let unpack = |file: String| {
+                let mut decoder =
+                    zstd::stream::read::Decoder::new(std::fs::File::open(dir.join(file)).unwrap()).unwrap();
+                decoder.window_log_max(27).unwrap();
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut decoder, &mut bytes).unwrap();
+                bytes
+            };
+            let text = String::from_utf8(unpack(format!("{name}.series.zst"))).unwrap();
+            let is_counter = |line: &str| {
+                let metric = line.split('{').next().unwrap_or_default();
+                ["_total", "_count", "_sum", "_bucket"].iter().any(|end| metric.ends_with(end))
+            };
+            let mut found: Vec<(Vec<f64>, bool)> =
+                text.lines().map(|line| (Vec::new(), is_counter(line))).collect();
+            let bytes = unpack(format!("{name}.bin.zst"));
+            let (mut rest, mut frames) = (&bytes[..], 0);
+            while let Some((head, tail)) = rest.split_at_checked(12) {
+                let count = u32::from_le_bytes(head[8..].try_into().unwrap()) as usize;
+                let (samples, tail) = tail.split_at(count * 12);
+                for sample in samples.chunks_exact(12) {
+                    let number = u32::from_le_bytes(sample[..4].try_into().unwrap()) as usize;
+                    let value = f64::from_le_bytes(sample[4..].try_into().unwrap());
+                    let before = found[number].0.last().copied().unwrap_or(value);
+                    found[number].0.resize(frames, before);
+                    found[number].0.push(value);
+                }
+                (rest, frames) = (tail, frames + 1);
+            }
+            series.extend(found.into_iter().filter(|s| s.0.len() * 10 > frames * 9));
+        }
+        Self { series }
+    }
+
+    fn scrape(&self, scrape: usize, values: &mut [f64]) {
+        for (i, value) in values.iter_mut().enumerate() {
+            let (instance, number) = (i / self.series.len(), i % self.series.len());
+            let (column, is_counter) = &self.series[number];
+            let at = instance * 997 + scrape * FRAMES_PER_SCRAPE;
+            let now = column[at % column.len()];
+            let before = column[(at + column.len() - FRAMES_PER_SCRAPE) % column.len()];
+            match *is_counter && scrape > 0 {
+                true if now >= before => *value += now - before,
+                true => *value += now.max(0.0),
+                false => *value = now,
+            }
+        }
+    }
 }
 
 fn query(store: &Storage, series: usize) {
