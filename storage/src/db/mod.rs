@@ -143,10 +143,12 @@ impl Storage {
     pub fn close(&self) -> Result<()> {
         let shared = &self.owner.shared;
         let is_open = !self.owner.threads.lock().is_empty();
-        if is_open && shared.wal_live_bytes.load(Ordering::Relaxed) > shared.options.flush_on_close_bytes {
-            if let Err(error) = self.flush() {
-                tracing::warn!(%error, "the head is not flushed on closing; the next start reads the log");
-            }
+        let is_long = shared.wal_live_bytes.load(Ordering::Relaxed) > shared.options.flush_on_close_bytes;
+        if is_open
+            && is_long
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!(%error, "the head is not flushed on closing; the next start reads the log");
         }
         self.owner.close()
     }

@@ -10,7 +10,7 @@ use crate::head::commit::Committer;
 use crate::head::hash::HashKey;
 use crate::head::last::LastSamples;
 use crate::head::registry::Registry;
-use crate::head::replay::Replay;
+use crate::head::replay::{Replay, Replayed};
 use crate::head::view::{LiveBlock, SharedView, View};
 use crate::model::Metadata;
 use crate::options::{Durability, Options};
@@ -72,8 +72,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         manifest.first_wal_segment,
         &mut replay,
     )?;
-    replay.finish();
-    let Replay { last, generation, metadata, lost_samples, samples, .. } = replay;
+    let Replayed { last, generation, metadata, lost_samples, samples } = replay.finish()?;
     opening.note_replay(&report, samples, lost_samples);
 
     let newest = blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();

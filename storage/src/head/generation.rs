@@ -28,29 +28,58 @@ impl Generation {
 
     /// Adds samples.
     pub(crate) fn apply(&mut self, samples: Judgements<'_>) {
-        let mut at = 0;
-        for run in samples.series.chunk_by(|a, b| a / PAGE_SERIES as u32 == b / PAGE_SERIES as u32) {
+        let mut arrivals = samples.arrivals.iter();
+        self.add(samples.series, samples.times, samples.values, |_, _, _| arrivals.next().copied());
+    }
+
+    /// Adds samples, columns of equal length; `arrival` is called with each in order and says how it arrives, or that it is
+    /// to be left out.
+    #[inline]
+    pub(crate) fn add(
+        &mut self,
+        series: &[u32],
+        times: &[Timestamp],
+        values: &[f64],
+        mut arrival: impl FnMut(u32, Timestamp, f64) -> Option<Arrival>,
+    ) {
+        let mut samples = times.iter().zip(values);
+        for run in series.chunk_by(|a, b| a / PAGE_SERIES as u32 == b / PAGE_SERIES as u32) {
             let Some(first) = run.first() else { continue };
             let page = self.page_mut(*first);
-            let before = page.memory_bytes();
-            let times = samples.times.iter().skip(at).zip(samples.values.iter().skip(at));
-            let judged = times.zip(samples.arrivals.iter().skip(at));
-            for (series, ((time, value), arrival)) in run.iter().zip(judged) {
+            let (bytes, count) = (page.memory_bytes(), page.samples());
+            for (series, (time, value)) in run.iter().zip(samples.by_ref()) {
                 let slot = *series as usize % PAGE_SERIES;
-                match arrival {
-                    Arrival::Next { previous } => page.push(slot, *time, *value, *previous),
-                    Arrival::Late => page.push_late(slot, *time, *value),
+                match arrival(*series, *time, *value) {
+                    Some(Arrival::Next { previous }) => page.push(slot, *time, *value, previous),
+                    Some(Arrival::Late) => page.push_late(slot, *time, *value),
+                    None => {}
                 }
             }
-            at += run.len();
-            let (after, times) = (page.memory_bytes(), page.times());
-            self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
-            self.samples += run.len() as u64;
-            if let Some((min, max)) = times {
-                let (low, high) = self.times.unwrap_or((min, max));
-                self.times = Some((low.min(min), high.max(max)));
-            }
+            let (bytes_now, count_now, times) = (page.memory_bytes(), page.samples(), page.times());
+            self.memory_bytes = (self.memory_bytes + bytes_now).saturating_sub(bytes);
+            self.samples += count_now - count;
+            self.widen(times);
         }
+    }
+
+    fn widen(&mut self, times: Option<(Timestamp, Timestamp)>) {
+        if let Some((min, max)) = times {
+            let (low, high) = self.times.unwrap_or((min, max));
+            self.times = Some((low.min(min), high.max(max)));
+        }
+    }
+
+    /// Takes over the pages of `other`, which must not have one that is here.
+    pub(crate) fn join(&mut self, other: Self) {
+        if self.pages.len() < other.pages.len() {
+            self.pages.resize(other.pages.len(), None);
+        }
+        for (page, theirs) in self.pages.iter_mut().zip(other.pages).filter(|pair| pair.1.is_some()) {
+            *page = theirs;
+        }
+        self.samples += other.samples;
+        self.memory_bytes += other.memory_bytes;
+        self.widen(other.times);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

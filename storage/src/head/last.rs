@@ -1,7 +1,7 @@
 //! The newest sample of every series, and what it decides about the next. Hot path.
 
 use super::generation::Arrival;
-use super::paged::Paged;
+use super::paged::{PAGE_LEN, Paged};
 use crate::error::ErrorKind;
 use crate::model::Timestamp;
 
@@ -20,11 +20,6 @@ pub(crate) const NEVER: Last = Last { time: i64::MIN, value: 0.0 };
 pub(crate) struct Bounds {
     pub(crate) oldest: Timestamp,
     pub(crate) newest: Timestamp,
-}
-
-impl Bounds {
-    /// Whatever a log holds was accepted once.
-    pub(crate) const ANY: Self = Self { oldest: i64::MIN + 1, newest: i64::MAX };
 }
 
 /// What is to be done with a sample.
@@ -88,19 +83,42 @@ impl LastSamples {
         if time > bounds.newest || time < bounds.oldest {
             return Verdict::Refuse(ErrorKind::OutOfBounds);
         }
-        if time > last.time {
-            let previous = *last;
-            undo.push((series, previous));
-            *last = Last { time, value };
-            return Verdict::Store(Arrival::Next { previous: previous.value });
+        let before = *last;
+        let verdict = advance(last, time, value);
+        if matches!(verdict, Verdict::Store(Arrival::Next { .. })) {
+            undo.push((series, before));
         }
-        if time < last.time {
-            return Verdict::Store(Arrival::Late);
+        verdict
+    }
+
+    /// Takes a sample of a log, which was accepted once. Answers how it arrives, or nothing if it is there already.
+    #[inline]
+    pub(crate) fn restore(&mut self, series: u32, time: Timestamp, value: f64) -> Option<Arrival> {
+        let last = self.entries.get_mut(series as usize)?;
+        match advance(last, time, value) {
+            Verdict::Store(arrival) => Some(arrival),
+            Verdict::Known => None,
+            // That it conflicts now means that something before it is lost.
+            Verdict::Refuse(_) => Some(Arrival::Late),
         }
-        if value.to_bits() == last.value.to_bits() {
-            return Verdict::Known;
+    }
+
+    /// Deals the pages out to `count` parts: part `i` has every `count`-th page from page `i` on.
+    pub(crate) fn deal(self, count: usize) -> Vec<Self> {
+        self.entries.deal(count).into_iter().map(|entries| Self { entries }).collect()
+    }
+
+    /// The reverse of [`LastSamples::deal`], made long enough for `series` series.
+    pub(crate) fn gather(mut parts: Vec<Self>, series: u32) -> Self {
+        let (pages, rest) = (series as usize / PAGE_LEN, series as usize % PAGE_LEN);
+        let count = parts.len().max(1);
+        for (number, part) in parts.iter_mut().enumerate() {
+            let full = pages / count + usize::from(number < pages % count);
+            let own = full * PAGE_LEN + if number == pages % count { rest } else { 0 };
+            part.truncate(own as u32);
+            part.grow(own as u32);
         }
-        Verdict::Refuse(ErrorKind::Duplicate)
+        Self { entries: Paged::gather(parts.into_iter().map(|part| part.entries)) }
     }
 
     /// Takes back what [`LastSamples::judge`] remembered, newest first.
@@ -111,6 +129,22 @@ impl LastSamples {
             }
         }
     }
+}
+
+/// Judges a sample within all bounds; if it is newer than `last`, it takes its place.
+#[inline]
+fn advance(last: &mut Last, time: Timestamp, value: f64) -> Verdict {
+    if time > last.time {
+        let previous = std::mem::replace(last, Last { time, value }).value;
+        return Verdict::Store(Arrival::Next { previous });
+    }
+    if time < last.time {
+        return Verdict::Store(Arrival::Late);
+    }
+    if value.to_bits() == last.value.to_bits() {
+        return Verdict::Known;
+    }
+    Verdict::Refuse(ErrorKind::Duplicate)
 }
 
 #[cfg(test)]

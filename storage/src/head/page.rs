@@ -281,6 +281,12 @@ impl Page {
         (self.samples > 0).then_some((self.min_time, self.max_time))
     }
 
+    /// How many samples were added.
+    #[inline]
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+
     /// Bytes of memory held.
     #[inline]
     pub(crate) fn memory_bytes(&self) -> usize {

@@ -1,6 +1,7 @@
 //! `Paged`: a vector in pages of fixed size, so that growth neither moves nor copies what is in it.
 
-const PAGE_LEN: usize = 4096;
+/// Items in one page.
+pub(crate) const PAGE_LEN: usize = 4096;
 
 /// Items by number, appended at the end. Wastes at most one page.
 #[derive(Debug, Clone)]
@@ -54,6 +55,30 @@ impl<T> Paged<T> {
     #[inline]
     pub(crate) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
         self.pages.get_mut(index / PAGE_LEN)?.get_mut(index % PAGE_LEN)
+    }
+
+    /// Deals the pages out: part `i` of `count` gets every `count`-th page from page `i` on.
+    pub(crate) fn deal(self, count: usize) -> Vec<Self> {
+        let mut parts: Vec<Self> = (0..count).map(|_| Self::default()).collect();
+        for (number, page) in self.pages.into_iter().enumerate() {
+            if let Some(part) = parts.get_mut(number % count.max(1)) {
+                part.pages.push(page);
+            }
+        }
+        parts
+    }
+
+    /// The reverse of [`Paged::deal`]. All pages but the last of the whole must be full.
+    pub(crate) fn gather(parts: impl Iterator<Item = Self>) -> Self {
+        let mut parts: Vec<_> = parts.map(|part| part.pages.into_iter()).collect();
+        let mut pages = Vec::new();
+        loop {
+            let before = pages.len();
+            pages.extend(parts.iter_mut().filter_map(Iterator::next));
+            if pages.len() == before {
+                return Self { pages };
+            }
+        }
     }
 
     /// Bytes of memory held, unused room included.

@@ -11,6 +11,7 @@ use crate::model::{Labels, METRIC_NAME, SeriesRef};
 use crate::options::Limits;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const SHARDS: usize = 64;
 
@@ -24,6 +25,8 @@ pub(crate) struct Registry {
     /// Series by the hash of bytes that were not canonical when a sender sent them.
     aliases: Vec<RwLock<HashMap<LabelsHash, u32>>>,
     catalog: RwLock<Catalog>,
+    /// Numbers without labels.
+    unnamed: AtomicU32,
     /// Held while a series is created; `catalog` is then locked for writing only for the moment of the change.
     creation: Mutex<()>,
 }
@@ -47,6 +50,7 @@ impl Registry {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             aliases: (0..SHARDS).map(|_| RwLock::default()).collect(),
             catalog: RwLock::default(),
+            unnamed: AtomicU32::new(0),
             creation: Mutex::new(()),
         }
     }
@@ -62,6 +66,7 @@ impl Registry {
         for (id, hash) in hashes.enumerate() {
             if catalog.is_placeholder(u32::try_from(id).ok()?) {
                 registry.hashes.push(hash)?;
+                registry.unnamed.fetch_add(1, Ordering::Relaxed);
             } else {
                 registry.publish(hash)?;
             }
@@ -76,6 +81,7 @@ impl Registry {
         let mut catalog = self.catalog.write();
         while self.len() < count {
             catalog.push_placeholder();
+            self.unnamed.fetch_add(1, Ordering::Relaxed);
             if self.hashes.push(LabelsHash { low: 0, high: 0 }).is_none() {
                 return;
             }
@@ -215,6 +221,11 @@ impl Registry {
     /// The number of the series with `labels`, if it has one.
     pub(crate) fn find(&self, labels: &Labels) -> Option<u32> {
         self.find_hash(self.key.hash(labels.as_bytes()))
+    }
+
+    /// Whether every number given has labels.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unnamed.load(Ordering::Relaxed) == 0
     }
 
     /// Whether `id` is not a series, or one whose labels are lost.

@@ -1,47 +1,68 @@
 //! Replay: the records of the log become the registry and the active generation again, in the order of the log.
 
-use super::generation::{Arrival, Generation, JudgedColumns};
-use super::last::{Bounds, Last, LastSamples, Verdict};
+use super::generation::Generation;
+use super::lanes::{Applied, Lanes, Load};
+use super::last::LastSamples;
 use super::registry::Registry;
 use crate::error::Result;
 use crate::model::{Labels, Metadata};
 use crate::wal::{ReplayVisitor, SamplesRecord};
 
+/// Samples that are handed on together: enough to be worth a message, few enough to stay in the cache.
+const LOAD_SAMPLES: usize = 32 * 1024;
+/// More threads than this wait for the one that reads.
+const LANES_MAX: usize = 8;
+
 /// What a replay fills.
 pub(crate) struct Replay<'a> {
     registry: &'a Registry,
+    lanes: Lanes,
+    load: Load,
+    load_samples: usize,
+    metadata: Vec<(String, Metadata)>,
+    lost_samples: u64,
+    /// One more than the highest series number any record names.
+    numbers_used: u32,
+}
+
+/// What a replay gives.
+pub(crate) struct Replayed {
     pub(crate) last: LastSamples,
     pub(crate) generation: Generation,
     pub(crate) metadata: Vec<(String, Metadata)>,
     /// Samples of series whose registration is lost.
     pub(crate) lost_samples: u64,
     pub(crate) samples: u64,
-    /// One more than the highest series number any record names.
-    numbers_used: u32,
-    judged: JudgedColumns,
-    undo: Vec<(u32, Last)>,
 }
 
 impl<'a> Replay<'a> {
-    /// Goes on from `last`, which belongs to the registry's checkpoint.
+    /// Goes on from `last`, which belongs to the registry's checkpoint, on as many threads as there are cores.
     pub(crate) fn new(registry: &'a Registry, last: LastSamples) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::with_lanes(registry, last, cores.min(LANES_MAX), LOAD_SAMPLES)
+    }
+
+    fn with_lanes(registry: &'a Registry, last: LastSamples, lanes: usize, load_samples: usize) -> Self {
         Self {
             registry,
-            last,
-            generation: Generation::default(),
+            lanes: Lanes::new(last, lanes),
+            load: Load::default(),
+            load_samples,
             metadata: Vec::new(),
             lost_samples: 0,
-            samples: 0,
             numbers_used: 0,
-            judged: JudgedColumns::default(),
-            undo: Vec::new(),
         }
     }
 
     /// Reserves the numbers whose registration is lost: new series must not be taken for them by the next replay.
-    pub(crate) fn finish(&mut self) {
+    ///
+    /// # Errors
+    /// A thread cannot be had, or met a bug.
+    pub(crate) fn finish(self) -> Result<Replayed> {
         self.registry.reserve_numbers(self.numbers_used);
-        self.last.grow(self.registry.len());
+        let Applied { last, generation, samples } = self.lanes.finish(self.load, self.registry.len())?;
+        let Self { metadata, lost_samples, .. } = self;
+        Ok(Replayed { last, generation, metadata, lost_samples, samples })
     }
 }
 
@@ -56,31 +77,105 @@ impl ReplayVisitor for Replay<'_> {
     }
 
     fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
-        self.judged.clear();
-        self.undo.clear();
-        self.last.grow(self.registry.len());
-        let columns = samples.ids.iter().zip(samples.timestamps).zip(samples.values);
-        for ((&series, &time), &value) in columns {
-            self.numbers_used = self.numbers_used.max(series.saturating_add(1));
-            if self.registry.is_unnamed(series) {
-                self.lost_samples += 1;
-                continue;
+        let SamplesRecord { ids, timestamps, values } = samples;
+        let highest = ids.iter().copied().max().unwrap_or(0);
+        self.numbers_used = self.numbers_used.max(highest.saturating_add(1));
+        let load = &mut self.load;
+        if highest < self.registry.len() && self.registry.is_whole() {
+            load.series.extend_from_slice(ids);
+            load.times.extend_from_slice(timestamps);
+            load.values.extend_from_slice(values);
+        } else {
+            for ((id, time), value) in ids.iter().zip(timestamps).zip(values) {
+                if self.registry.is_unnamed(*id) {
+                    self.lost_samples += 1;
+                    continue;
+                }
+                load.series.push(*id);
+                load.times.push(*time);
+                load.values.push(*value);
             }
-            let arrival = match self.last.judge(series, time, value, Bounds::ANY, &mut self.undo) {
-                Verdict::Store(arrival) => arrival,
-                Verdict::Known => continue,
-                // It was accepted once; that it conflicts now means that something before it is lost.
-                Verdict::Refuse(_) => Arrival::Late,
-            };
-            self.judged.push(series, time, value, arrival);
         }
-        self.samples += self.judged.len() as u64;
-        self.generation.apply(self.judged.range(0..self.judged.len()));
+        if load.series.len() >= self.load_samples {
+            let room = load.series.len() + load.series.len() / 8;
+            let next = Load {
+                series: Vec::with_capacity(room),
+                times: Vec::with_capacity(room),
+                values: Vec::with_capacity(room),
+            };
+            self.lanes.apply(std::mem::replace(load, next))?;
+        }
         Ok(())
     }
 
     fn metadata(&mut self, family: &str, metadata: &Metadata) -> Result<()> {
         self.metadata.push((family.to_owned(), metadata.clone()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::hash::HashKey;
+    use crate::model::TimeRange;
+    use crate::options::Limits;
+
+    const SERIES: u32 = 30_000;
+
+    fn labels(i: u32) -> Labels {
+        Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
+    }
+
+    /// Replays scrapes of all series in parts, late and repeated samples and lost registrations among them.
+    fn replay(lanes: usize, load_samples: usize) -> (Replayed, u32) {
+        let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
+        for i in 0..5000 {
+            registry.restore(i, &labels(i), None);
+        }
+        let mut last = LastSamples::default();
+        for i in 0..5000 {
+            last.set(i, crate::head::last::Last { time: 500, value: f64::from(i) });
+        }
+        let mut replay = Replay::with_lanes(&registry, last, lanes, load_samples);
+        for i in (5000..SERIES).filter(|i| i % 1000 != 7) {
+            replay.series(i, labels(i).as_bytes()).unwrap();
+        }
+        for scrape in 0..12u32 {
+            for part in (0..SERIES + 300).step_by(1700) {
+                let ids: Vec<u32> = (part..(SERIES + 300).min(part + 1700)).collect();
+                let time =
+                    |i: u32| i64::from(scrape * 1000 - if (i + scrape) % 50 == 3 { scrape * 900 } else { 0 });
+                let timestamps: Vec<i64> = ids.iter().map(|i| time(*i)).collect();
+                let values: Vec<f64> = ids.iter().map(|i| f64::from((i ^ scrape) % 97) / 8.0).collect();
+                let record = SamplesRecord { ids: &ids, timestamps: &timestamps, values: &values };
+                replay.samples(record).unwrap();
+            }
+        }
+        (replay.finish().unwrap(), registry.len())
+    }
+
+    #[test]
+    fn any_number_of_lanes_gives_the_same() {
+        let (expected, count) = replay(1, usize::MAX);
+        assert!(expected.lost_samples > 0 && expected.samples > 0);
+        for lanes in [1, 2, 3, 8] {
+            let (found, _) = replay(lanes, 5000);
+            assert_eq!((found.samples, found.lost_samples), (expected.samples, expected.lost_samples));
+            assert_eq!(found.generation.times(), expected.generation.times());
+            assert_eq!(found.generation.memory_bytes(), expected.generation.memory_bytes());
+            assert_eq!((found.last.len(), expected.last.len()), (count, count));
+            assert!(found.generation.series().eq(expected.generation.series()));
+            for id in 0..count {
+                let (a, b) = (found.last.get(id), expected.last.get(id));
+                assert_eq!((a.time, a.value.to_bits()), (b.time, b.value.to_bits()), "series {id}");
+                let read = |generation: &Generation| {
+                    let (mut times, mut values) = (Vec::new(), Vec::new());
+                    generation.read(id, TimeRange::ALL, &mut times, &mut values).unwrap();
+                    (times, values)
+                };
+                assert_eq!(read(&found.generation), read(&expected.generation), "series {id}");
+            }
+        }
     }
 }

@@ -1,0 +1,160 @@
+//! Applying a log to the head on all cores, with the outcome of one. Hot path.
+//!
+//! A *lane* owns every n-th stretch of series: their newest samples and their pages. The reader of the log hands the same
+//! loads of samples to all lanes, and each takes out its own, in order. What becomes of a sample depends only on the earlier
+//! ones of its page, so the number of lanes changes nothing. A log shorter than one load starts no thread.
+
+use super::generation::Generation;
+use super::last::LastSamples;
+use super::paged::PAGE_LEN;
+use crate::error::{Error, Result};
+use crate::model::Timestamp;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// Loads that may wait for a lane.
+const LOADS_WAITING: usize = 8;
+
+/// Samples in the order of the log, as columns of equal length.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    pub(crate) series: Vec<u32>,
+    pub(crate) times: Vec<Timestamp>,
+    pub(crate) values: Vec<f64>,
+}
+
+/// What the lanes made of a log.
+pub(crate) struct Applied {
+    pub(crate) last: LastSamples,
+    pub(crate) generation: Generation,
+    /// How many samples are in it.
+    pub(crate) samples: u64,
+}
+
+struct Lane {
+    number: usize,
+    of: usize,
+    /// Of this lane's stretches only, one behind the other; so a series has another number here.
+    last: LastSamples,
+    generation: Generation,
+}
+
+impl Lane {
+    /// The number that `series` has in this lane, if it is one of its own.
+    #[inline]
+    fn own_number(&self, series: u32) -> Option<u32> {
+        let (stretch, slot) = (series as usize / PAGE_LEN, series as usize % PAGE_LEN);
+        (stretch % self.of == self.number).then_some((stretch / self.of * PAGE_LEN + slot) as u32)
+    }
+
+    fn apply(&mut self, load: &Load) {
+        let mut end = 0;
+        for run in load.series.chunk_by(|a, b| a / PAGE_LEN as u32 == b / PAGE_LEN as u32) {
+            let start = end;
+            end += run.len();
+            let Some(own) = run.first().and_then(|first| self.own_number(*first)) else { continue };
+            let base = own - own % PAGE_LEN as u32;
+            self.last.grow(base.saturating_add(PAGE_LEN as u32));
+            let times = load.times.get(start..end).unwrap_or_default();
+            let values = load.values.get(start..end).unwrap_or_default();
+            let last = &mut self.last;
+            self.generation.add(run, times, values, |series, time, value| {
+                last.restore(base + series % PAGE_LEN as u32, time, value)
+            });
+        }
+    }
+}
+
+/// The way to a lane's thread, and what it gives when the way is closed.
+type Thread = (SyncSender<Arc<Load>>, JoinHandle<Lane>);
+
+enum Stage {
+    /// Nothing was applied yet.
+    Waiting(LastSamples),
+    Running(Vec<Thread>),
+}
+
+/// See the module.
+pub(crate) struct Lanes {
+    wanted: usize,
+    stage: Stage,
+}
+
+impl Lanes {
+    /// `count` lanes that go on from `last`.
+    pub(crate) fn new(last: LastSamples, count: usize) -> Self {
+        Self { wanted: count.max(1), stage: Stage::Waiting(last) }
+    }
+
+    /// Applies a load behind those before.
+    ///
+    /// # Errors
+    /// No thread is to be had, or one met a bug.
+    pub(crate) fn apply(&mut self, load: Load) -> Result<()> {
+        if let Stage::Waiting(last) = &mut self.stage {
+            self.stage = Stage::Running(start(std::mem::take(last), self.wanted)?);
+        }
+        let Stage::Running(threads) = &self.stage else { return Ok(()) };
+        let load = Arc::new(load);
+        for (sender, _) in threads {
+            sender.send(Arc::clone(&load)).map_err(|_| failed())?;
+        }
+        Ok(())
+    }
+
+    /// Applies the last load, and puts together what the lanes have; there are `series` series in all.
+    ///
+    /// # Errors
+    /// As [`Lanes::apply`].
+    pub(crate) fn finish(mut self, load: Load, series: u32) -> Result<Applied> {
+        let mut lanes = Vec::new();
+        match &mut self.stage {
+            Stage::Waiting(last) => {
+                let mut lane = new_lane(0, 1, std::mem::take(last));
+                lane.apply(&load);
+                lanes.push(lane);
+            }
+            Stage::Running(_) => {
+                self.apply(load)?;
+                let Stage::Running(threads) = self.stage else { return Err(failed()) };
+                for (sender, thread) in threads {
+                    drop(sender);
+                    lanes.push(thread.join().map_err(|_| failed())?);
+                }
+            }
+        }
+        let (mut parts, mut generation) = (Vec::new(), Generation::default());
+        for lane in lanes {
+            parts.push(lane.last);
+            generation.join(lane.generation);
+        }
+        let samples = generation.samples();
+        Ok(Applied { last: LastSamples::gather(parts, series), generation, samples })
+    }
+}
+
+fn failed() -> Error {
+    Error::internal("a thread that applies the log met a bug")
+}
+
+fn new_lane(number: usize, of: usize, last: LastSamples) -> Lane {
+    Lane { number, of, last, generation: Generation::default() }
+}
+
+fn start(last: LastSamples, count: usize) -> Result<Vec<Thread>> {
+    let mut threads = Vec::with_capacity(count);
+    for (number, part) in last.deal(count).into_iter().enumerate() {
+        let (sender, receiver): (_, Receiver<Arc<Load>>) = sync_channel(LOADS_WAITING);
+        let mut lane = new_lane(number, count, part);
+        let body = move || {
+            while let Ok(load) = receiver.recv() {
+                lane.apply(&load);
+            }
+            lane
+        };
+        let thread = std::thread::Builder::new().name(format!("kymo-replay-{number}")).spawn(body);
+        threads.push((sender, thread.map_err(|e| Error::io("start a thread that applies the log", e))?));
+    }
+    Ok(threads)
+}
