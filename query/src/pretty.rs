@@ -80,7 +80,13 @@ fn write(expr: &Expr, level: usize, out: &mut String) {
 }
 
 fn binary(e: &Binary, level: usize, out: &mut String) {
-    write(&e.left, level + 1, out);
+    match print::bare_base(e) {
+        Some(base) => {
+            indent(level + 1, out);
+            out.push_str(base);
+        }
+        None => write(&e.left, level + 1, out),
+    }
     out.push('\n');
     indent(level, out);
     push(out, e.op);

@@ -1,7 +1,7 @@
 //! The canonical text of a tree, as Prometheus prints it: `parse` reads it back as the same tree.
 
 use crate::ast::{
-    At, Binary, Cardinality, DurationExpr, DurationOp, Expr, Grouping, MatrixSelector, Subquery,
+    At, Binary, BinaryOp, Cardinality, DurationExpr, DurationOp, Expr, Grouping, MatrixSelector, Subquery,
     VectorSelector,
 };
 use crate::format::{duration, float_general, float_plain, quote};
@@ -24,7 +24,10 @@ impl fmt::Display for Expr {
                 write!(f, "{})", e.expr)
             }
             Self::Binary(e) => {
-                write!(f, "{} {}", e.left, e.op)?;
+                match bare_base(e) {
+                    Some(base) => write!(f, "{base} {}", e.op)?,
+                    None => write!(f, "{} {}", e.left, e.op)?,
+                }
                 matching(e, f)?;
                 write!(f, " {}", e.right)
             }
@@ -42,10 +45,23 @@ impl fmt::Display for Expr {
     }
 }
 
+/// What stands left of `^` if that is an infinite number: without its sign, which would be read as a sign of the whole
+/// power. Prometheus writes the sign here too, and then reads back another tree.
+pub(crate) fn bare_base(e: &Binary) -> Option<&'static str> {
+    match (e.op, &*e.left) {
+        (BinaryOp::Pow, Expr::NumberLiteral(base)) if base.value == f64::INFINITY => Some("Inf"),
+        _ => None,
+    }
+}
+
 /// A number, or the duration it was written as.
 fn number(value: f64, is_duration: bool) -> String {
+    if !is_duration {
+        return float_plain(value);
+    }
     // The lexer reads no duration beyond 292 years, so milliseconds fit.
-    if is_duration { duration((value * 1000.0).round() as i64) } else { float_plain(value) }
+    let sign = if value.is_sign_negative() { "-" } else { "" };
+    format!("{sign}{}", duration((value.abs() * 1000.0).round() as i64))
 }
 
 impl fmt::Display for Grouping {
@@ -145,10 +161,13 @@ fn at(at: Option<At>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-/// A range, step or offset: a number always as a duration, arithmetic as written.
+/// A range, step or offset: a number as a duration if it is one of whole milliseconds, arithmetic as written.
 fn span_of_time(expr: &DurationExpr) -> String {
     match expr {
-        DurationExpr::Number { seconds, .. } => duration((seconds * 1000.0).round() as i64),
+        DurationExpr::Number { seconds, .. } => {
+            let is_whole = (seconds * 1000.0).round() / 1000.0 == *seconds;
+            number(*seconds, is_whole)
+        }
         _ => expr.to_string(),
     }
 }

@@ -233,9 +233,10 @@ fn binary(
 fn signed(stream: &mut Stream<'_>, sign: Pending, operand: Sized) -> Parsed<Sized> {
     let (expr, height) = operand;
     match (sign, expr) {
-        (Pending::Minus(sign), DurationExpr::Number { seconds, duration, span }) => {
-            Ok((DurationExpr::Number { seconds: -seconds, duration, span: sign.to(span) }, height))
-        }
+        (Pending::Minus(sign), DurationExpr::Number { seconds, duration, span }) => Ok((
+            DurationExpr::Number { seconds: number::negated(seconds), duration, span: sign.to(span) },
+            height,
+        )),
         (Pending::Minus(sign), expr) => {
             let span = sign.to(expr.span());
             let height = stream.height(span, height)?;

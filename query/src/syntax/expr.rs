@@ -1,6 +1,7 @@
 //! Expressions: operators by precedence, with waiting operators on a stack of our own instead of the call stack.
 
 use super::modifier::{binary_modifiers, postfix};
+use super::number::negated;
 use super::stream::{Node, Parsed, Stop, Stream};
 use super::token::TokenKind;
 use super::{call, duration, literal, selector};
@@ -89,7 +90,7 @@ fn reduce(
 fn unary(stream: &mut Stream<'_>, op: UnaryOp, sign: Span, expr: Expr, height: usize) -> Parsed<Node> {
     let span = sign.to(expr.span());
     if let Expr::NumberLiteral(number) = expr {
-        let value = if op == UnaryOp::Minus { -number.value } else { number.value };
+        let value = if op == UnaryOp::Minus { negated(number.value) } else { number.value };
         let duration = number.duration;
         return Ok((Expr::NumberLiteral(NumberLiteral { value, duration, span }), height));
     }

@@ -1,6 +1,7 @@
 //! What stands behind an expression (`[5m]`, `offset`, `@`, `anchored`) or behind an operator (`bool`, `on`, `fill`).
 
 use super::duration;
+use super::number::negated;
 use super::selector::label_list;
 use super::stream::{Parsed, Stop, Stream};
 use super::token::{Keyword, TokenKind};
@@ -153,7 +154,7 @@ fn signed_number(stream: &mut Stream<'_>) -> Option<(f64, Span)> {
         _ => false,
     };
     let (value, _, span) = duration::number_value(stream)?;
-    Some((if minus { -value } else { value }, span))
+    Some((if minus { negated(value) } else { value }, span))
 }
 
 /// `anchored` and `smoothed`.

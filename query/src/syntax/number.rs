@@ -2,6 +2,11 @@
 
 use crate::format::quote;
 
+/// `value` behind a minus sign. The language has one NaN, without a sign.
+pub(super) fn negated(value: f64) -> f64 {
+    if value.is_nan() { value } else { -value }
+}
+
 /// What [`scan`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scanned {

@@ -15,6 +15,7 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("+inf", "+Inf"),
     ("-iNf", "-Inf"),
     ("NaN", "NaN"),
+    ("-NaN", "NaN"),
     ("5m", "5m"),
     ("-90s", "-1m30s"),
     ("- - 1", "1"),
@@ -46,6 +47,10 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("(a + b)[1h:] @ start()", "(a + b)[1h:] @ start()"),
     // Operators.
     ("-1 ^ 2", "-1 ^ 2"),
+    ("Inf ^ 1", "Inf ^ 1"),
+    ("+Inf ^ 1", "+Inf ^ 1"),
+    ("(+Inf) ^ Inf ^ Inf * Inf", "(+Inf) ^ Inf ^ +Inf * +Inf"),
+    ("-inf ^ -Inf", "-Inf ^ -Inf"),
     ("1 - 2 - 3 ^ 4 ^ 5", "1 - 2 - 3 ^ 4 ^ 5"),
     ("a </ 5 >/ b", "a </ 5 >/ b"),
     ("a ATAN2 b UnLess c", "a atan2 b unless c"),

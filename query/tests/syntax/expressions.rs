@@ -10,8 +10,9 @@ const DEPTH_MAX: usize = 6;
 
 const NAMES: &[&str] = &["up", "http_requests_total", "a:b", "sum", "by", "start", "fill", "offset"];
 const LABELS: &[&str] = &["job", "le", "on", "bool", "\"my.label\"", "\"ä\""];
-const DURATIONS: &[&str] = &["5m", "300", "1h30m", "90d", "1y", "0x10", "1ms", "1.5"];
-const NUMBERS: &[&str] = &["1", "0.5", "1e21", "Inf", "NaN", "5m", "0x1f", "1e-9", "1_000"];
+const DURATIONS: &[&str] = &["5m", "300", "1h30m", "90d", "1y", "0x10", "1ms", "1.5", "0.0004", "1.00051"];
+const NUMBERS: &[&str] =
+    &["1", "0.5", "1e21", "Inf", "NaN", "5m", "0x1f", "1e-9", "1_000", "0", "0s", "5e-324", "1e308"];
 const STRINGS: &[&str] = &["\"a\"", "'q\"'", "`raw\\`", "\"\\xff\\n\"", "\"é\\u0001\"", "\"\""];
 
 impl<'c> Source<'c> {
@@ -46,10 +47,7 @@ impl<'c> Source<'c> {
 
     fn number(&mut self) -> String {
         let sign = self.pick(&["", "", "-"]);
-        match self.pick(NUMBERS) {
-            "NaN" => "NaN".to_owned(),
-            number => format!("{sign}{number}"),
-        }
+        format!("{sign}{}", self.pick(NUMBERS))
     }
 
     fn scalar(&mut self) -> String {
@@ -64,6 +62,7 @@ impl<'c> Source<'c> {
                 format!("{} {op} {}", s.scalar(), s.scalar())
             },
             |s| format!("-({})", s.scalar()),
+            |s| format!("{}{}", s.pick(&["-", "+"]), s.scalar()),
         ])
     }
 
@@ -104,12 +103,12 @@ impl<'c> Source<'c> {
     fn modifiers(&mut self) -> String {
         let offset = match self.choose(5) {
             1 => format!(" offset {}", self.pick(DURATIONS)),
-            2 => format!(" offset -{}", self.pick(&["5m", "7", "step()", "(1m + 2m)"])),
+            2 => format!(" offset -{}", self.pick(&["5m", "7", "0", "0.0004", "NaN", "step()", "(1m + 2m)"])),
             // An operator behind the parenthesis would belong to the duration.
             3 => return format!(" offset ({}) @ 5", self.duration()),
             _ => String::new(),
         };
-        let at = self.pick(&["", "", " @ 5", " @ -1.5", " @ start()", " @ END()"]);
+        let at = self.pick(&["", "", " @ 5", " @ -1.5", " @ -0.0004", " @ 7e13", " @ start()", " @ END()"]);
         if self.choose(2) == 1 { format!("{at}{offset}") } else { format!("{offset}{at}") }
     }
 
@@ -182,7 +181,14 @@ impl<'c> Source<'c> {
             return format!("{left} {op} {matching} {right}");
         }
         let op = self.pick(&["==", "> bool", "+", "-", "*", "/", "%", "^", "atan2", "</", ">/"]);
-        let fill = self.pick(&["", " fill(0)", " fill_left(-1)", " fill_right(Inf) fill_left(5m)"]);
+        let fill = self.pick(&[
+            "",
+            " fill(0)",
+            " fill_left(-1)",
+            " fill_right(Inf) fill_left(5m)",
+            " fill(-NaN)",
+            " fill_left(-0)",
+        ]);
         let group = self.pick(&["", " group_left", " group_right()", " group_left(zone)"]);
         match self.matching() {
             none if none.is_empty() => format!("{left} {op}{fill} {right}"),
