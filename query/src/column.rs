@@ -49,11 +49,6 @@ impl Bitmap {
         self.words[index / 64] & (1 << (index % 64)) != 0
     }
 
-    /// How many bits there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// How many bits are set.
     pub(crate) fn count(&self) -> usize {
         self.words.iter().map(|w| w.count_ones() as usize).sum()

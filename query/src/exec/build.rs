@@ -1,5 +1,6 @@
 //! Plan -> sources.
 
+use super::adapted::mapped;
 use super::aggregate;
 use super::binary;
 use super::call;
@@ -9,16 +10,13 @@ use super::kernel::Kernel;
 use super::matrix::{OnSame, nameless, repeated};
 use super::scalar::Scalar;
 use super::scan::{Input, Scan};
-use super::source::{Source, Worker};
+use super::source::Source;
 use crate::ast::ValueType;
 use crate::catalog::FunctionId;
-use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::elementwise;
 use crate::plan::{Grid, Node, NodeKind, Window, WindowSource, read_range};
 use crate::span::Span;
-use kymo_storage::api::LabelColumn;
-use kymo_storage::model::Labels;
 use std::sync::Arc;
 
 /// The source of a node that yields an instant vector.
@@ -151,62 +149,4 @@ pub(crate) fn input(context: &Context, window: Window) -> Result<(Input, Window)
         }
     };
     Ok((input, Window { source: WindowSource::Select(usize::MAX), steps, border, read }))
-}
-
-/// A source whose values are changed one by one.
-struct Mapped<F> {
-    input: Arc<dyn Source>,
-    change: F,
-}
-
-impl<F: Fn(&mut Column) + Send + Sync> Source for Mapped<F> {
-    fn len(&self) -> usize {
-        self.input.len()
-    }
-
-    fn labels(&self, index: usize) -> Labels {
-        self.input.labels(index)
-    }
-
-    fn drops_name(&self, index: usize) -> bool {
-        self.input.drops_name(index)
-    }
-
-    fn label_column(&self, name: &str) -> LabelColumn {
-        self.input.label_column(name)
-    }
-
-    fn is_distinct(&self) -> bool {
-        self.input.is_distinct()
-    }
-
-    fn has_one_name(&self) -> bool {
-        self.input.has_one_name()
-    }
-
-    fn is_ready(&self) -> bool {
-        self.input.is_ready()
-    }
-
-    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
-        self.input.fill(index, worker, out)?;
-        (self.change)(out);
-        Ok(())
-    }
-}
-
-/// `input` with each value changed; labels stay.
-pub(crate) fn mapped(
-    input: Arc<dyn Source>,
-    change: impl Fn(f64) -> f64 + Send + Sync + 'static,
-) -> Arc<dyn Source> {
-    Arc::new(Mapped { input, change: move |column: &mut Column| column.map(&change) })
-}
-
-/// `input` with each column changed; labels stay.
-pub(crate) fn mapped_columns(
-    input: Arc<dyn Source>,
-    change: impl Fn(&mut Column) + Send + Sync + 'static,
-) -> Arc<dyn Source> {
-    Arc::new(Mapped { input, change })
 }

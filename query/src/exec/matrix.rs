@@ -1,5 +1,6 @@
 //! Series held in memory, and the places where they must be: equal label sets are merged, names are dropped.
 
+use super::adapted::adapted;
 use super::context::Context;
 use super::fan_out::drain;
 use super::source::{Source, Worker};
@@ -288,45 +289,12 @@ pub(crate) fn remove_delayed_names(
     distinct(context, relabelled(source, labels, None), steps, OnSame::Merge)
 }
 
-/// A value computed at one step, repeated at all.
-struct Repeated {
-    input: Arc<dyn Source>,
-    steps: usize,
-}
-
-impl Source for Repeated {
-    fn len(&self) -> usize {
-        self.input.len()
-    }
-
-    fn labels(&self, index: usize) -> Labels {
-        self.input.labels(index)
-    }
-
-    fn drops_name(&self, index: usize) -> bool {
-        self.input.drops_name(index)
-    }
-
-    fn label_column(&self, name: &str) -> LabelColumn {
-        self.input.label_column(name)
-    }
-
-    fn is_distinct(&self) -> bool {
-        self.input.is_distinct()
-    }
-
-    fn has_one_name(&self) -> bool {
-        self.input.has_one_name()
-    }
-
-    fn is_ready(&self) -> bool {
-        self.input.is_ready()
-    }
-
-    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
+/// `input`, which has one step, at `steps` steps.
+pub(crate) fn repeated(input: Arc<dyn Source>, steps: usize) -> Arc<dyn Source> {
+    adapted(input, move |input, index, worker, out| {
         let mut once = worker.take_column();
-        self.input.fill(index, worker, &mut once)?;
-        out.reset(self.steps);
+        input.fill(index, worker, &mut once)?;
+        out.reset(steps);
         if once.len() > 0
             && let Some(value) = once.get(0)
         {
@@ -335,10 +303,5 @@ impl Source for Repeated {
         }
         worker.put_column(once);
         Ok(())
-    }
-}
-
-/// `input`, which has one step, at `steps` steps.
-pub(crate) fn repeated(input: Arc<dyn Source>, steps: usize) -> Arc<dyn Source> {
-    Arc::new(Repeated { input, steps })
+    })
 }

@@ -4,6 +4,7 @@
 //! read, and computes any one of them when asked, so a chain of functions over a selector never holds more than one series a
 //! thread. Operators that need all of their input at once (aggregations, set operators, sorting) drain it when they are built.
 
+mod adapted;
 mod aggregate;
 mod binary;
 mod build;

@@ -1,77 +1,16 @@
 //! `and`, `or`, `unless`: series kept at the steps at which the other side has a matching one, or has none.
 
+use super::super::adapted::adapted;
 use super::super::aggregate::Groups;
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, OnSame, Row, distinct};
-use super::super::source::{Source, Worker};
+use super::super::source::Source;
 use super::sides::join;
 use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::plan::Matching;
-use kymo_storage::api::LabelColumn;
-use kymo_storage::model::Labels;
 use std::sync::Arc;
-
-/// A source of which only the steps stay that a mask allows.
-struct Masked {
-    input: Arc<dyn Source>,
-    /// For each series which mask, if any.
-    masks_of: Vec<Option<u32>>,
-    masks: Vec<Bitmap>,
-    /// Steps in the mask stay; otherwise those not in it. A series without a mask is one with an empty mask.
-    keep: bool,
-}
-
-impl Source for Masked {
-    fn len(&self) -> usize {
-        self.input.len()
-    }
-
-    fn labels(&self, index: usize) -> Labels {
-        self.input.labels(index)
-    }
-
-    fn drops_name(&self, index: usize) -> bool {
-        self.input.drops_name(index)
-    }
-
-    fn label_column(&self, name: &str) -> LabelColumn {
-        self.input.label_column(name)
-    }
-
-    fn is_distinct(&self) -> bool {
-        self.input.is_distinct()
-    }
-
-    fn has_one_name(&self) -> bool {
-        self.input.has_one_name()
-    }
-
-    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
-        let mask = self.masks_of[index].map(|at| &self.masks[at as usize]);
-        match (mask, self.keep) {
-            (None, true) => {
-                // Nothing can stay: the samples need not be read.
-                let mut steps = 0;
-                if let Some(mask) = self.masks.first() {
-                    steps = mask.len();
-                }
-                out.reset(steps);
-            }
-            (None, false) => self.input.fill(index, worker, out)?,
-            (Some(mask), true) => {
-                self.input.fill(index, worker, out)?;
-                out.present.and(mask);
-            }
-            (Some(mask), false) => {
-                self.input.fill(index, worker, out)?;
-                out.present.and_not(mask);
-            }
-        }
-        Ok(())
-    }
-}
 
 /// For each group of `source` the steps at which one of its series has a value.
 fn presence(
@@ -105,8 +44,23 @@ pub(super) fn and(
     let of_labels = right_groups.by_labels();
     let mask_of_group: Vec<Option<u32>> =
         left_groups.labels.iter().map(|l| of_labels.get(l).copied()).collect();
-    let masks_of = left_groups.of.iter().map(|g| mask_of_group[*g as usize]).collect();
-    Ok(Arc::new(Masked { input: left, masks_of, masks, keep }))
+    let masks_of: Vec<Option<u32>> = left_groups.of.iter().map(|g| mask_of_group[*g as usize]).collect();
+    // Steps in the mask stay, or those not in it; a series without a mask is one with an empty mask.
+    Ok(adapted(left, move |left, index, worker, out| {
+        let mask = masks_of[index].map(|at| &masks[at as usize]);
+        if keep && mask.is_none() {
+            // Nothing can stay: the samples need not be read.
+            out.reset(steps);
+            return Ok(());
+        }
+        left.fill(index, worker, out)?;
+        match mask {
+            Some(mask) if keep => out.present.and(mask),
+            Some(mask) => out.present.and_not(mask),
+            None => {}
+        }
+        Ok(())
+    }))
 }
 
 /// `left or right`.

@@ -1,6 +1,6 @@
 //! A vector and a scalar. Hot path.
 
-use super::super::build::mapped_columns;
+use super::super::adapted::mapped_columns;
 use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, OnSame, nameless};

@@ -10,7 +10,8 @@ mod window;
 pub(crate) use absent::absent;
 pub(crate) use histogram::annotate_quantiles;
 
-use super::build::{arguments, mapped, mapped_columns, scalar, vector};
+use super::adapted::{mapped, mapped_columns};
+use super::build::{arguments, scalar, vector};
 use super::context::Context;
 use super::kernel::Kernel;
 use super::matrix::{Matrix, OnSame, Row, nameless};
