@@ -79,6 +79,17 @@ impl Error {
         self.kind
     }
 
+    /// Whether the bytes of a file are wrong or gone for good: its checks fail, it is cut off, or the device cannot read
+    /// it. Other refusals of the operating system (too many open files, no permission) may pass.
+    pub(crate) fn is_damage(&self) -> bool {
+        let io = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
+        self.kind == ErrorKind::Corrupt
+            || io.is_some_and(|e| {
+                e.kind() == std::io::ErrorKind::UnexpectedEof
+                    || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+            })
+    }
+
     /// The operating system's error kind, when that is the cause (for example `StorageFull`).
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         self.source.as_ref()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind)

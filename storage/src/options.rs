@@ -136,6 +136,9 @@ impl Options {
         if let Some((name, _)) = counts.iter().find(|c| c.1 == 0) {
             return refuse(format!("limit {name} is 0; nothing could be written"));
         }
+        if limits.samples_per_batch > BATCH_SAMPLES_MAX {
+            return refuse(format!("limit samples_per_batch is at most {BATCH_SAMPLES_MAX}"));
+        }
         if limits.label_name_bytes.max(limits.label_value_bytes) > LABEL_BYTES_MAX {
             return refuse(format!("label names and values are limited to {LABEL_BYTES_MAX} bytes"));
         }
@@ -143,6 +146,8 @@ impl Options {
     }
 }
 
+/// What fits into one record of the log, however the samples lie.
+const BATCH_SAMPLES_MAX: usize = 8_000_000;
 /// What the formats can hold for one label name or value.
 const LABEL_BYTES_MAX: usize = 60_000;
 
@@ -154,7 +159,8 @@ mod tests {
     fn defaults_are_valid_and_nonsense_is_named() {
         assert!(Options::default().validate().is_ok());
         type Change = fn(&mut Options);
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 6] = [
+            ("samples_per_batch", |o| o.limits.samples_per_batch = 9_000_000),
             ("retention", |o| o.retention = Some(Duration::ZERO)),
             ("interval", |o| o.durability = Durability::Interval(Duration::ZERO)),
             ("flush_bytes", |o| o.flush_bytes = 1),

@@ -1,7 +1,8 @@
 //! MANIFEST: which blocks are live, and where recovery starts. One small file, replaced atomically.
 //!
 //! ```text
-//! magic "KYMOMAN1":8  version:u32  length:u32  crc:u32 of the body  body (length bytes), integers little endian:
+//! magic "KYMOMAN1":8  version:u32  length:u32  crc:u32 of the body, seeded by the version  body (length bytes), integers
+//! little endian:
 //!     directory:16 seed:16 next_sequence:u64 first_wal_segment:u64
 //!     name length:u32 name of the registry checkpoint (empty: none)
 //!     blocks:u32, blocks × { name length:u32 file name  bytes:u64  uuid:16 sequence:u64 min_time:i64 max_time:i64
@@ -83,7 +84,8 @@ impl Manifest {
     /// Reads the manifest in `dir`; `None` if there is no such file.
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Corrupt`] if it is damaged (see [`Manifest::rebuild`]), or the disk refuses.
+    /// [`crate::ErrorKind::Corrupt`] if it is damaged (see [`Manifest::rebuild`]), [`crate::ErrorKind::Invalid`] if it is of
+    /// a later format, or the disk refuses.
     pub fn load(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
         let bytes = match fs.map(&path) {
@@ -91,8 +93,13 @@ impl Manifest {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(Error::io(format!("map {}", path.display()), e)),
         };
-        let decoded = decode(&bytes).map_err(|why| Error::corrupt(format!("{} at 0: {why}", path.display())));
-        decoded.map(Some)
+        decode(&bytes).map(Some).map_err(|why| match why {
+            Unreadable::Newer(version) => Error::invalid(format!(
+                "{} is of format {version}, written by a later release; this one knows {VERSION}",
+                path.display()
+            )),
+            Unreadable::Damaged(why) => Error::corrupt(format!("{} at 0: {why}", path.display())),
+        })
     }
 
     /// Replaces the manifest in `dir`, atomically and durably.
@@ -155,7 +162,7 @@ impl Manifest {
             block.meta.write(&mut body);
         }
         let mut out = MAGIC.to_vec();
-        for number in [VERSION, body.len() as u32, crc32(0, &body)] {
+        for number in [VERSION, body.len() as u32, crc32(VERSION, &body)] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.append(&mut body);
@@ -175,19 +182,27 @@ fn text(fields: &mut Fields<'_>) -> Option<String> {
     Some(std::str::from_utf8(text).ok()?.to_owned())
 }
 
-fn decode(bytes: &[u8]) -> std::result::Result<Manifest, String> {
+/// Why bytes are not a manifest for us.
+#[derive(Debug)]
+enum Unreadable {
+    Damaged(&'static str),
+    /// Whole, and of this format.
+    Newer(u32),
+}
+
+fn decode(bytes: &[u8]) -> std::result::Result<Manifest, Unreadable> {
     let mut fields = Fields(bytes);
     if fields.array() != Some(&MAGIC) {
-        return Err("not a manifest".to_owned());
+        return Err(Unreadable::Damaged("not a manifest"));
     }
-    let (version, length, crc) = (fields.u32(), fields.u32(), fields.u32());
-    if version.is_some_and(|v| v != VERSION) {
-        return Err(format!("the manifest has another format version than {VERSION}"));
+    let (version, length, crc) = (fields.u32().unwrap_or_default(), fields.u32(), fields.u32());
+    if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32(version, fields.0)) {
+        return Err(Unreadable::Damaged("checksum mismatch"));
     }
-    if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32(0, fields.0)) {
-        return Err("checksum mismatch".to_owned());
+    if version != VERSION {
+        return Err(Unreadable::Newer(version));
     }
-    decode_body(fields).ok_or_else(|| "the body is cut off".to_owned())
+    decode_body(fields).ok_or(Unreadable::Damaged("the body is cut off"))
 }
 
 fn decode_body(mut fields: Fields<'_>) -> Option<Manifest> {
@@ -256,9 +271,14 @@ mod tests {
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x10;
-            assert!(decode(&bad).is_err(), "{at}");
-            assert!(decode(&bytes[..at]).is_err(), "{at}");
+            assert!(matches!(decode(&bad), Err(Unreadable::Damaged(_))), "{at}");
+            assert!(matches!(decode(&bytes[..at]), Err(Unreadable::Damaged(_))), "{at}");
         }
+        let mut newer = bytes.clone();
+        newer[8] = 2;
+        let crc = crc32(2, &bytes[20..]);
+        newer[16..20].copy_from_slice(&crc.to_le_bytes());
+        assert!(matches!(decode(&newer), Err(Unreadable::Newer(2))));
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod writer;
 pub use format::BlockMeta;
 pub use labels::NO_VALUE;
 pub use manifest::{Manifest, ManifestBlock, new_uuid};
-pub use quarantine::quarantine;
+pub use quarantine::{Quarantined, quarantine, quarantined_blocks};
 pub use reader::Block;
 pub use samples::BlockReader;
 pub use writer::{BlockSpec, BlockWriter};

@@ -1,9 +1,9 @@
 //! The background thread: flushes frozen generations, drops expired blocks, watches the free space.
 
-use super::requests::{Answer, Job, Message};
+use super::requests::{Answer, Job, Message, closed};
 use super::shared::Shared;
 use crate::block::{Block, ManifestBlock};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::head::checkpoint;
 use crate::head::view::{Frozen, LiveBlock};
 use crate::maintain::flush::Flush;
@@ -13,11 +13,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+/// While writes are refused, whoever made room should not have to wait long.
+const READ_ONLY_INTERVAL: Duration = Duration::from_secs(2);
+
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
-    let interval = shared.options.maintenance_interval;
     let mut filled_since = None;
     loop {
+        let mut interval = shared.options.maintenance_interval;
+        if shared.health.check_writable().is_err() {
+            interval = interval.min(READ_ONLY_INTERVAL);
+        }
         let job = match jobs.recv_timeout(interval) {
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(job) => Some(job),
@@ -146,13 +152,17 @@ impl Shared {
     /// Writes the registry checkpoint that belongs to the start of the log behind `frozen`. Answers its file name.
     fn write_checkpoint(&self, frozen: &Frozen) -> Result<String> {
         let dir = self.dir.join(super::open::HEAD);
-        let name = format!("registry-{:016x}.ckpt", frozen.boundary);
+        let name = super::open::checkpoint_name(frozen.boundary);
         let (path, temporary) = (dir.join(&name), dir.join(format!("{name}.tmp")));
         // What an interrupted flush left; if there is nothing or it cannot be removed, creating tells.
         let _ = self.fs.remove(&temporary);
         let metadata: Vec<_> =
             self.metadata.lock().iter().map(|(family, about)| (family.clone(), about.clone())).collect();
-        checkpoint::write(self.fs.as_ref(), &temporary, &self.registry, &frozen.last, &metadata)?;
+        checkpoint::write(self.fs.as_ref(), &temporary, &self.registry, &frozen.last, &metadata)
+            .inspect_err(|_| {
+                // On a full disk its room may be what the next attempt needs; the next start removes what stays.
+                let _ = self.fs.remove(&temporary);
+            })?;
         let named = self.fs.rename(&temporary, &path).and_then(|()| self.fs.sync_dir(&dir));
         named.map_err(|e| Error::io(format!("rename {}", temporary.display()), e))?;
         Ok(name)
@@ -207,7 +217,6 @@ impl Shared {
     /// # Errors
     /// `Unavailable` if the store is closed; or what the job answers.
     pub(crate) fn ask_background(&self, job: impl FnOnce(Answer) -> Job) -> Result<()> {
-        let closed = || Error::new(ErrorKind::Unavailable, "the store is closed");
         let jobs = self.background.read().clone().ok_or_else(closed)?;
         let (sender, receiver) = sync_channel(1);
         // The receiver waits below and is gone only when this thread is.

@@ -21,13 +21,13 @@ use crate::read::StoreQuerier;
 use crate::stats::Stats;
 use open::Opened;
 use parking_lot::Mutex;
-use requests::{Answer, Job, Message};
+use requests::{Answer, Done, Job, Message, closed};
 use shared::Shared;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use writer::Writer;
 
 /// An open store. Clones are the same store; it is closed by [`Storage::close`] or when the last clone is gone.
@@ -36,10 +36,18 @@ pub struct Storage {
     owner: Arc<Owner>,
 }
 
-/// The shared state, and the threads that serve it.
+/// Closes the store when the last clone is gone.
 struct Owner {
     shared: Arc<Shared>,
+    running: Arc<Running>,
+}
+
+/// The shared state, and the threads that serve it.
+struct Running {
+    shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Who they are; not locked while they are waited for.
+    ids: Mutex<Vec<ThreadId>>,
     /// Held until the threads have ended.
     lock: Mutex<Option<DirLock>>,
 }
@@ -62,14 +70,16 @@ impl Storage {
         options.validate()?;
         let Opened { shared, committer, messages, jobs, lock } = open::open(fs, clock, dir, options)?;
         shared.watch_space();
-        let owner = Owner {
+        let running = Running {
             shared: Arc::clone(&shared),
-            threads: Mutex::new(Vec::new()),
+            threads: Mutex::default(),
+            ids: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         };
+        let owner = Owner { shared: Arc::clone(&shared), running: Arc::new(running) };
         let writer = Writer::new(Arc::clone(&shared), committer, messages);
-        owner.spawn("kymo-commit", move || writer.run())?;
-        owner.spawn("kymo-background", move || background::run(&shared, &jobs))?;
+        owner.running.spawn("kymo-commit", move || writer.run())?;
+        owner.running.spawn("kymo-background", move || background::run(&shared, &jobs))?;
         Ok(Self { owner: Arc::new(owner) })
     }
 
@@ -89,14 +99,15 @@ impl Storage {
             // The receiver waits below and is gone only when this thread is.
             let _ = sender.send(result);
         });
-        self.owner.shared.submit(batch, true, done);
+        self.owner.shared.submit(batch, true, Done::new(done));
         receiver.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the store is closed")))
     }
 
-    /// Commits `batch`; `done` is called with the outcome, on the commit thread, or at once with `Unavailable` when the
-    /// queue is full. It must not block.
+    /// Commits `batch`; `done` is called once with the outcome, on the commit thread, or at once with `Unavailable` when
+    /// the queue is full. It must not block, so it must not call [`Storage::append`], [`Storage::flush`] or the like; it
+    /// may drop the last clone of the store.
     pub fn submit(&self, batch: WriteBatch, done: Box<dyn FnOnce(Result<CommitReport>) + Send>) {
-        self.owner.shared.submit(batch, false, done);
+        self.owner.shared.submit(batch, false, Done::new(done));
     }
 
     /// Writes everything committed so far into blocks, and waits for it.
@@ -139,10 +150,14 @@ impl Storage {
     /// flushed: its samples come back from the log.
     ///
     /// # Errors
-    /// The disk refusing. A flush that fails is only reported in the log of the process: nothing is lost by it.
+    /// The disk refusing; or `Invalid` when called by a thread of the store (see [`Storage::submit`]), which would wait
+    /// for itself. A flush that fails is only reported in the log of the process: nothing is lost by it.
     pub fn close(&self) -> Result<()> {
-        let shared = &self.owner.shared;
-        let is_open = !self.owner.threads.lock().is_empty();
+        let (shared, running) = (&self.owner.shared, &self.owner.running);
+        if running.is_current() {
+            return Err(Error::invalid("a callback of the store cannot close it"));
+        }
+        let is_open = shared.queue.read().is_some();
         let is_long = shared.wal_live_bytes.load(Ordering::Relaxed) > shared.options.flush_on_close_bytes;
         if is_open
             && is_long
@@ -150,16 +165,22 @@ impl Storage {
         {
             tracing::warn!(%error, "the head is not flushed on closing; the next start reads the log");
         }
-        self.owner.close()
+        running.close()
     }
 }
 
-impl Owner {
+impl Running {
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
         let thread = thread.map_err(|e| Error::io(format!("start the thread {name}"), e))?;
+        self.ids.lock().push(thread.thread().id());
         self.threads.lock().push(thread);
         Ok(())
+    }
+
+    /// Whether this is one of the threads.
+    fn is_current(&self) -> bool {
+        self.ids.lock().contains(&std::thread::current().id())
     }
 
     fn close(&self) -> Result<()> {
@@ -183,8 +204,17 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!(%error, "closing the store");
+        let running = Arc::clone(&self.running);
+        let close = move || {
+            if let Err(error) = running.close() {
+                tracing::error!(%error, "closing the store");
+            }
+        };
+        if !self.running.is_current() {
+            close();
+        } else if let Err(error) = std::thread::Builder::new().name("kymo-close".to_owned()).spawn(close) {
+            // The threads go on until the process ends; what was acknowledged is in the log.
+            tracing::error!(%error, "no thread to close the store");
         }
     }
 }
@@ -197,6 +227,7 @@ impl Queryable for Storage {
             registry: Arc::clone(&shared.registry),
             order: Arc::clone(&shared.order),
             view: Arc::new(shared.view.snapshot()),
+            missing: Arc::clone(&shared.missing),
             range: TimeRange { min_time, max_time: range.max_time },
         }))
     }
@@ -205,7 +236,6 @@ impl Queryable for Storage {
 impl Shared {
     /// Sends a message to the commit thread and waits for its answer.
     fn ask_writer(&self, message: impl FnOnce(Answer) -> Message) -> Result<()> {
-        let closed = || Error::new(ErrorKind::Unavailable, "the store is closed");
         let queue = self.queue.read().clone().ok_or_else(closed)?;
         let (sender, receiver) = sync_channel(1);
         // The receiver waits below and is gone only when this thread is.
@@ -237,6 +267,8 @@ impl Shared {
 
     fn stats(&self) -> Stats {
         let counters = &self.counters;
+        // Before the rest: whoever holds this lock twice may wait for a creator of series who waits for the first hold.
+        let symbols = self.registry.catalog().symbol_count() as u64;
         let blocks = self.view.peek(|view| Arc::clone(&view.blocks));
         let (head_samples, head_bytes, head_times) = self.view.peek(|view| {
             let generations = || view.frozen.iter().map(|f| &f.generation).chain([&view.active]);
@@ -255,7 +287,7 @@ impl Shared {
             commit_groups: counters.commit_groups.get(),
             samples_queued: self.queued.load(Ordering::Relaxed) as u64,
             series: u64::from(self.registry.len()),
-            symbols: self.registry.catalog().symbol_count() as u64,
+            symbols,
             head_samples,
             head_bytes,
             registry_bytes: (self.registry.memory_bytes() + self.order.memory_bytes()) as u64,

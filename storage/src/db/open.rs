@@ -2,7 +2,7 @@
 
 use super::requests::{self, Job, Message};
 use super::shared::Shared;
-use crate::block::{BLOCK_EXTENSION, Block, Manifest, quarantine};
+use crate::block::{BLOCK_EXTENSION, Block, Manifest, quarantine, quarantined_blocks};
 use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::checkpoint::{self, Loaded};
@@ -12,8 +12,9 @@ use crate::head::last::LastSamples;
 use crate::head::registry::Registry;
 use crate::head::replay::{Replay, Replayed};
 use crate::head::view::{LiveBlock, SharedView, View};
-use crate::model::Metadata;
+use crate::model::{Metadata, TimeRange, Timestamp};
 use crate::options::{Durability, Options};
+use crate::read::Missing;
 use crate::stats::Counters;
 use crate::wal::{ReplayReport, Wal, WalOptions};
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +44,9 @@ struct Opening<'a> {
     fs: &'a Arc<dyn Fs>,
     dir: &'a Path,
     counters: Counters,
+    /// Damaged files that could not be put aside: not to be removed.
+    stuck: Vec<PathBuf>,
+    missing: Vec<Missing>,
 }
 
 /// Opens the store in `dir`.
@@ -55,12 +59,18 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         fs.create_dir_all(&path).map_err(|e| Error::io(format!("create {}", path.display()), e))?;
     }
     let lock = fs.lock(dir).map_err(|e| Error::io(format!("lock {}", dir.display()), e))?;
-    let opening = Opening { fs: &fs, dir, counters: Counters::default() };
+    if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+        // The name of a new data directory must be as durable as what is in it; a parent that cannot be read cannot be synced.
+        let _ = fs.sync_dir(parent);
+    }
+    let mut opening =
+        Opening { fs: &fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() };
     let mut manifest = opening.load_manifest()?;
     let blocks = opening.open_blocks(&mut manifest);
-    let loaded = opening.load_checkpoint(&mut manifest, &options);
+    let loaded = opening.load_checkpoint(&mut manifest, &options)?;
     manifest.store(&fs, dir)?;
     opening.remove_leftovers(&manifest);
+    opening.note_quarantined();
 
     let registry = Arc::new(loaded.registry);
     let mut replay = Replay::new(&registry, loaded.last);
@@ -79,7 +89,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
     let (queue, messages) = requests::queue();
     let (jobs_sender, jobs) = requests::jobs();
-    let counters = opening.counters;
+    let Opening { counters, missing, .. } = opening;
     counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
     let shared = Arc::new(Shared {
         options,
@@ -93,6 +103,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         metadata: Mutex::default(),
         queue: RwLock::new(Some(queue)),
         background: RwLock::new(Some(jobs_sender)),
+        missing: Arc::from(missing),
         manifest: Mutex::new(manifest),
         wal_live_bytes: AtomicU64::new(wal.live_bytes()),
         queued: AtomicUsize::new(0),
@@ -106,6 +117,16 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     }
     let committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
     Ok(Opened { shared, committer, messages, jobs, lock })
+}
+
+/// The name of the checkpoint that belongs to the start of the log at segment `boundary`.
+pub(crate) fn checkpoint_name(boundary: u64) -> String {
+    format!("registry-{boundary:016x}.{CHECKPOINT_EXTENSION}")
+}
+
+fn checkpoint_boundary(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("registry-")?.strip_suffix(CHECKPOINT_EXTENSION)?.strip_suffix('.')?;
+    u64::from_str_radix(digits, 16).ok()
 }
 
 fn wal_options(options: &Options, manifest: &Manifest) -> WalOptions {
@@ -125,22 +146,32 @@ fn wal_options(options: &Options, manifest: &Manifest) -> WalOptions {
 
 impl Opening<'_> {
     /// The manifest; rebuilt from the blocks if it is damaged or gone.
-    fn load_manifest(&self) -> Result<Manifest> {
+    fn load_manifest(&mut self) -> Result<Manifest> {
         let damaged = match Manifest::load(self.fs, self.dir) {
             Ok(Some(manifest)) => return Ok(manifest),
             Ok(None) => false,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::error!(%error, "the manifest is rebuilt from the blocks");
-                self.put_aside(&self.dir.join(MANIFEST), &error);
+                self.put_aside(&self.dir.join(MANIFEST), &error, None);
                 true
             }
             Err(error) => return Err(error),
         };
         let (mut manifest, unsound) = Manifest::rebuild(self.fs, &self.dir.join(BLOCKS))?;
         for (path, error) in unsound {
-            self.put_aside(&path, &error);
+            if !error.is_damage() {
+                return Err(error);
+            }
+            if !self.put_aside(&path, &error, None) {
+                self.note_missing(&path, TimeRange::ALL, &error.to_string());
+                self.stuck.push(path);
+            }
         }
         manifest.checkpoint = self.checkpoints().pop();
+        // A checkpoint is written when what lies before its place in the log is in blocks. Older segments may still be
+        // there to be written again; their samples would come back over newer ones.
+        manifest.first_wal_segment =
+            manifest.checkpoint.as_deref().and_then(checkpoint_boundary).unwrap_or(0);
         if damaged || !manifest.blocks.is_empty() {
             tracing::warn!(blocks = manifest.blocks.len(), "rebuilt the manifest");
         }
@@ -158,7 +189,7 @@ impl Opening<'_> {
     }
 
     /// Opens the blocks of the manifest, oldest first. A damaged one is put aside and taken off the list.
-    fn open_blocks(&self, manifest: &mut Manifest) -> Vec<Arc<LiveBlock>> {
+    fn open_blocks(&mut self, manifest: &mut Manifest) -> Vec<Arc<LiveBlock>> {
         let mut blocks = Vec::new();
         manifest.blocks.retain(|entry| {
             let path = self.dir.join(BLOCKS).join(&entry.file);
@@ -167,14 +198,17 @@ impl Opening<'_> {
                     blocks.push(Arc::new(LiveBlock::new(block)));
                     true
                 }
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.put_aside(&path, &error);
-                    false
-                }
                 Err(error) => {
-                    tracing::error!(%error, "a block cannot be opened; its samples are missing until the next start");
+                    let (oldest, newest) = (entry.meta.min_time, entry.meta.max_time);
+                    let is_corrupt = error.kind() == ErrorKind::Corrupt;
+                    if is_corrupt && self.put_aside(&path, &error, Some((oldest, newest))) {
+                        return false;
+                    }
+                    // It stays on the list, so that it is tried again, and missed, at every start.
+                    tracing::error!(%error, "a block cannot be opened; its samples are missing");
                     self.counters.blocks_quarantined.add(1);
-                    error.io_kind() != Some(std::io::ErrorKind::NotFound)
+                    self.note_missing(&path, TimeRange::closed(oldest, newest), &error.to_string());
+                    true
                 }
             }
         });
@@ -182,16 +216,38 @@ impl Opening<'_> {
         blocks
     }
 
-    fn put_aside(&self, path: &Path, error: &Error) {
-        self.counters.blocks_quarantined.add(1);
-        match quarantine(self.fs, self.dir, path, &error.to_string()) {
-            Ok(place) => tracing::error!(%error, place = %place.display(), "a damaged file is put aside"),
-            Err(second) => tracing::error!(%error, %second, "a damaged file cannot be put aside"),
+    /// Moves a damaged file into quarantine. Answers whether it is gone from its place.
+    fn put_aside(&self, path: &Path, error: &Error, times: Option<(Timestamp, Timestamp)>) -> bool {
+        match quarantine(self.fs, self.dir, path, &error.to_string(), times) {
+            Ok(place) => {
+                self.counters.blocks_quarantined.add(1);
+                tracing::error!(%error, place = %place.display(), "a damaged file is put aside");
+                true
+            }
+            Err(second) => {
+                tracing::error!(%error, %second, "a damaged file cannot be put aside");
+                self.fs.open(path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+            }
+        }
+    }
+
+    fn note_missing(&mut self, path: &Path, times: TimeRange, why: &str) {
+        let sentence = format!("stored data is damaged and left out: {}: {why}", path.display());
+        self.missing.push(Missing { times, sentence });
+    }
+
+    /// Readers are told of the blocks in quarantine until somebody takes them away.
+    fn note_quarantined(&mut self) {
+        for block in quarantined_blocks(self.fs, self.dir) {
+            self.note_missing(&block.path, block.times, &block.reason);
         }
     }
 
     /// The registry as the checkpoint has it; if that is damaged, as the one before has it; or an empty one.
-    fn load_checkpoint(&self, manifest: &mut Manifest, options: &Options) -> Loaded {
+    ///
+    /// # Errors
+    /// The operating system refuses for now. Going on would cost the samples in the log their names.
+    fn load_checkpoint(&mut self, manifest: &mut Manifest, options: &Options) -> Result<Loaded> {
         let mut names = self.checkpoints();
         names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         while let Some(name) = names.pop() {
@@ -199,12 +255,15 @@ impl Opening<'_> {
             match checkpoint::load(self.fs.as_ref(), &path, options.limits) {
                 Ok(loaded) => {
                     manifest.checkpoint = Some(name);
-                    return loaded;
+                    return Ok(loaded);
                 }
                 Err(error) => {
+                    if !error.is_damage() {
+                        return Err(error);
+                    }
                     tracing::error!(%error, "samples of series that only this checkpoint names cannot be replayed");
-                    if error.kind() == ErrorKind::Corrupt {
-                        self.put_aside(&path, &error);
+                    if !self.put_aside(&path, &error, None) {
+                        self.stuck.push(path);
                     }
                 }
             }
@@ -213,14 +272,14 @@ impl Opening<'_> {
         let (low, high) = manifest.seed.split_at(8);
         let word = |half: &[u8]| half.try_into().map_or(0, u64::from_le_bytes);
         let key = HashKey::from_seed([word(low), word(high)]);
-        Loaded {
+        Ok(Loaded {
             registry: Registry::new(key, options.limits),
             last: LastSamples::default(),
             metadata: Vec::new(),
-        }
+        })
     }
 
-    /// Removes what interrupted flushes and retention left behind.
+    /// Removes what interrupted flushes and retention left behind: whole files. A damaged one was none of these.
     fn remove_leftovers(&self, manifest: &Manifest) {
         let mut kept = self.checkpoints();
         kept.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
@@ -233,9 +292,15 @@ impl Opening<'_> {
                 let is_ours = path
                     .extension()
                     .is_some_and(|e| e == "tmp" || e == BLOCK_EXTENSION || e == CHECKPOINT_EXTENSION);
-                if is_ours && !is_live(&path) {
+                if !is_ours || is_live(&path) || self.stuck.contains(&path) {
+                    continue;
+                }
+                let is_block = path.extension().is_some_and(|e| e == BLOCK_EXTENSION);
+                let opened = is_block.then(|| Block::open(self.fs, &path));
+                match opened {
+                    Some(Err(error)) if error.is_damage() => drop(self.put_aside(&path, &error, None)),
                     // Nothing refers to it; if it cannot be removed now, the next start tries again.
-                    let _ = self.fs.remove(&path);
+                    _ => drop(self.fs.remove(&path)),
                 }
             }
         }

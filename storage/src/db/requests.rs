@@ -1,12 +1,49 @@
 //! What the threads of a store ask each other, and the queues the requests lie in.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::{CommitReport, WriteBatch};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-/// Called once, on the commit thread, with what became of a batch.
-pub(crate) type Done = Box<dyn FnOnce(Result<CommitReport>) + Send>;
-/// The same for other requests.
+/// Whom to tell what became of a batch: called once, on the commit thread as a rule. Who is dropped unanswered, because
+/// the commit thread ended with messages on their way to it, hears that the store is closed.
+pub(crate) struct Done(Option<Callback>);
+
+type Callback = Box<dyn FnOnce(Result<CommitReport>) + Send>;
+
+impl Done {
+    pub(crate) fn new(callback: Callback) -> Self {
+        Self(Some(callback))
+    }
+
+    pub(crate) fn answer(mut self, result: Result<CommitReport>) {
+        if let Some(callback) = self.0.take() {
+            call(|| callback(result));
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(callback) = self.0.take() {
+            call(|| callback(Err(closed())));
+        }
+    }
+}
+
+/// Calls what a caller gave us; its panic is its own.
+pub(crate) fn call(callback: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+        tracing::error!("a callback of a write panicked");
+    }
+}
+
+/// The answer of a store that takes no more requests.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store is closed")
+}
+
+/// Called with the outcome of another request; dropped if there is none.
 pub(crate) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// What the commit thread is asked to do.

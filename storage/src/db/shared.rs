@@ -9,6 +9,7 @@ use crate::head::registry::Registry;
 use crate::head::view::SharedView;
 use crate::model::Metadata;
 use crate::options::Options;
+use crate::read::Missing;
 use crate::stats::Counters;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -36,8 +37,10 @@ pub(crate) struct Shared {
     pub(crate) manifest: Mutex<Manifest>,
     /// Bytes of the log that a restart would read.
     pub(crate) wal_live_bytes: AtomicU64,
-    /// Samples waiting in the queue.
+    /// What waits in the queue; see `WriteBatch::weight`.
     pub(crate) queued: AtomicUsize,
+    /// What is known to be missing since the start.
+    pub(crate) missing: Arc<[Missing]>,
     /// The newest timestamp ever stored, or `i64::MIN`.
     pub(crate) newest: AtomicI64,
 }

@@ -1,6 +1,6 @@
 //! The commit thread: takes groups of batches from a bounded queue, commits each group, answers each batch.
 
-use super::requests::{Answer, Done, Message};
+use super::requests::{Answer, Done, Message, call, closed};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::WriteBatch;
@@ -17,10 +17,6 @@ const GROUP_SAMPLES: usize = 1_000_000;
 /// Batches after which a group is full.
 const GROUP_BATCHES: usize = 1024;
 
-fn closed() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store is closed")
-}
-
 impl Shared {
     /// Hands `batch` to the commit thread; `done` is called at once if it cannot be taken.
     pub(crate) fn submit(&self, batch: WriteBatch, may_wait: bool, done: Done) {
@@ -28,14 +24,15 @@ impl Shared {
         let samples = batch.len();
         if samples > limits.samples_per_batch {
             let text = format!("a batch of {samples} samples; the limit is {}", limits.samples_per_batch);
-            return done(Err(Error::new(ErrorKind::LimitExceeded, text)));
+            return done.answer(Err(Error::new(ErrorKind::LimitExceeded, text)));
         }
         if let Err(error) = self.health.check_writable() {
-            return done(Err(error));
+            return done.answer(Err(error));
         }
-        let Some(queue) = self.queue.read().clone() else { return done(Err(closed())) };
-        let waiting = self.queued.fetch_add(samples, Ordering::Relaxed);
-        let is_full = waiting > 0 && waiting.saturating_add(samples) > limits.samples_queued && !may_wait;
+        let Some(queue) = self.queue.read().clone() else { return done.answer(Err(closed())) };
+        let weight = batch.weight();
+        let waiting = self.queued.fetch_add(weight, Ordering::Relaxed);
+        let is_full = waiting > 0 && waiting.saturating_add(weight) > limits.samples_queued && !may_wait;
         let refused = if is_full {
             Some((Message::Batch(batch, done), "the write queue is full"))
         } else if may_wait {
@@ -47,8 +44,8 @@ impl Shared {
             })
         };
         if let Some((Message::Batch(_, done), why)) = refused {
-            self.queued.fetch_sub(samples, Ordering::Relaxed);
-            done(Err(Error::new(ErrorKind::Unavailable, why)));
+            self.queued.fetch_sub(weight, Ordering::Relaxed);
+            done.answer(Err(Error::new(ErrorKind::Unavailable, why)));
         }
     }
 
@@ -82,9 +79,8 @@ impl Writer {
         shared.queue.write().take();
         while let Ok(message) = self.receiver.try_recv() {
             match message {
-                Message::Batch(_, done) => call(|| done(Err(closed()))),
                 Message::Freeze(answer) | Message::Stop(answer) => call(|| answer(Err(closed()))),
-                Message::Release(_) => {}
+                Message::Batch(..) | Message::Release(_) => {}
             }
         }
         match served {
@@ -107,7 +103,7 @@ impl Writer {
             loop {
                 match message {
                     Message::Batch(batch, done) => {
-                        samples += batch.len();
+                        samples += batch.weight();
                         group.push((batch, done));
                     }
                     other => {
@@ -206,7 +202,7 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        let total: usize = group.iter().map(|(batch, _)| batch.len()).sum();
+        let total: usize = group.iter().map(|(batch, _)| batch.weight()).sum();
         self.shared.queued.fetch_sub(total, Ordering::Relaxed);
         if let Err(error) = self.check_room() {
             return answer_all(group, &error);
@@ -228,14 +224,15 @@ impl Writer {
         for ((batch, done), judged) in group.drain(..).zip(judged) {
             self.count(&judged);
             self.shared.remember_metadata(batch.metadata);
-            call(|| done(Ok(judged.report)));
+            done.answer(Ok(judged.report));
         }
         self.note_wal();
     }
 
     /// A full disk is not the sender's fault and passes: the store is read-only until there is room.
     fn explain_failure(&mut self, error: Error) -> Error {
-        if error.io_kind() != Some(std::io::ErrorKind::StorageFull) {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if !matches!(error.io_kind(), Some(StorageFull | QuotaExceeded)) {
             return error;
         }
         self.committer.wal().drop_spares();
@@ -268,13 +265,6 @@ impl Writer {
 /// Answers all of `group` with one error.
 fn answer_all(group: &mut Vec<(WriteBatch, Done)>, error: &Error) {
     for (_, done) in group.drain(..) {
-        call(|| done(Err(Error::new(error.kind(), error.to_string()))));
-    }
-}
-
-/// Calls what a caller gave us; its panic is its own.
-fn call(callback: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(callback)).is_err() {
-        tracing::error!("a callback of a write panicked");
+        done.answer(Err(Error::new(error.kind(), error.to_string())));
     }
 }

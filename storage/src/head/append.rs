@@ -67,9 +67,21 @@ impl WriteBatch {
         self.values.push(value);
     }
 
-    /// Sets what is known about the metric family `family`.
-    pub fn metadata(&mut self, family: &str, metadata: Metadata) {
-        self.metadata.push((family.to_owned(), metadata));
+    /// Sets what is known about the metric family `family`. Unit and help are cut to the length a label value may have; a
+    /// family with a longer name, of which there can be no series, is passed over.
+    pub fn metadata(&mut self, family: &str, mut metadata: Metadata) {
+        let limit = self.registry.limits().label_value_bytes;
+        if family.len() <= limit {
+            cut(&mut metadata.unit, limit);
+            cut(&mut metadata.help, limit);
+            self.metadata.push((family.to_owned(), metadata));
+        }
+    }
+
+    /// What the batch takes of the queue's room, in samples: its metadata counts as the samples that take as many bytes.
+    pub(crate) fn weight(&self) -> usize {
+        let texts = self.metadata.iter().map(|(f, m)| 64 + f.len() + m.unit.len() + m.help.len());
+        self.series.len() + texts.sum::<usize>() / 20
     }
 
     /// The number of samples.
@@ -81,6 +93,12 @@ impl WriteBatch {
     pub fn is_empty(&self) -> bool {
         self.series.is_empty() && self.metadata.is_empty()
     }
+}
+
+/// Cuts a text to at most `limit` bytes, between characters.
+fn cut(text: &mut String, limit: usize) {
+    let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
 }
 
 impl std::fmt::Debug for WriteBatch {

@@ -124,7 +124,8 @@ pub(crate) fn load(fs: &dyn Fs, path: &Path, limits: Limits) -> Result<Loaded> {
     let len = file.len().map_err(io)?;
     let len = usize::try_from(len.min(FILE_BYTES_MAX)).map_err(|_| corrupt("too large"))?;
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|_| corrupt("no memory to read it"))?;
+    let short = |_| Error::internal(format!("no memory for the {len} bytes of {}", path.display()));
+    bytes.try_reserve_exact(len).map_err(short)?;
     bytes.resize(len, 0);
     file.read_exact_at(&mut bytes, 0).map_err(io)?;
     let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(|| corrupt("not a registry checkpoint"))?;

@@ -7,12 +7,13 @@ use super::refusal::Refusal;
 use super::registry::Registry;
 use super::view::{Frozen, SharedView};
 use crate::error::{ErrorKind, Result};
+use crate::model::Metadata;
 use crate::wal::{SamplesRecord, Wal};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Series named in one record of the log.
-const SERIES_PER_RECORD: usize = 10_000;
+/// Labels that are encoded before they go into the log, and metadata in one record.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Everything that decides whether and how a sample is stored.
 pub(crate) struct Committer {
@@ -24,6 +25,8 @@ pub(crate) struct Committer {
     logged: u32,
     /// The series that existed when the group began.
     known: u32,
+    /// Where the log was cut last: what lies before is frozen or in blocks.
+    boundary: u64,
     /// The samples of the group being committed.
     judged: JudgedColumns,
     undo: Vec<(u32, Last)>,
@@ -43,7 +46,7 @@ impl Committer {
     pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples, wal: Wal) -> Self {
         let logged = registry.len();
         let judged = JudgedColumns::default();
-        Self { registry, view, last, wal, logged, known: logged, judged, undo: Vec::new() }
+        Self { registry, view, last, wal, logged, known: logged, boundary: 0, judged, undo: Vec::new() }
     }
 
     /// Starts a group: what the group before left is forgotten.
@@ -124,18 +127,18 @@ impl Committer {
     }
 
     fn push_records(&mut self, judged: &[Judged], batches: &[&WriteBatch]) -> Result<()> {
-        let mut bytes = Vec::new();
-        for first in (self.logged..self.known).step_by(SERIES_PER_RECORD) {
-            let mut ends = Vec::new();
-            bytes.clear();
+        let mut next = self.logged;
+        while next < self.known {
+            let (mut bytes, mut places) = (Vec::new(), Vec::new());
             let catalog = self.registry.catalog();
-            for id in first..self.known.min(first.saturating_add(SERIES_PER_RECORD as u32)) {
+            while next < self.known && bytes.len() < PIECE_BYTES {
                 let start = bytes.len();
-                catalog.encode_labels(id, &mut bytes);
-                ends.push((id, start..bytes.len()));
+                catalog.encode_labels(next, &mut bytes);
+                places.push((next, start..bytes.len()));
+                next += 1;
             }
             drop(catalog);
-            let series = ends.into_iter().map(|(id, range)| (id, bytes.get(range).unwrap_or_default()));
+            let series = places.into_iter().map(|(id, range)| (id, bytes.get(range).unwrap_or_default()));
             self.wal.push_series(series)?;
         }
         for (judged, batch) in judged.iter().zip(batches) {
@@ -147,23 +150,37 @@ impl Committer {
                     values: samples.values,
                 })?;
             }
-            if !batch.metadata.is_empty() {
-                let entries: Vec<_> = batch.metadata.iter().map(|(f, m)| (f.as_str(), m)).collect();
-                self.wal.push_metadata(&entries)?;
-            }
+            self.push_metadata(&batch.metadata)?;
         }
         Ok(())
     }
 
-    /// Freezes the active generation behind a boundary of the log. Answers false if there is nothing in it.
+    fn push_metadata(&mut self, metadata: &[(String, Metadata)]) -> Result<()> {
+        let mut piece = Vec::new();
+        let mut bytes = 0;
+        for (family, about) in metadata {
+            piece.push((family.as_str(), about));
+            bytes += family.len() + about.unit.len() + about.help.len();
+            if bytes >= PIECE_BYTES {
+                self.wal.push_metadata(&piece)?;
+                piece.clear();
+                bytes = 0;
+            }
+        }
+        if piece.is_empty() { Ok(()) } else { self.wal.push_metadata(&piece) }
+    }
+
+    /// Freezes the active generation behind a boundary of the log. Answers false if neither holds anything; a log
+    /// without samples (series, metadata) makes an empty generation, whose flush is a checkpoint.
     ///
     /// # Errors
     /// The log cannot be cut; nothing has changed then.
     pub(crate) fn freeze(&mut self) -> Result<bool> {
-        if self.view.peek(|view| view.active.is_empty()) {
+        if self.view.peek(|view| view.active.is_empty()) && !self.wal.has_records_from(self.boundary) {
             return Ok(false);
         }
         let boundary = self.wal.cut()?;
+        self.boundary = boundary;
         let mut last = self.last.clone();
         // Series without samples may not be in the log yet; a checkpoint holds only what was logged.
         last.truncate(self.logged);

@@ -14,6 +14,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const SHARDS: usize = 64;
+/// Numbers up to here are believed to a log even if the limit of series is far lower now. 20 bytes each.
+const NUMBERS_RESTORED_MAX: u32 = 1 << 26;
 
 /// The labels of all series known, shared by all who write and read.
 pub(crate) struct Registry {
@@ -86,6 +88,10 @@ impl Registry {
                 return;
             }
         }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(crate) fn key(&self) -> &HashKey {
@@ -204,6 +210,12 @@ impl Registry {
         Some(id)
     }
 
+    /// Whether a log or checkpoint of ours may name `id`, whatever the limit of series was then. Bounds the memory that
+    /// numbers without labels can take.
+    pub(crate) fn is_possible(&self, id: u32) -> bool {
+        id < self.limits.series.saturating_mul(2).max(NUMBERS_RESTORED_MAX)
+    }
+
     /// Puts the series `labels` at the number `id`, as a log or checkpoint says; numbers left out in between stay
     /// without labels. Only for a registry that nobody else uses yet. Answers whether `id` now stands for `labels`.
     pub(crate) fn restore(&self, id: u32, labels: &Labels, hash: Option<LabelsHash>) -> bool {
@@ -211,7 +223,7 @@ impl Registry {
         if id < self.len() {
             return self.catalog.read().compare_labels(id, labels).is_eq();
         }
-        if id >= self.limits.series.saturating_mul(2) || self.find_hash(hash).is_some() {
+        if !self.is_possible(id) || self.find_hash(hash).is_some() {
             return false;
         }
         self.reserve_numbers(id);

@@ -66,9 +66,17 @@ impl<'a> Replay<'a> {
     }
 }
 
+impl Replay<'_> {
+    fn note_number(&mut self, id: u32) {
+        if self.registry.is_possible(id) {
+            self.numbers_used = self.numbers_used.max(id.saturating_add(1));
+        }
+    }
+}
+
 impl ReplayVisitor for Replay<'_> {
     fn series(&mut self, id: u32, labels: &[u8]) -> Result<()> {
-        self.numbers_used = self.numbers_used.max(id.saturating_add(1));
+        self.note_number(id);
         let labels = Labels::from_canonical(labels);
         if !self.registry.restore(id, &labels, None) {
             tracing::warn!(id, %labels, "the log gives a series number twice; its samples are left out");
@@ -79,7 +87,11 @@ impl ReplayVisitor for Replay<'_> {
     fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
         let SamplesRecord { ids, timestamps, values } = samples;
         let highest = ids.iter().copied().max().unwrap_or(0);
-        self.numbers_used = self.numbers_used.max(highest.saturating_add(1));
+        if self.registry.is_possible(highest) {
+            self.note_number(highest);
+        } else {
+            ids.iter().for_each(|id| self.note_number(*id));
+        }
         let load = &mut self.load;
         if highest < self.registry.len() && self.registry.is_whole() {
             load.series.extend_from_slice(ids);
@@ -177,5 +189,18 @@ mod tests {
                 assert_eq!(read(&found.generation), read(&expected.generation), "series {id}");
             }
         }
+    }
+
+    #[test]
+    fn numbers_no_store_gives_take_no_memory() {
+        let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
+        let mut replay = Replay::with_lanes(&registry, LastSamples::default(), 2, 100);
+        for id in [u32::MAX, u32::MAX - 1, 7] {
+            replay.series(id, labels(0).as_bytes()).unwrap();
+            let record = SamplesRecord { ids: &[id, 9], timestamps: &[5, 5], values: &[1.0, 1.0] };
+            replay.samples(record).unwrap();
+        }
+        let replayed = replay.finish().unwrap();
+        assert_eq!((registry.len(), replayed.samples, replayed.lost_samples), (10, 1, 5));
     }
 }

@@ -16,8 +16,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 const DAY_MS: i64 = 24 * 3_600_000;
-/// With older samples on more days than this, blocks span months instead.
-const DAYS_MAX: usize = 64;
+/// With older samples on more days than this, blocks span months, or as much as it takes for so few blocks.
+const OLD_BLOCKS_MAX: usize = 64;
+
+/// How many days the blocks of older samples span; `days` are those that have samples, ascending.
+fn days_per_block(days: &[i64]) -> i64 {
+    let blocks = |width: i64| {
+        let mut last = None;
+        let is_new = |day: &&i64| last.replace(day.div_euclid(width)) != Some(day.div_euclid(width));
+        days.iter().filter(is_new).count()
+    };
+    let mut width = 1;
+    while blocks(width) > OLD_BLOCKS_MAX {
+        width = if width == 1 { 30 } else { width * 2 };
+    }
+    width
+}
 
 /// What a flush needs of the store.
 pub(crate) struct Flush<'a> {
@@ -39,7 +53,7 @@ impl Flush<'_> {
         let mut written = Vec::new();
         let Some((_, newest)) = self.generation.times() else { return Ok(written) };
         let found: RoaringBitmap = self.generation.series().collect();
-        let sorted = self.order.sort(&self.registry.catalog(), &found);
+        let sorted = self.order.sort(self.registry, &found);
         let recent = newest.saturating_sub(DAY_MS).max(self.oldest_kept);
         let main = TimeRange { min_time: recent, max_time: i64::MAX };
         written.extend(self.write_block(&mut sequence, &sorted, main)?);
@@ -56,8 +70,8 @@ impl Flush<'_> {
                 days.entry(day).or_default().push(id);
             }
         }
-        let width = if days.len() > DAYS_MAX { 30 } else { 1 };
         let days: Vec<(i64, Vec<u32>)> = days.into_iter().collect();
+        let width = days_per_block(&days.iter().map(|day| day.0).collect::<Vec<_>>());
         for group in days.chunk_by(|a, b| a.0.div_euclid(width) == b.0.div_euclid(width)) {
             let first = group.first().map_or(0, |d| d.0.div_euclid(width) * width);
             let range = TimeRange {
@@ -65,7 +79,7 @@ impl Flush<'_> {
                 max_time: (first + width).saturating_mul(DAY_MS).min(recent),
             };
             let series: RoaringBitmap = group.iter().flat_map(|day| day.1.iter().copied()).collect();
-            let series = self.order.sort(&self.registry.catalog(), &series);
+            let series = self.order.sort(self.registry, &series);
             written.extend(self.write_block(&mut sequence, &series, range)?);
         }
         Ok(written)

@@ -6,3 +6,4 @@ mod series_set;
 mod warnings;
 
 pub(crate) use querier::StoreQuerier;
+pub(crate) use warnings::Missing;

@@ -1,7 +1,7 @@
 //! `StoreQuerier`: a consistent view of all sources over one time range.
 
 use super::series_set::{Entry, Part, StoreSeriesSet};
-use super::warnings::Warnings;
+use super::warnings::{Missing, Warnings};
 use crate::api::{Names, Querier, SeriesSet};
 use crate::error::Result;
 use crate::head::catalog::Catalog;
@@ -20,6 +20,7 @@ pub(crate) struct StoreQuerier {
     pub(crate) registry: Arc<Registry>,
     pub(crate) order: Arc<LabelOrder>,
     pub(crate) view: Arc<View>,
+    pub(crate) missing: Arc<[Missing]>,
     /// What the caller asked for, within the retention.
     pub(crate) range: TimeRange,
 }
@@ -79,7 +80,7 @@ impl StoreQuerier {
         from_head: Vec<String>,
         from_block: impl Fn(&LiveBlock) -> Result<Vec<String>>,
     ) -> Result<Names> {
-        let warnings = Warnings::default();
+        let warnings = Warnings::of_missing(&self.missing, self.range);
         let mut names: BTreeSet<String> = from_head.into_iter().collect();
         for (_, live) in self.blocks_in(self.range) {
             if let Some(found) = warnings.confine(from_block(live))? {
@@ -105,14 +106,30 @@ impl Found {
         }
     }
 
+    /// A series of several blocks may have been created between two of them: then it has a number now.
+    fn join_registered(&mut self, registry: &Registry) {
+        for (labels, parts) in std::mem::take(&mut self.others) {
+            let Some(id) = registry.find(&labels) else {
+                self.others.insert(labels, parts);
+                continue;
+            };
+            let all = self.registered.entry(id).or_default();
+            all.extend(parts);
+            all.sort_unstable_by_key(|part| part.block);
+        }
+    }
+
     /// All series by their labels.
-    fn into_entries(self, order: &LabelOrder, catalog: &Catalog, head: &RoaringBitmap) -> Vec<Entry> {
+    fn into_entries(mut self, order: &LabelOrder, registry: &Registry, head: &RoaringBitmap) -> Vec<Entry> {
+        self.join_registered(registry);
         let mut ids = head.clone();
         ids.extend(self.registered.keys().copied());
         let mut parts = self.registered;
         let mut others = self.others.into_iter().peekable();
         let mut entries = Vec::with_capacity(ids.len() as usize + others.len());
-        for id in order.sort(catalog, &ids) {
+        let sorted = order.sort(registry, &ids);
+        let catalog = registry.catalog();
+        for id in sorted {
             while let Some((labels, parts)) =
                 others.next_if(|other| catalog.compare_labels(id, &other.0).is_gt())
             {
@@ -128,7 +145,7 @@ impl Found {
 impl Querier for StoreQuerier {
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>> {
         let range = range.within(self.range);
-        let warnings = Warnings::default();
+        let warnings = Warnings::of_missing(&self.missing, range);
         let mut found = Found::default();
         for (at, live) in self.blocks_in(range) {
             let mut add_all = || -> Result<()> {
@@ -145,13 +162,13 @@ impl Querier for StoreQuerier {
         }
         let catalog = self.registry.catalog();
         let head = self.head_series(&catalog, range, matchers)?;
+        drop(catalog);
         let entries = if found.registered.is_empty() && found.others.is_empty() {
-            let sorted = self.order.sort(&catalog, &head);
+            let sorted = self.order.sort(&self.registry, &head);
             sorted.into_iter().map(|id| Entry::registered(id, Vec::new())).collect()
         } else {
-            found.into_entries(&self.order, &catalog, &head)
+            found.into_entries(&self.order, &self.registry, &head)
         };
-        drop(catalog);
         let (registry, view) = (Arc::clone(&self.registry), Arc::clone(&self.view));
         Ok(Box::new(StoreSeriesSet::new(registry, view, self.range, entries, warnings)))
     }

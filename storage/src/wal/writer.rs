@@ -348,6 +348,12 @@ impl Wal {
         retired + self.active.as_ref().map_or(0, |a| a.offset)
     }
 
+    /// Whether any segment from `sequence` on holds records.
+    pub fn has_records_from(&self, sequence: u64) -> bool {
+        self.active.as_ref().is_some_and(|a| a.frames > 0 && a.sequence >= sequence)
+            || self.retired.range(sequence..).any(|(_, r)| r.bytes > segment::HEADER_BYTES as u64)
+    }
+
     /// The sequence of the oldest segment that is still needed.
     pub fn first_sequence(&self) -> u64 {
         let active = self.active.as_ref().map_or(self.floor + 1, |a| a.sequence);
