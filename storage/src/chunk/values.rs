@@ -16,8 +16,17 @@ const FLOAT_ORDER: u8 = 3;
 const HAS_EXCEPTIONS: u8 = 4;
 /// The code of an exception whose bits have no short name.
 const LITERAL: u64 = 7;
-/// Above so many bits a sample the other number models are tried as well.
-const GOOD_ENOUGH_BITS: f64 = 10.0;
+
+/// How hard the smallest form is looked for.
+struct Effort {
+    /// Above so many bits a sample the other number models are tried as well.
+    good_enough_bits: f64,
+    /// Whether decimal + ulp is one of them: the search for its exponent costs more than all else.
+    tries_ulp: bool,
+}
+
+const LASTING: Effort = Effort { good_enough_bits: 10.0, tries_ulp: true };
+const PASSING: Effort = Effort { good_enough_bits: 40.0, tries_ulp: false };
 
 /// Encodes columns of values; keeps scratch memory between calls.
 #[derive(Debug, Default)]
@@ -43,8 +52,18 @@ impl ValueEncoder {
     /// Appends the payload of `values` to `out`. The payload has been decoded and compared bit for bit. It is never
     /// larger than `1 + 8 * values.len()` bytes.
     pub fn encode_verified(&mut self, values: &[f64], out: &mut Vec<u8>) {
+        self.encode_with(values, &LASTING, out);
+    }
+
+    /// As [`ValueEncoder::encode_verified`], at a third of the cost for values that compress badly: for payloads that live
+    /// in memory until they are encoded once more.
+    pub fn encode_passing(&mut self, values: &[f64], out: &mut Vec<u8>) {
+        self.encode_with(values, &PASSING, out);
+    }
+
+    fn encode_with(&mut self, values: &[f64], effort: &Effort, out: &mut Vec<u8>) {
         let start = out.len();
-        encode(values, &mut self.candidate, out);
+        encode(values, effort, &mut self.candidate, out);
         self.decoded.clear();
         let payload = out.get(start..).unwrap_or_default();
         let decoded = self.decoder.decode_into(payload, values.len(), &mut self.decoded);
@@ -60,7 +79,7 @@ fn is_same_bits(a: &[f64], b: &[f64]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
-fn encode(values: &[f64], candidate: &mut Vec<u8>, out: &mut Vec<u8>) {
+fn encode(values: &[f64], effort: &Effort, candidate: &mut Vec<u8>, out: &mut Vec<u8>) {
     let Some(first) = values.first() else { return };
     if values.iter().all(|v| v.to_bits() == first.to_bits()) {
         return encode_constant(*first, out);
@@ -78,7 +97,7 @@ fn encode(values: &[f64], candidate: &mut Vec<u8>, out: &mut Vec<u8>) {
     if let Some((exponent, modelled)) = number::decimal(values) {
         let plan = ints::plan(&modelled.integers);
         encode_modelled(DECIMAL, Some(exponent), &modelled, &plan, candidate);
-        let is_good = candidate.len() as f64 * 8.0 < GOOD_ENOUGH_BITS * values.len() as f64;
+        let is_good = candidate.len() as f64 * 8.0 < effort.good_enough_bits * values.len() as f64;
         offer(candidate);
         if is_good {
             return;
@@ -87,6 +106,9 @@ fn encode(values: &[f64], candidate: &mut Vec<u8>, out: &mut Vec<u8>) {
     let modelled = number::float_order(values);
     encode_modelled(FLOAT_ORDER, None, &modelled, &ints::plan(&modelled.integers), candidate);
     offer(candidate);
+    if !effort.tries_ulp {
+        return;
+    }
     if let Some((exponent, near, distances)) = number::decimal_ulp(values) {
         encode_ulp(exponent, &near, &distances, candidate);
         offer(candidate);

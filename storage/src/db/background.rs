@@ -19,6 +19,7 @@ const READ_ONLY_INTERVAL: Duration = Duration::from_secs(2);
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     let mut filled_since = None;
+    shared.order.prepare(&shared.registry);
     loop {
         let mut interval = shared.options.maintenance_interval;
         if shared.health.check_writable().is_err() {

@@ -8,7 +8,7 @@ use super::symbols::{Symbol, Symbols};
 use crate::api::LabelColumn;
 use crate::error::Result;
 use crate::index::LabelIndex;
-use crate::index::memory::MemoryIndex;
+use crate::index::memory::{MemoryIndex, Pair};
 use crate::model::Labels;
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
@@ -190,7 +190,7 @@ impl Catalog {
 
     /// The symbols of the label pairs of `id`, sorted by the text of the name.
     #[inline]
-    fn pairs(&self, id: u32) -> impl Iterator<Item = (Symbol, Symbol)> + '_ {
+    pub(crate) fn pairs(&self, id: u32) -> impl Iterator<Item = (Symbol, Symbol)> + '_ {
         let address = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD);
         let mut record = address.map_or(&[][..], |a| self.records.tail(a));
         let shape = take_varint(&mut record).and_then(|shape| self.shapes.get(shape as usize));
@@ -217,6 +217,18 @@ impl Catalog {
         self.pairs(id).find(|pair| pair.0 == name).map(|pair| pair.1)
     }
 
+    /// Every label pair of any series, in no order.
+    pub(crate) fn label_pairs(&self) -> Vec<Pair> {
+        self.index.pairs().collect()
+    }
+
+    /// The order of two label pairs by the texts of name and value.
+    pub(crate) fn compare_pairs(&self, a: Pair, b: Pair) -> Ordering {
+        let by_name =
+            if a.0 == b.0 { Ordering::Equal } else { self.symbols.get(a.0).cmp(self.symbols.get(b.0)) };
+        by_name.then_with(|| self.symbols.get(a.1).cmp(self.symbols.get(b.1)))
+    }
+
     /// The order of two series by their labels, as [`Labels`] are ordered.
     pub(crate) fn compare(&self, a: u32, b: u32) -> Ordering {
         let (mut left, mut right) = (self.pairs(a), self.pairs(b));
@@ -226,14 +238,7 @@ impl Catalog {
                 (None, Some(_)) => return Ordering::Less,
                 (Some(_), None) => return Ordering::Greater,
                 (Some(l), Some(r)) if l == r => {}
-                (Some(l), Some(r)) => {
-                    let by_name = if l.0 == r.0 {
-                        Ordering::Equal
-                    } else {
-                        self.symbols.get(l.0).cmp(self.symbols.get(r.0))
-                    };
-                    return by_name.then_with(|| self.symbols.get(l.1).cmp(self.symbols.get(r.1)));
-                }
+                (Some(l), Some(r)) => return self.compare_pairs(l, r),
             }
         }
     }

@@ -1,9 +1,13 @@
 //! The rank of each series in the order of labels, so that sorting what a query found is sorting integers.
 
+use super::catalog::Catalog;
 use super::registry::Registry;
+use crate::index::memory::Pair;
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// Ranks of the series known when they were last computed; newer series are compared by their labels.
@@ -14,6 +18,17 @@ use std::sync::Arc;
 pub(crate) struct LabelOrder {
     ranks: ArcSwap<Vec<u32>>,
     computing: Mutex<()>,
+}
+
+/// Label pairs that are compared in place.
+const FIRST_PAIRS: usize = 5;
+
+/// A series to be ranked.
+struct Entry {
+    first: [u32; FIRST_PAIRS],
+    /// Where the ranks of its other pairs are.
+    rest: (usize, usize),
+    id: u32,
 }
 
 /// With fewer unranked series than this, comparing their labels is cheap enough.
@@ -37,7 +52,14 @@ impl LabelOrder {
         insert_sorted(registry, ranked, &new)
     }
 
-    /// Ranks all series: those ranked before keep their order, the new ones are sorted in.
+    /// Ranks all series of a registry that was just read, so that the first query need not.
+    pub(crate) fn prepare(&self, registry: &Registry) {
+        if registry.len() as usize > UNRANKED_MAX {
+            self.compute(registry);
+        }
+    }
+
+    /// Ranks all series. Every distinct label pair is ranked first, so that comparing two series is comparing integers.
     fn compute(&self, registry: &Registry) -> Arc<Vec<u32>> {
         let _alone = self.computing.lock();
         let ranks = self.ranks.load_full();
@@ -45,16 +67,26 @@ impl LabelOrder {
         if ranks.len() == count as usize {
             return ranks;
         }
-        let mut old = vec![0; ranks.len()];
-        for (id, rank) in ranks.iter().enumerate() {
-            if let Some(slot) = old.get_mut(*rank as usize) {
-                *slot = id as u32;
+        let pairs = registry.catalog().label_pairs();
+        let pairs = sort_in_slices(registry, pairs, |catalog, a, b| catalog.compare_pairs(*a, *b));
+        let pairs: HashMap<Pair, u32> = pairs.into_iter().zip(1..).collect();
+        let (mut entries, mut keys) = (Vec::with_capacity(count as usize), Vec::new());
+        for first in (0..count).step_by(SLICE) {
+            let catalog = registry.catalog();
+            for id in first..count.min(first.saturating_add(SLICE as u32)) {
+                let start = keys.len();
+                // Zero is what follows the last pair: a label set comes before those it is the beginning of.
+                let mut ranks = catalog.pairs(id).map(|pair| pairs.get(&pair).copied().unwrap_or_default());
+                let first = std::array::from_fn(|_| ranks.next().unwrap_or_default());
+                keys.extend(ranks);
+                entries.push(Entry { first, rest: (start, keys.len()), id });
             }
         }
-        let new = sort_by_labels(registry, (ranks.len() as u32..count).collect());
-        let mut ranks = vec![0; count as usize];
-        for (rank, id) in insert_sorted(registry, old, &new).into_iter().enumerate() {
-            if let Some(slot) = ranks.get_mut(id as usize) {
+        let rest = |entry: &Entry| keys.get(entry.rest.0..entry.rest.1).unwrap_or_default();
+        entries.sort_unstable_by(|a, b| a.first.cmp(&b.first).then_with(|| rest(a).cmp(rest(b))));
+        let mut ranks = vec![0; entries.len()];
+        for (rank, entry) in entries.iter().enumerate() {
+            if let Some(slot) = ranks.get_mut(entry.id as usize) {
                 *slot = rank as u32;
             }
         }
@@ -68,34 +100,48 @@ impl LabelOrder {
     }
 }
 
-/// Sorts by labels: slices first, then pairs of ever longer runs.
-fn sort_by_labels(registry: &Registry, mut ids: Vec<u32>) -> Vec<u32> {
-    for slice in ids.chunks_mut(SLICE) {
+/// Sorts slices first, then merges pairs of ever longer runs.
+fn sort_in_slices<T: Copy>(
+    registry: &Registry,
+    mut items: Vec<T>,
+    compare: impl Fn(&Catalog, &T, &T) -> Ordering + Copy,
+) -> Vec<T> {
+    for slice in items.chunks_mut(SLICE) {
         let catalog = registry.catalog();
-        slice.sort_unstable_by(|a, b| catalog.compare(*a, *b));
+        slice.sort_unstable_by(|a, b| compare(&catalog, a, b));
     }
     let mut run = SLICE;
-    while run < ids.len() {
-        let mut merged = Vec::with_capacity(ids.len());
-        for pair in ids.chunks(run * 2) {
+    while run < items.len() {
+        let mut merged = Vec::with_capacity(items.len());
+        for pair in items.chunks(run * 2) {
             let (left, right) = pair.split_at(run.min(pair.len()));
-            merge_runs(registry, left, right, &mut merged);
+            merge_runs(registry, left, right, compare, &mut merged);
         }
-        ids = merged;
+        items = merged;
         run *= 2;
     }
-    ids
+    items
+}
+
+fn sort_by_labels(registry: &Registry, ids: Vec<u32>) -> Vec<u32> {
+    sort_in_slices(registry, ids, |catalog, a, b| catalog.compare(*a, *b))
 }
 
 /// Appends two sorted runs of about equal length to `out`, as one.
-fn merge_runs(registry: &Registry, mut left: &[u32], mut right: &[u32], out: &mut Vec<u32>) {
+fn merge_runs<T: Copy>(
+    registry: &Registry,
+    mut left: &[T],
+    mut right: &[T],
+    compare: impl Fn(&Catalog, &T, &T) -> Ordering,
+    out: &mut Vec<T>,
+) {
     while !left.is_empty() && !right.is_empty() {
         let catalog = registry.catalog();
         for _ in 0..SLICE {
             let (Some((l, l_rest)), Some((r, r_rest))) = (left.split_first(), right.split_first()) else {
                 break;
             };
-            if catalog.compare(*l, *r).is_le() {
+            if compare(&catalog, l, r).is_le() {
                 out.push(*l);
                 left = l_rest;
             } else {

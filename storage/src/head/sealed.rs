@@ -61,7 +61,7 @@ impl Sealed {
     pub(crate) fn push_values(&mut self, previous: u32, chunk: Chunk, values: &[f64]) -> u32 {
         let mut payload = Vec::with_capacity(128);
         if values.len() >= CODEC_VALUES_MIN {
-            ENCODER.with_borrow_mut(|encoder| encoder.encode_verified(values, &mut payload));
+            ENCODER.with_borrow_mut(|encoder| encoder.encode_passing(values, &mut payload));
             return self.push(previous, KIND_CODEC, chunk, None, &payload);
         }
         let (mut run, mut before) = (0, 0.0f64);

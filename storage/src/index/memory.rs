@@ -105,6 +105,11 @@ impl MemoryIndex {
         &self.all
     }
 
+    /// All label pairs, in no order.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = Pair> {
+        self.postings.keys().copied()
+    }
+
     /// The numbers of all label names, in no order.
     pub(crate) fn names(&self) -> impl Iterator<Item = u32> {
         self.values.keys().copied()
