@@ -134,6 +134,29 @@ fn a_callback_may_let_go_of_the_store() {
 }
 
 #[test]
+fn flushes_of_many_callers_all_succeed() {
+    in_time(|| {
+        let fs = MemoryFs::unrecorded();
+        let store = open(&fs);
+        std::thread::scope(|scope| {
+            for thread in 0..6i64 {
+                let store = store.clone();
+                scope.spawn(move || {
+                    for step in 0..15 {
+                        let mut batch = store.batch();
+                        let series = batch.series_labels(&labels(thread as usize)).unwrap();
+                        batch.sample(series, NOW + step, 1.0);
+                        store.append(batch).unwrap();
+                        store.flush().unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(store.stats().head_samples, 0);
+    });
+}
+
+#[test]
 fn every_batch_is_answered_when_the_store_closes() {
     in_time(|| {
         let store = open(&MemoryFs::unrecorded());
@@ -271,8 +294,8 @@ fn texts_without_end_are_cut_and_harm_nobody() {
     store.submit(store.batch(), Box::new(move |_| held.recv().unwrap()));
     let (sender, receiver) = channel();
     let mut huge = store.batch();
-    let help = "\u{e4}".repeat(1 << 20);
-    for i in 0..2000 {
+    let help = "\u{e4}".repeat(1 << 14);
+    for i in 0..500 {
         huge.metadata(&format!("m{i}"), Metadata { help: help.clone(), ..Metadata::default() });
     }
     huge.metadata(&help, Metadata::default());
@@ -282,11 +305,11 @@ fn texts_without_end_are_cut_and_harm_nobody() {
     let series = batch.series_labels(&labels(0)).unwrap();
     batch.sample(series, NOW + 1, 1.0);
     store.submit(batch, Box::new(move |result| sender.send(result.is_ok()).unwrap()));
-    assert!(store.stats().samples_queued > 100_000, "texts in the queue count");
+    assert!(store.stats().samples_queued > 50_000, "texts in the queue count");
     hold.send(()).unwrap();
     assert!(receiver.recv().unwrap() && receiver.recv().unwrap());
     let said = store.metadata();
-    assert_eq!((said.len(), said[0].1.help.len()), (2000, 4096));
+    assert_eq!((said.len(), said[0].1.help.len()), (500, 4096));
     assert_eq!(times(&store), [NOW, NOW + 1]);
 }
 

@@ -30,6 +30,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{JoinHandle, ThreadId};
 use writer::Writer;
 
+/// How often a flush makes room for itself beside others.
+const FLUSH_ATTEMPTS: usize = 16;
+
 /// An open store. Clones are the same store; it is closed by [`Storage::close`] or when the last clone is gone.
 #[derive(Clone)]
 pub struct Storage {
@@ -116,9 +119,20 @@ impl Storage {
     /// The disk refusing; the samples stay in memory and in the log, and the flush is tried again later.
     pub fn flush(&self) -> Result<()> {
         let shared = &self.owner.shared;
-        shared.ask_background(Job::FlushAnd)?;
-        shared.ask_writer(Message::Freeze)?;
-        shared.ask_background(Job::FlushAnd)
+        for _ in 0..FLUSH_ATTEMPTS {
+            shared.ask_background(Job::FlushAnd)?;
+            match shared.ask_writer(Message::Freeze) {
+                // Others froze the head as often as it may be meanwhile.
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable
+                        && !matches!(self.health(), Health::Poisoned(_)) => {}
+                frozen => {
+                    frozen?;
+                    return shared.ask_background(Job::FlushAnd);
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "other flushes leave no room for one more"))
     }
 
     /// Looks at age, retention and free space now instead of at the next interval, and waits for it.
