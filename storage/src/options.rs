@@ -60,14 +60,19 @@ pub struct Options {
     pub durability: Durability,
     /// What a sender may ask.
     pub limits: Limits,
-    /// The head is flushed into blocks when its samples take this many bytes of memory.
+    /// The head is flushed into blocks when its samples take this many bytes of memory. Samples of real exporters take 0.4 to
+    /// 0.8 B there beside some 40 B a series, so the default holds two hours of a million series at 15 s. While two
+    /// flushes are under way the head may grow to twice as much before writes are refused: four times this is the most.
     pub flush_bytes: usize,
-    /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it.
+    /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it; this bounds the start after a
+    /// crash. A sample of real exporters takes 2.2 B of log and 26 ns of CPU to replay, so the default is 120 million
+    /// samples or 3.2 CPU seconds, shared by all cores: 1.6 s on two. To that comes about a second for a million series.
     pub flush_wal_bytes: u64,
     /// [`Storage::close`](crate::Storage::close) flushes the head when a restart would have to read more than this many bytes of
     /// the log. A smaller log is left as it is: reading it takes milliseconds, and many small blocks serve nobody.
     pub flush_on_close_bytes: u64,
-    /// The size of one file of the write-ahead log.
+    /// The size of one file of the write-ahead log. Once half of a file is used the next one is made ready at full size, and
+    /// up to two are kept after a flush to be written again, so the log takes up to three files more than it holds.
     pub wal_segment_bytes: u64,
     /// The head is flushed when its oldest sample arrived this long ago.
     pub flush_age: Duration,
@@ -83,10 +88,10 @@ impl Default for Options {
             retention: Some(Duration::from_secs(15 * 24 * 3600)),
             durability: Durability::Sync,
             limits: Limits::default(),
-            flush_bytes: 512 << 20,
-            flush_wal_bytes: 512 << 20,
+            flush_bytes: 256 << 20,
+            flush_wal_bytes: 256 << 20,
             flush_on_close_bytes: 4 << 20,
-            wal_segment_bytes: 64 << 20,
+            wal_segment_bytes: 16 << 20,
             flush_age: Duration::from_secs(2 * 3600),
             free_space_min: None,
             maintenance_interval: Duration::from_secs(10),

@@ -56,7 +56,7 @@ pub struct WalOptions {
     /// How many released segments are kept to be written again. Overwriting in place halves the cost of `fdatasync`,
     /// because neither the size nor the extents of the file change.
     pub spare_segments: usize,
-    /// Whether a thread makes the next segment ready (filled with zeros and synced) while this one is written. Without
+    /// Whether a thread makes the next segment ready (filled with zeros and synced) once half of this one is written. Without
     /// it segments grow as they are written, which is right for tests and simulations.
     pub prepare_in_background: bool,
     /// Whether SAMPLES records are compressed with lz4 when that saves at least 15 %. Off by default: it saves a fifth
@@ -72,7 +72,7 @@ impl Default for WalOptions {
     fn default() -> Self {
         Self {
             durability: Durability::Sync,
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             spare_segments: 2,
             prepare_in_background: true,
             compress_samples: false,

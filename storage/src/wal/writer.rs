@@ -233,6 +233,7 @@ impl Wal {
         active.offset = end;
         active.allocated = active.allocated.max(end);
         active.frames += self.starts.len() as u32;
+        self.prepare_next();
         Ok(())
     }
 
@@ -360,12 +361,24 @@ impl Wal {
         self.retired.keys().next().copied().unwrap_or(active)
     }
 
-    /// Syncs, notes that the end is in order, and waits for the thread that prepares segments.
+    /// Syncs, notes that the end is in order, waits for the thread that prepares segments, and removes files that hold nothing.
     ///
     /// # Errors
     /// Like [`Wal::commit`].
     pub fn close(mut self) -> Result<()> {
         self.discard();
+        let closed = self.close_active();
+        if let Some(preparation) = self.preparation.take() {
+            let path = segment::path_of(&self.dir, preparation.sequence);
+            if preparation.join().is_ok() {
+                self.spares.push(path);
+            }
+        }
+        self.drop_spares();
+        closed
+    }
+
+    fn close_active(&mut self) -> Result<()> {
         self.check()?;
         if self.active.as_ref().is_none_or(|a| a.frames == 0) {
             return Ok(());
@@ -415,13 +428,22 @@ impl Wal {
             frames: 0,
             durable_frames: 0,
         });
-        if self.options.prepare_in_background && self.spares.is_empty() && self.preparation.is_none() {
+        Ok(())
+    }
+
+    /// Has the next segment made when the present one is half full: a log that stays small takes no room for it.
+    fn prepare_next(&mut self) {
+        let is_half_full = self.active.as_ref().is_some_and(|a| a.offset >= self.options.segment_bytes / 2);
+        if is_half_full
+            && self.options.prepare_in_background
+            && self.spares.is_empty()
+            && self.preparation.is_none()
+        {
             let sequence = self.next_sequence();
             let path = segment::path_of(&self.dir, sequence);
             let (fs, dir, bytes) = (Arc::clone(&self.fs), self.dir.clone(), self.options.segment_bytes);
             self.preparation = Preparation::start(fs, dir, path, sequence, bytes);
         }
-        Ok(())
     }
 
     fn next_sequence(&mut self) -> u64 {
