@@ -1,5 +1,13 @@
 //! The vocabulary of a metrics database: labels, matchers, samples, times, re-exported flat.
 
+mod any_histogram;
+mod bucket_bounds;
+mod buckets;
+mod histogram;
+mod histogram_check;
+mod histogram_custom;
+mod histogram_error;
+mod histogram_reset;
 mod labels;
 mod matcher;
 mod metadata;
@@ -8,6 +16,17 @@ mod sample;
 mod series_ref;
 mod time;
 
+pub use any_histogram::AnyHistogram;
+pub use bucket_bounds::{Bucket, General, exponential_bound};
+pub use buckets::{BUCKETS_MAX, BucketCount, Buckets, BucketsIter, POSITION_MAX, Span};
+pub use histogram::{
+    CUSTOM_SCHEMA, EXPONENTIAL_SCHEMAS, FloatHistogram, Histogram, IntHistogram, ResetHint,
+    SCHEMA_ACCEPTED_MAX,
+};
+pub use histogram_check::counts_from_deltas;
+pub use histogram_custom::{intersect_bounds, onto_bounds};
+pub use histogram_error::HistogramError;
+pub use histogram_reset::{Swallowed, swallowed};
 pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
