@@ -21,6 +21,11 @@
 //! single bit differs. Readers check: hostile bytes give [`crate::ErrorKind::Corrupt`] and allocate no more than the
 //! caller's number of samples asks for.
 
+mod histogram;
+mod histogram_reader;
+#[cfg(test)]
+mod histogram_tests;
+mod histogram_writer;
 mod huffman;
 mod ints;
 mod number;
@@ -30,6 +35,9 @@ mod timestamps;
 mod train;
 mod values;
 
+pub use histogram::HistogramTotals;
+pub use histogram_reader::HistogramDecoder;
+pub use histogram_writer::HistogramEncoder;
 pub use timestamps::{decode_timestamps, encode_timestamps};
 pub use values::{ValueDecoder, ValueEncoder};
 
