@@ -17,6 +17,7 @@ pub mod error;
 mod exec;
 pub mod failure;
 pub mod format;
+pub mod histogram_json;
 pub mod limits;
 mod math;
 mod plan;

@@ -95,7 +95,7 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut R
 /// If the samples nearest to a border are closer than 1.1 average gaps, the difference is stretched to the border, else by half
 /// a gap. A counter (`counter`: first value and increase) is not stretched to before it was zero.
 #[inline]
-fn extrapolation(
+pub(super) fn extrapolation(
     border: (Timestamp, Timestamp),
     sampled: (Timestamp, Timestamp),
     gaps: f64,

@@ -11,6 +11,7 @@ mod literal;
 mod modifier;
 mod number;
 mod selector;
+mod series_histogram;
 pub mod series_text;
 mod stream;
 mod token;
