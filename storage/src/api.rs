@@ -1,7 +1,7 @@
 //! All that the query engine sees of a store: select series by matchers, then read them one by one.
 
 use crate::error::Result;
-use crate::model::{Labels, Matcher, TimeRange, Timestamp};
+use crate::model::{FloatHistogram, Labels, Matcher, TimeRange, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,6 +88,18 @@ pub struct Samples {
     /// the timestamps alone (which sample each window begins with) may use it again while the version stands still:
     /// the series of one scrape share their timestamps.
     pub timestamps_version: u64,
+    /// The native histograms of the series, in time order. At one timestamp there is a float or a histogram, never both.
+    /// Empty for the many series that have none.
+    pub histograms: Vec<HistogramSample>,
+}
+
+/// A native histogram of a series, with floats for counts as the query engine computes with them.
+#[derive(Debug, Clone)]
+pub struct HistogramSample {
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: Timestamp,
+    /// The histogram; a staleness marker is one whose [`FloatHistogram::is_stale`] is true.
+    pub histogram: Arc<FloatHistogram>,
 }
 
 /// Where the versions of the next buffer start: no two buffers ever have the same version for different timestamps.
@@ -96,7 +108,7 @@ static NEXT_VERSION: AtomicU64 = AtomicU64::new(0);
 impl Default for Samples {
     fn default() -> Self {
         let timestamps_version = NEXT_VERSION.fetch_add(1 << 32, Ordering::Relaxed);
-        Self { timestamps: Vec::new(), values: Vec::new(), timestamps_version }
+        Self { timestamps: Vec::new(), values: Vec::new(), timestamps_version, histograms: Vec::new() }
     }
 }
 
@@ -110,6 +122,7 @@ impl Samples {
     pub fn clear(&mut self) {
         self.timestamps.clear();
         self.values.clear();
+        self.histograms.clear();
         self.timestamps_version += 1;
     }
 
