@@ -23,13 +23,14 @@
 //! There is no async runtime and no network code in here.
 
 pub use kymo_query::{
-    Engine, EngineOptions, FailureKind, Point, QueryError, QueryLimits, QueryOptions, QueryResult,
-    QueryStats, Series, Value, VectorSample,
+    Engine, EngineOptions, FailureKind, HistogramPoint, Point, QueryError, QueryLimits, QueryOptions,
+    QueryResult, QueryStats, Series, Value, VectorSample,
 };
 pub use kymo_storage::api::{LabelColumn, Names, Querier, Queryable, Samples, SeriesSet};
 pub use kymo_storage::db::{CommitReport, Health, Refusal, Storage, WriteBatch};
 pub use kymo_storage::model::{
-    Labels, LabelsBuilder, MatchOp, Matcher, Metadata, MetricType, SeriesRef, TimeRange, Timestamp,
+    AnyHistogram, FloatHistogram, IntHistogram, Labels, LabelsBuilder, MatchOp, Matcher, Metadata,
+    MetricType, SeriesRef, TimeRange, Timestamp,
 };
 pub use kymo_storage::{Error, ErrorKind, Result};
 pub use kymo_storage::{options::Durability, options::Limits, options::Options, stats::Stats};

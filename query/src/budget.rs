@@ -114,6 +114,14 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// Reserves more, samples and bytes in one.
+    ///
+    /// # Errors
+    /// As [`Reservation::grow`].
+    pub(crate) fn hold(&mut self, (samples, bytes): (u64, u64)) -> Result<(), QueryError> {
+        if samples == 0 && bytes == 0 { Ok(()) } else { self.grow(samples, bytes) }
+    }
+
     /// Reserves more.
     ///
     /// # Errors

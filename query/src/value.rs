@@ -1,6 +1,7 @@
 //! What a query answers: a scalar, a text, a vector or a matrix; and how its numbers are written.
 
-use kymo_storage::model::{Labels, Timestamp};
+use kymo_storage::model::{FloatHistogram, Labels, Timestamp};
+use std::sync::Arc;
 
 /// The answer of a query.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +49,15 @@ impl PartialEq for Point {
     }
 }
 
+/// A native histogram at an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramPoint {
+    /// Milliseconds since the epoch.
+    pub timestamp: Timestamp,
+    /// The histogram.
+    pub histogram: Arc<FloatHistogram>,
+}
+
 /// One element of an instant vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSample {
@@ -55,15 +65,19 @@ pub struct VectorSample {
     pub labels: Labels,
     /// Its value and the evaluation time.
     pub point: Point,
+    /// Its native histogram, if it is one; the value of `point` is then `NaN`.
+    pub histogram: Option<Arc<FloatHistogram>>,
 }
 
-/// One series of a matrix. Floats only for now; native histograms will stand in a second list beside them.
+/// One series of a matrix. At no time there is both a float and a histogram, and at some time there is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Its labels.
     pub labels: Labels,
-    /// Its samples in time order, never empty.
+    /// Its floats in time order.
     pub points: Vec<Point>,
+    /// Its native histograms in time order.
+    pub histograms: Vec<HistogramPoint>,
 }
 
 /// A sample's value as the HTTP API writes it: the shortest digits that read back the same, with an exponent if the value is

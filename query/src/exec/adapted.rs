@@ -1,5 +1,6 @@
 //! A source whose series are those of another one, with other values. Hot path.
 
+use super::context::Context;
 use super::source::{Source, Worker};
 use crate::column::Column;
 use crate::failure::QueryError;
@@ -64,19 +65,22 @@ pub(crate) fn adapted(
 /// `input` with each column changed; labels stay.
 pub(crate) fn mapped_columns(
     input: Arc<dyn Source>,
-    change: impl Fn(&mut Column) + Send + Sync + 'static,
+    change: impl Fn(&mut Column, &Context) + Send + Sync + 'static,
 ) -> Arc<dyn Source> {
     adapted(input, move |input, index, worker, out| {
         input.fill(index, worker, out)?;
-        change(out);
+        change(out, worker.context);
         Ok(())
     })
 }
 
-/// `input` with each value changed; labels stay.
+/// `input` with each float changed and without histograms; labels stay.
 pub(crate) fn mapped(
     input: Arc<dyn Source>,
     change: impl Fn(f64) -> f64 + Send + Sync + 'static,
 ) -> Arc<dyn Source> {
-    mapped_columns(input, move |column| column.map(&change))
+    mapped_columns(input, move |column, _| {
+        column.histograms.clear();
+        column.map(&change);
+    })
 }

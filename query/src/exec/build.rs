@@ -1,6 +1,6 @@
 //! Plan -> sources.
 
-use super::adapted::mapped;
+use super::adapted::mapped_columns;
 use super::aggregate;
 use super::binary;
 use super::call;
@@ -13,8 +13,10 @@ use super::scan::{Input, Scan};
 use super::source::Source;
 use crate::ast::ValueType;
 use crate::catalog::FunctionId;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::elementwise;
+use crate::math::histogram_arith::scale;
 use crate::plan::{Grid, Node, NodeKind, Window, WindowSource, read_range};
 use crate::span::Span;
 use std::sync::Arc;
@@ -26,11 +28,16 @@ use std::sync::Arc;
 pub(crate) fn vector(context: &Context, node: Node, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
     let span = node.span;
     match node.kind {
-        NodeKind::Instant(window) => leaf(context, window, Kernel::Newest, None),
+        NodeKind::Instant(window) => leaf(context, window, Kernel::Newest, (span, false)),
         NodeKind::Once(inner) => Ok(repeated(vector(context, *inner, grid.once())?, grid.count)),
         NodeKind::Negate(inner) => {
             let input = vector(context, *inner, grid)?;
-            let negated = mapped(input, |v| -v);
+            let negated = mapped_columns(input, |column: &mut Column, _: &Context| {
+                column.map(|v| -v);
+                for (_, histogram) in &mut column.histograms {
+                    scale(Arc::make_mut(histogram), -1.0);
+                }
+            });
             nameless(context, negated, grid.count, OnSame::Merge)
         }
         NodeKind::Aggregate { id, grouping, param, input } => {
@@ -116,7 +123,7 @@ pub(crate) fn text(node: Node) -> Result<Vec<u8>, QueryError> {
     }
 }
 
-/// A leaf that computes `kernel` over `window`. `counter` is the place of the argument of a function meant for counters.
+/// A leaf that computes `kernel` over `window`, which stands at `span`; `counter` if the function is meant for counters.
 ///
 /// # Errors
 /// As [`vector`].
@@ -124,10 +131,10 @@ pub(crate) fn leaf(
     context: &Context,
     window: Window,
     kernel: Kernel,
-    counter: Option<Span>,
+    (span, counter): (Span, bool),
 ) -> Result<Arc<dyn Source>, QueryError> {
     let (input, window) = input(context, window)?;
-    Ok(Arc::new(Scan::new(context, input, window, kernel, counter)))
+    Ok(Arc::new(Scan::new(context, input, window, kernel, span, counter)))
 }
 
 /// What a window reads, opened.
@@ -135,9 +142,9 @@ pub(crate) fn leaf(
 /// # Errors
 /// As [`vector`].
 pub(crate) fn input(context: &Context, window: Window) -> Result<(Input, Window), QueryError> {
-    let Window { source, steps, border, read } = window;
+    let Window { source, steps, border, read, totals } = window;
     let input = match source {
-        WindowSource::Select(index) => Input::series(context, index, read_range(&read))?,
+        WindowSource::Select(index) => Input::series(context, index, read_range(&read), totals)?,
         WindowSource::Subquery { inner, grid } => {
             debug_assert!(inner.value_type == ValueType::Vector || inner.value_type == ValueType::Scalar);
             let inner = if inner.value_type == ValueType::Scalar {
@@ -148,5 +155,5 @@ pub(crate) fn input(context: &Context, window: Window) -> Result<(Input, Window)
             Input::subquery(context, inner, grid)?
         }
     };
-    Ok((input, Window { source: WindowSource::Select(usize::MAX), steps, border, read }))
+    Ok((input, Window { source: WindowSource::Select(usize::MAX), steps, border, read, totals }))
 }

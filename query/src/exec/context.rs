@@ -3,7 +3,9 @@
 use crate::annotations::Annotations;
 use crate::budget::Budget;
 use crate::failure::QueryError;
+use crate::math::histogram_note::HistogramNote;
 use crate::plan::Select;
+use crate::span::Span;
 use kymo_storage::api::{Querier, SeriesSet};
 use kymo_storage::model::Matcher;
 use parking_lot::Mutex;
@@ -96,6 +98,13 @@ impl Context {
     /// A number for a new leaf, by which workers keep its buffers.
     pub(crate) fn new_leaf(&self) -> usize {
         self.leaves.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Adds what users should know about histograms: `metric` is the name they have, empty if unknown.
+    pub(crate) fn note(&self, notes: &[HistogramNote], span: Span, metric: &str) {
+        if !notes.is_empty() {
+            self.annotate(|a| notes.iter().for_each(|note| a.note(*note, span, metric)));
+        }
     }
 
     /// Adds annotations.

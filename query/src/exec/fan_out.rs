@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::source::{Source, Worker};
+use crate::budget::Reservation;
 use crate::column::Column;
 use crate::failure::QueryError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,7 +17,8 @@ const CHUNK_SERIES_MAX: usize = 128;
 /// The stack of a thread: trees are at most 256 high.
 const STACK_BYTES: usize = 4 << 20;
 
-type Chunk = Result<Vec<Column>, QueryError>;
+/// Columns, and the memory of their histograms.
+type Chunk = Result<(Vec<Column>, Reservation), QueryError>;
 
 /// Calls `consume` with each series of `source` and its number, in ascending order.
 ///
@@ -88,7 +90,7 @@ fn collect(
         let Ok(made) = filled.recv() else {
             return Err(QueryError::internal("a thread of the query ended early"));
         };
-        let mut columns = made?;
+        let (mut columns, _memory) = made?;
         for (i, column) in columns.iter_mut().enumerate() {
             consume(at * chunk + i, column)?;
         }
@@ -105,9 +107,11 @@ fn fill_chunk(
     mut columns: Vec<Column>,
 ) -> Chunk {
     worker.context.budget.check()?;
+    let mut memory = worker.context.budget.reserve(0, 0)?;
     columns.resize_with(range.len(), Column::default);
     for (column, index) in columns.iter_mut().zip(range) {
         source.fill(index, worker, column)?;
+        memory.hold(column.histogram_size())?;
     }
-    Ok(columns)
+    Ok((columns, memory))
 }

@@ -19,6 +19,8 @@ pub(crate) enum Kernel {
     Newest,
     /// Its time in seconds.
     NewestTime,
+    /// Its time in seconds if it is a float; a histogram stays what it is.
+    FloatTime,
     Rate(RateKind),
     /// `irate` (for counters) or `idelta`.
     Instant {
@@ -83,7 +85,7 @@ impl Kernel {
 
     /// Whether staleness markers count: only the newest sample's being one means something.
     pub(crate) fn sees_stale(&self) -> bool {
-        matches!(self, Self::Newest | Self::NewestTime)
+        matches!(self, Self::Newest | Self::NewestTime | Self::FloatTime)
     }
 
     /// Computes all steps. `window` says what was asked for if `windows` are wider.
@@ -101,8 +103,8 @@ impl Kernel {
             (Self::Changes | Self::Resets, Some(_)) => {
                 extended::count_anchored(windows, steps, matches!(self, Self::Resets), out);
             }
-            (Self::Newest | Self::NewestTime, _) => {
-                newest(windows, matches!(self, Self::NewestTime), out);
+            (Self::Newest | Self::NewestTime | Self::FloatTime, _) => {
+                newest(windows, !matches!(self, Self::Newest), out);
             }
             (Self::Rate(kind), None) => rate::extrapolated(windows, *kind, &mut scratch.resets, out),
             (Self::Instant { counter }, _) => rate::instant(windows, *counter, out),

@@ -52,7 +52,7 @@ impl Matrix {
         let mut memory = context.budget.reserve(0, 0)?;
         let mut rows = Vec::new();
         drain(context, source, steps, |index, column| {
-            memory.grow(steps as u64, Column::bytes(steps))?;
+            memory.hold(column.size())?;
             rows.push(Row {
                 labels: source.labels(index),
                 drops_name: source.drops_name(index),
@@ -101,6 +101,7 @@ impl Source for Matrix {
     fn fill(&self, index: usize, _worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
         out.values.clone_from(&self.rows[index].column.values);
         out.present.clone_from(&self.rows[index].column.present);
+        out.histograms.clone_from(&self.rows[index].column.histograms);
         Ok(())
     }
 }
@@ -189,20 +190,21 @@ pub(crate) fn distinct(
     let mut rows: Vec<Option<Row>> = Vec::new();
     rows.resize_with(firsts.len(), || None);
     drain(context, &*source, steps, |index, column| {
-        if column.present.is_empty() {
+        if column.is_empty() {
             return Ok(());
         }
         let drops_name = source.drops_name(index);
         match &mut rows[targets[index]] {
             Some(row) => {
-                if on_same == OnSame::Refuse || row.column.present.overlaps(&column.present) {
+                if on_same == OnSame::Refuse || row.column.steps().overlaps(&column.steps()) {
                     return Err(QueryError::same_labelset());
                 }
+                memory.hold(column.histogram_size())?;
                 row.column.absorb(column);
                 row.drops_name |= drops_name;
             }
             slot => {
-                memory.grow(steps as u64, Column::bytes(steps))?;
+                memory.hold(column.size())?;
                 *slot =
                     Some(Row { labels: labels[index].clone(), drops_name, column: std::mem::take(column) });
             }
@@ -216,6 +218,8 @@ pub(crate) fn distinct(
 struct Nameless {
     input: Arc<dyn Source>,
     delayed: bool,
+    /// The labels that go away if it is at once.
+    names: &'static [&'static str],
 }
 
 impl Source for Nameless {
@@ -225,7 +229,7 @@ impl Source for Nameless {
 
     fn labels(&self, index: usize) -> Labels {
         let labels = self.input.labels(index);
-        if self.delayed { labels } else { without_name(&labels) }
+        if self.delayed { labels } else { labels.without(|name| self.names.contains(&name)) }
     }
 
     fn drops_name(&self, _index: usize) -> bool {
@@ -233,7 +237,7 @@ impl Source for Nameless {
     }
 
     fn label_column(&self, name: &str) -> LabelColumn {
-        if !self.delayed && NAMING_LABELS.contains(&name) {
+        if !self.delayed && self.names.contains(&name) {
             LabelColumn::from_values((0..self.len()).map(|_| String::new()))
         } else {
             self.input.label_column(name)
@@ -267,7 +271,29 @@ pub(crate) fn nameless(
     steps: usize,
     on_same: OnSame,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let source: Arc<dyn Source> = Arc::new(Nameless { input, delayed: context.delayed_names });
+    without_labels(context, input, steps, on_same, &NAMING_LABELS)
+}
+
+/// `input` without names, but (unless names go away at the end) with the labels that tell a metric's type and unit.
+///
+/// # Errors
+/// As [`distinct`].
+pub(crate) fn without_metric_name(
+    context: &Context,
+    input: Arc<dyn Source>,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    without_labels(context, input, steps, OnSame::Merge, &[METRIC_NAME])
+}
+
+fn without_labels(
+    context: &Context,
+    input: Arc<dyn Source>,
+    steps: usize,
+    on_same: OnSame,
+    names: &'static [&'static str],
+) -> Result<Arc<dyn Source>, QueryError> {
+    let source: Arc<dyn Source> = Arc::new(Nameless { input, delayed: context.delayed_names, names });
     if context.delayed_names { Ok(source) } else { distinct(context, source, steps, on_same) }
 }
 
@@ -295,11 +321,14 @@ pub(crate) fn repeated(input: Arc<dyn Source>, steps: usize) -> Arc<dyn Source> 
         let mut once = worker.take_column();
         input.fill(index, worker, &mut once)?;
         out.reset(steps);
-        if once.len() > 0
+        if !once.is_empty()
             && let Some(value) = once.get(0)
         {
             out.values.fill(value);
             out.present.fill();
+        }
+        if let Some((_, histogram)) = once.histograms.first() {
+            out.histograms.extend((0..steps).map(|step| (step, Arc::clone(histogram))));
         }
         worker.put_column(once);
         Ok(())

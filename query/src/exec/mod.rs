@@ -11,6 +11,7 @@ mod build;
 mod call;
 pub(crate) mod context;
 mod fan_out;
+mod histogram_kernel;
 mod kernel;
 mod matrix;
 mod result;

@@ -5,13 +5,16 @@ use super::context::Context;
 use super::fan_out::drain;
 use super::matrix::remove_delayed_names;
 use super::scan::Input;
+use super::source::LeafHistograms;
 use super::source::Worker;
 use crate::ast::ValueType;
+use crate::column::histogram_size;
 use crate::failure::QueryError;
 use crate::math::extended;
 use crate::plan::{Grid, Node, NodeKind, Window};
-use crate::value::{Point, Series, Value, VectorSample};
+use crate::value::{HistogramPoint, Point, Series, Value, VectorSample};
 use kymo_storage::model::Labels;
+use std::sync::Arc;
 
 /// Evaluates `root` at the steps of `grid`; an instant query has one.
 ///
@@ -27,7 +30,7 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
             }
             let _memory = context.budget.reserve(grid.count as u64, grid.count as u64 * 16)?;
             let points = (0..grid.count).map(point).collect();
-            Ok(Value::Matrix(vec![Series { labels: Labels::empty(), points }]))
+            Ok(Value::Matrix(vec![Series { labels: Labels::empty(), points, histograms: Vec::new() }]))
         }
         ValueType::String => match root.kind {
             NodeKind::Text(text) => {
@@ -46,10 +49,12 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
             if instant {
                 let mut samples = Vec::new();
                 drain(context, &*source, grid.count, |index, column| {
-                    if let Some(value) = column.get(0) {
+                    let histogram = column.histogram(0).cloned();
+                    if let Some(value) = column.get(0).or_else(|| histogram.as_ref().map(|_| f64::NAN)) {
                         memory.grow(1, size_of::<VectorSample>() as u64)?;
+                        memory.hold(column.histogram_size())?;
                         let point = Point { timestamp: grid.start, value };
-                        samples.push(VectorSample { labels: source.labels(index), point });
+                        samples.push(VectorSample { labels: source.labels(index), point, histogram });
                     }
                     Ok(())
                 })?;
@@ -57,14 +62,19 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
             }
             let mut series = Vec::new();
             drain(context, &*source, grid.count, |index, column| {
-                let count = column.present.count();
-                if count > 0 {
+                if !column.is_empty() {
+                    let count = column.present.count();
                     memory.grow(count as u64, (count * size_of::<Point>()) as u64)?;
+                    memory.hold(column.histogram_size())?;
                     let mut points = Vec::with_capacity(count);
                     points.extend(
                         column.iter().map(|(step, value)| Point { timestamp: grid.time(step), value }),
                     );
-                    series.push(Series { labels: source.labels(index), points });
+                    let histograms = column.histograms.drain(..);
+                    let histograms = histograms
+                        .map(|(step, histogram)| HistogramPoint { timestamp: grid.time(step), histogram })
+                        .collect();
+                    series.push(Series { labels: source.labels(index), points, histograms });
                 }
                 Ok(())
             })?;
@@ -87,6 +97,10 @@ fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
         context.budget.check()?;
         let cleaned = input.read(index, false, &mut worker, &mut leaf)?;
         let samples = if cleaned { &leaf.clean } else { &leaf.raw };
+        if let (Some(border), false) = (window.border, leaf.histograms.histograms.is_empty()) {
+            let name = if border == extended::Border::Anchored { "anchored" } else { "smoothed" };
+            return Err(QueryError::execution(format!("{name} modifier is not supported with histograms")));
+        }
         let points: Vec<Point> = match window.border {
             Some(border) => extended::points(&samples.timestamps, &samples.values, (start, end), border)
                 .into_iter()
@@ -100,9 +114,19 @@ fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
                 .map(|(t, v)| Point { timestamp: *t, value: *v })
                 .collect(),
         };
-        if !points.is_empty() {
+        let LeafHistograms { timestamps, histograms, .. } = &leaf.histograms;
+        let histograms: Vec<HistogramPoint> = timestamps
+            .iter()
+            .zip(histograms)
+            .filter(|(t, _)| **t > start && **t <= end)
+            .map(|(t, h)| HistogramPoint { timestamp: *t, histogram: Arc::clone(h) })
+            .collect();
+        if !points.is_empty() || !histograms.is_empty() {
+            for point in &histograms {
+                memory.hold(histogram_size(&point.histogram))?;
+            }
             memory.grow(points.len() as u64, (points.len() * size_of::<Point>()) as u64)?;
-            series.push(Series { labels: final_labels(&input, index), points });
+            series.push(Series { labels: final_labels(&input, index), points, histograms });
         }
     }
     Ok(Value::Matrix(series))

@@ -1,17 +1,18 @@
 //! Leaves: the samples of one series, their windows, and a kernel over them. Hot path.
 
 use super::context::Context;
+use super::histogram_kernel::{Both, HistogramWindows};
 use super::kernel::Kernel;
 use super::source::{Leaf, Source, Worker};
 use crate::budget::Reservation;
-use crate::column::Column;
+use crate::column::{Column, histogram_size};
 use crate::failure::QueryError;
 use crate::format::quote;
 use crate::math::window::Windows;
 use crate::plan::{Grid, Window};
 use crate::span::Span;
-use kymo_storage::api::{LabelColumn, SeriesSet};
-use kymo_storage::model::{Labels, METRIC_NAME, MatchOp, TimeRange, is_stale};
+use kymo_storage::api::{HistogramSample, LabelColumn, SeriesSet};
+use kymo_storage::model::{FloatHistogram, Labels, METRIC_NAME, MatchOp, ResetHint, TimeRange, is_stale};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +26,8 @@ pub(crate) enum Input {
         range: TimeRange,
         /// Whether a matcher demands one metric name, and which.
         name: Option<String>,
+        /// Whether of histograms only count and sum are asked for.
+        totals: bool,
     },
     /// An expression on its own grid.
     Subquery {
@@ -42,13 +45,18 @@ impl Input {
     ///
     /// # Errors
     /// As [`Context::series`].
-    pub(crate) fn series(context: &Context, index: usize, range: TimeRange) -> Result<Self, QueryError> {
+    pub(crate) fn series(
+        context: &Context,
+        index: usize,
+        range: TimeRange,
+        totals: bool,
+    ) -> Result<Self, QueryError> {
         let name = context
             .matchers(index)
             .iter()
             .find(|m| m.name() == METRIC_NAME && m.op() == MatchOp::Equal && !m.value().is_empty())
             .map(|m| m.value().to_owned());
-        Ok(Self::Series { set: context.series(index)?, range, name })
+        Ok(Self::Series { set: context.series(index)?, range, name, totals })
     }
 
     /// An expression on its own grid, whose columns may be far longer than those of the query.
@@ -105,12 +113,14 @@ impl Input {
         match self {
             Self::Series { set, range, .. } => {
                 set.read(index, *range, &mut leaf.raw)?;
-                context.budget.count_read(leaf.raw.values.len());
+                let histograms = leaf.raw.histograms.iter().map(|h| histogram_size(&h.histogram).0);
+                context.budget.count_read(leaf.raw.values.len() + histograms.sum::<u64>() as usize);
             }
             Self::Subquery { inner, grid, .. } => {
                 let mut column = worker.take_column();
                 inner.fill(index, worker, &mut column)?;
                 let full = column.present.is_full() && column.len() == grid.count;
+                leaf.raw.histograms.clear();
                 if full && leaf.raw.timestamps.len() == grid.count {
                     // The grid is the same for all series: the timestamps stand.
                     leaf.raw.values.clone_from(&column.values);
@@ -120,9 +130,15 @@ impl Input {
                         leaf.raw.push(grid.time(step), value);
                     }
                 }
+                for (step, histogram) in column.histograms.drain(..) {
+                    let histogram = of_subquery(histogram);
+                    leaf.raw.histograms.push(HistogramSample { timestamp: grid.time(step), histogram });
+                }
                 worker.put_column(column);
             }
         }
+        let totals = matches!(self, Self::Series { totals: true, .. });
+        leaf.histograms.take(&mut leaf.raw, (keep_stale, totals), &context.budget)?;
         let held = leaf.raw.values.capacity();
         if held > leaf.reserved_samples {
             let more = (held - leaf.reserved_samples) as u64;
@@ -145,9 +161,16 @@ impl Input {
     }
 }
 
+/// What a hint says of the sample before is no longer true of a selection of samples.
+fn of_subquery(mut histogram: Arc<FloatHistogram>) -> Arc<FloatHistogram> {
+    if matches!(histogram.hint, ResetHint::Reset | ResetHint::NotReset) {
+        Arc::make_mut(&mut histogram).hint = ResetHint::Unknown;
+    }
+    histogram
+}
+
 /// What to say if a function for counters meets something else.
 struct CounterCheck {
-    span: Span,
     said: AtomicBool,
 }
 
@@ -157,22 +180,24 @@ pub(crate) struct Scan {
     window: Window,
     kernel: Kernel,
     leaf: usize,
+    span: Span,
     check: Option<CounterCheck>,
     one_name: OnceLock<bool>,
 }
 
 impl Scan {
-    /// A leaf that computes `kernel` over `window`, whose samples come from `input`. `counter` is the place of the argument of a
-    /// function that is meant for counters.
+    /// A leaf that computes `kernel` over `window`, whose samples come from `input` and which stands at `span`. `counter` if the
+    /// function is meant for counters.
     pub(crate) fn new(
         context: &Context,
         input: Input,
         window: Window,
         kernel: Kernel,
-        counter: Option<Span>,
+        span: Span,
+        counter: bool,
     ) -> Self {
-        let check = counter.map(|span| CounterCheck { span, said: AtomicBool::new(false) });
-        Self { input, window, kernel, leaf: context.new_leaf(), check, one_name: OnceLock::new() }
+        let check = counter.then(|| CounterCheck { said: AtomicBool::new(false) });
+        Self { input, window, kernel, leaf: context.new_leaf(), span, check, one_name: OnceLock::new() }
     }
 
     fn compute(
@@ -199,6 +224,19 @@ impl Scan {
         };
         out.reset(self.window.steps.count);
         self.kernel.run(&windows, &self.window, &mut leaf.scratch, out);
+        if !leaf.histograms.histograms.is_empty() {
+            leaf.histograms.plan.compute(&leaf.histograms.timestamps, &self.window.read);
+            let histograms = HistogramWindows {
+                timestamps: &leaf.histograms.timestamps,
+                histograms: &leaf.histograms.histograms,
+                bounds: leaf.histograms.plan.bounds(),
+            };
+            let both = Both { floats: &windows, histograms: &histograms, window: &self.window };
+            let notes = both.run(&self.kernel, out);
+            if !notes.is_empty() {
+                worker.context.note(&notes, self.span, self.input.labels(index).metric_name());
+            }
+        }
         worker.context.budget.check()?;
         self.check_counter(index, worker.context, out);
         Ok(())
@@ -227,7 +265,7 @@ impl Scan {
         }
         context.annotate(|a| {
             let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
-            a.info(check.span, format!("{text} {}", quote(name.as_bytes())));
+            a.info(self.span, format!("{text} {}", quote(name.as_bytes())));
         });
     }
 }

@@ -1,13 +1,15 @@
 //! What streams through a query: series that can be asked for one by one, from several threads at once.
 
 use super::context::Context;
-use crate::column::Column;
+use crate::budget::{Budget, Reservation};
+use crate::column::{Column, histogram_size};
 use crate::failure::QueryError;
 use crate::math::kahan::KahanSum;
 use crate::math::rate::Resets;
 use crate::math::window::WindowPlan;
 use kymo_storage::api::{LabelColumn, Samples};
-use kymo_storage::model::Labels;
+use kymo_storage::model::{FloatHistogram, Labels, ResetHint, Timestamp};
+use std::sync::Arc;
 
 /// The series of an instant vector over all steps. Labels are known before any sample is read.
 pub(crate) trait Source: Send + Sync {
@@ -96,12 +98,74 @@ pub(crate) struct Leaf {
     pub(crate) plan: WindowPlan,
     /// The version of the timestamps the plan is for.
     pub(crate) planned: Option<u64>,
+    /// The histograms of the samples, without staleness markers unless those are asked for.
+    pub(crate) histograms: LeafHistograms,
     /// Scratch of kernels.
     pub(crate) scratch: Scratch,
     /// Memory of the buffers, reserved.
-    pub(crate) reserved: Option<crate::budget::Reservation>,
+    pub(crate) reserved: Option<Reservation>,
     /// How many samples are reserved.
     pub(crate) reserved_samples: usize,
+}
+
+/// The native histograms of a series; empty for most.
+#[derive(Default)]
+pub(crate) struct LeafHistograms {
+    /// Milliseconds, increasing.
+    pub(crate) timestamps: Vec<Timestamp>,
+    /// As many histograms.
+    pub(crate) histograms: Vec<Arc<FloatHistogram>>,
+    /// The windows over them.
+    pub(crate) plan: WindowPlan,
+    memory: Option<Reservation>,
+}
+
+impl LeafHistograms {
+    /// Takes over the histograms of `samples`, with staleness markers if those are to be kept, and without buckets if only count
+    /// and sum are asked for.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub(crate) fn take(
+        &mut self,
+        samples: &mut Samples,
+        (keep_stale, totals): (bool, bool),
+        budget: &Arc<Budget>,
+    ) -> Result<(), QueryError> {
+        self.timestamps.clear();
+        self.histograms.clear();
+        self.memory = None;
+        if samples.histograms.is_empty() {
+            return Ok(());
+        }
+        let mut memory = budget.reserve(0, 0)?;
+        let mut before: Option<Arc<FloatHistogram>> = None;
+        for mut sample in samples.histograms.drain(..) {
+            if totals && !sample.histogram.is_stale() {
+                let whole = std::mem::take(&mut sample.histogram);
+                sample.histogram = Arc::new(totals_of(&whole, before.as_deref()));
+                before = Some(whole);
+            }
+            if keep_stale || !sample.histogram.is_stale() {
+                memory.hold(histogram_size(&sample.histogram))?;
+                self.timestamps.push(sample.timestamp);
+                self.histograms.push(sample.histogram);
+            }
+        }
+        self.memory = Some(memory);
+        Ok(())
+    }
+}
+
+/// Count and sum of a histogram. Where counting began anew cannot be found out from these, so the hint says it.
+fn totals_of(histogram: &FloatHistogram, before: Option<&FloatHistogram>) -> FloatHistogram {
+    let hint = match (histogram.hint, before) {
+        (ResetHint::Unknown, Some(before)) if histogram.has_fallen_from(before) => ResetHint::Reset,
+        (ResetHint::Unknown, Some(_)) => ResetHint::NotReset,
+        (hint, _) => hint,
+    };
+    let FloatHistogram { schema, count, sum, .. } = *histogram;
+    FloatHistogram { hint, schema, count, sum, ..FloatHistogram::default() }
 }
 
 /// Scratch of kernels.

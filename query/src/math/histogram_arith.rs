@@ -430,7 +430,12 @@ pub(crate) mod tests {
             let (sum, _) = add(&a, &b).unwrap();
             let (back, _) = subtract(&sum, &b).unwrap();
             // What is left is `a` at the resolution of the sum.
-            let nothing = FloatHistogram { schema: sum.schema, zero_threshold: sum.zero_threshold, custom_bounds: sum.custom_bounds.clone(), ..FloatHistogram::default() };
+            let nothing = FloatHistogram {
+                schema: sum.schema,
+                zero_threshold: sum.zero_threshold,
+                custom_bounds: sum.custom_bounds.clone(),
+                ..FloatHistogram::default()
+            };
             let (coarse, _) = add(&nothing, &a).unwrap();
             prop_assert!(back.is_equal(&coarse), "{back} is not {coarse}");
             prop_assert!(!sum.is_reset_after(&a) || sum.custom_bounds != a.custom_bounds || sum.schema != a.schema);

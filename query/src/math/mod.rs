@@ -9,15 +9,10 @@ pub(crate) mod elementwise;
 pub(crate) mod extended;
 pub(crate) mod extrema;
 pub(crate) mod histogram_arith;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor learns histograms next"))]
 pub(crate) mod histogram_binary;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor learns histograms next"))]
 pub(crate) mod histogram_note;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor learns histograms next"))]
 pub(crate) mod histogram_quantile;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor learns histograms next"))]
 pub(crate) mod histogram_rate;
-#[cfg_attr(not(test), expect(dead_code, reason = "the executor learns histograms next"))]
 pub(crate) mod histogram_sum;
 pub(crate) mod histogram_trim;
 pub(crate) mod kahan;

@@ -3,7 +3,9 @@
 use super::Grid;
 use super::invariant::is_invariant;
 use super::node::{Matching, Node, NodeKind, Plan, Select, Window, WindowSource, hull};
-use crate::ast::{At, DurationExpr, Expr, MatrixSelector, Subquery, UnaryOp, ValueType, VectorSelector};
+use crate::ast::{
+    At, BinaryOp, DurationExpr, Expr, MatrixSelector, Subquery, UnaryOp, ValueType, VectorSelector,
+};
 use crate::catalog::FunctionId;
 use crate::error::ParseError;
 use crate::failure::{FailureKind, QueryError};
@@ -73,7 +75,7 @@ impl Question<'_> {
 /// # Errors
 /// A duration that cannot be computed, a subquery of too many steps.
 pub(crate) fn plan(expr: &Expr, question: &Question<'_>) -> Result<Plan, QueryError> {
-    let mut planner = Planner { question, selects: Vec::new() };
+    let mut planner = Planner { question, selects: Vec::new(), above: Above::default() };
     let root = planner.node(expr, question.grid())?;
     Ok(Plan { root, selects: planner.selects })
 }
@@ -81,6 +83,16 @@ pub(crate) fn plan(expr: &Expr, question: &Question<'_>) -> Result<Plan, QueryEr
 struct Planner<'q> {
     question: &'q Question<'q>,
     selects: Vec<Select>,
+    above: Above,
+}
+
+/// What stands above an expression as far as it matters to the native histograms below.
+#[derive(Debug, Clone, Copy, Default)]
+struct Above {
+    /// A function that asks only for counts and sums.
+    totals: bool,
+    /// Something that needs the buckets, if only to find out where counting began anew.
+    buckets: bool,
 }
 
 impl Planner<'_> {
@@ -110,7 +122,10 @@ impl Planner<'_> {
                 input: self.boxed(&e.expr, grid)?,
             },
             Expr::Binary(e) => {
+                let above = self.above;
+                self.above.buckets |= matches!(e.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
                 let (left, right) = (self.boxed(&e.left, grid)?, self.boxed(&e.right, grid)?);
+                self.above = above;
                 if let (NodeKind::Number(a), NodeKind::Number(b)) = (&left.kind, &right.kind) {
                     NodeKind::Number(elementwise::operate(e.op, *a, *b))
                 } else {
@@ -170,7 +185,18 @@ impl Planner<'_> {
             }
             _ => {}
         }
+        let above = self.above;
+        match id {
+            FunctionId::HistogramCount | FunctionId::HistogramSum | FunctionId::HistogramAvg => {
+                self.above.totals = true;
+            }
+            FunctionId::HistogramQuantile
+            | FunctionId::HistogramQuantiles
+            | FunctionId::HistogramFraction => self.above.buckets = true,
+            _ => {}
+        }
         let args: Vec<Node> = args.iter().map(|a| self.node(a, grid)).collect::<Result<_, _>>()?;
+        self.above = above;
         if let (FunctionId::MinOf | FunctionId::MaxOf, [a, b]) = (id, &args[..])
             && let (NodeKind::Number(a), NodeKind::Number(b)) = (&a.kind, &b.kind)
         {
@@ -202,7 +228,7 @@ impl Planner<'_> {
         let steps = self.steps(e.at, offset, self.question.lookback, grid);
         let border = e.smoothed.then_some(Border::Smoothed);
         let read = if e.smoothed { steps.widened(0, self.question.lookback) } else { steps };
-        Ok(Window { source: self.select(&e.matchers, &read), steps, border, read })
+        Ok(Window { source: self.select(&e.matchers, &read), steps, border, read, totals: self.totals() })
     }
 
     fn matrix(&mut self, e: &MatrixSelector, grid: Grid) -> Result<Window, QueryError> {
@@ -215,7 +241,8 @@ impl Planner<'_> {
             _ => None,
         };
         let read = border.map_or(steps, |b| b.widen(&steps, self.question.lookback));
-        Ok(Window { source: self.select(&e.selector.matchers, &read), steps, border, read })
+        let source = self.select(&e.selector.matchers, &read);
+        Ok(Window { source, steps, border, read, totals: self.totals() })
     }
 
     fn subquery(&mut self, e: &Subquery, grid: Grid) -> Result<Window, QueryError> {
@@ -234,13 +261,21 @@ impl Planner<'_> {
         if inner_grid.count as u64 > self.question.steps_max {
             return Err(limits::too_many_samples(self.question.steps_max, inner_grid.count as u64));
         }
+        let above = self.above;
+        self.above.buckets = true;
         let inner = self.boxed(&e.expr, inner_grid)?;
+        self.above = above;
         Ok(Window {
             source: WindowSource::Subquery { inner, grid: inner_grid },
             steps,
             border: None,
             read: steps,
+            totals: false,
         })
+    }
+
+    fn totals(&self) -> bool {
+        self.above.totals && !self.above.buckets
     }
 
     /// Equal selectors share one select over all the time they need.

@@ -131,6 +131,8 @@ pub(crate) struct Window {
     pub(crate) border: Option<Border>,
     /// The windows to read, wider than those asked for if borders are treated specially.
     pub(crate) read: WindowSteps,
+    /// Whether of native histograms only count and sum are asked for.
+    pub(crate) totals: bool,
 }
 
 /// Whose samples windows hold.

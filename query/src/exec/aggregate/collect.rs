@@ -9,7 +9,9 @@ use super::group::{Groups, without};
 use crate::ast::Grouping;
 use crate::column::Column;
 use crate::failure::QueryError;
+use crate::math::histogram_note::HistogramNote;
 use crate::math::quantile as quantiles;
+use crate::span::Span;
 use crate::value::format_scalar;
 use kymo_storage::model::{Labels, METRIC_NAME};
 use std::collections::HashMap;
@@ -24,13 +26,18 @@ pub(super) fn quantile(
     input: &dyn Source,
     grouping: &Grouping,
     q: &Scalar,
+    span: Span,
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let groups = Groups::new(input, grouping);
     let matrix = Matrix::collect(context, input, steps)?;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
     for (index, group) in groups.of.iter().enumerate() {
-        if !matrix.column(index).present.is_empty() {
+        let column = matrix.column(index);
+        if !column.histograms.is_empty() {
+            context.note(&[HistogramNote::IgnoredInGroup("quantile")], span, "");
+        }
+        if !column.present.is_empty() {
             members[*group as usize].push(index);
         }
     }
@@ -56,6 +63,17 @@ pub(super) fn quantile(
         rows.push(Row { labels, drops_name, column });
     }
     Ok(Arc::new(Matrix::new(rows, true, Some(memory))))
+}
+
+/// What tells values apart that are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// The value goes nowhere.
+    Any,
+    /// The bits of a float.
+    Float(u64),
+    /// A histogram as text.
+    Histogram(String),
 }
 
 /// The source of `count_values("label", input)`.
@@ -87,19 +105,30 @@ pub(super) fn count_values(
         .collect();
     let keeps_value = !grouping.without || (label != METRIC_NAME && !grouping.labels.contains(&label));
     let mut memory = context.budget.reserve(0, 0)?;
-    let mut known: HashMap<(&Labels, u64), usize> = HashMap::new();
+    let mut known: HashMap<(&Labels, Key), usize> = HashMap::new();
     let mut rows: Vec<Row> = Vec::new();
     drain(context, input, steps, |index, column| {
-        for (step, value) in column.iter() {
+        let floats = column.iter().map(|(step, value)| {
             let value = if value.is_nan() { f64::NAN } else { value };
-            let key = if keeps_value { value.to_bits() } else { 0 };
-            let at = match known.get(&(&base[index], key)) {
+            (step, if keeps_value { Key::Float(value.to_bits()) } else { Key::Any })
+        });
+        let histograms = column.histograms.iter().map(|(step, histogram)| {
+            (*step, if keeps_value { Key::Histogram(histogram.to_string()) } else { Key::Any })
+        });
+        for (step, key) in floats.chain(histograms) {
+            let at = match known.get(&(&base[index], key.clone())) {
                 Some(at) => *at,
                 None => {
                     memory.grow(steps as u64, Column::bytes(steps))?;
                     let mut labels = base[index].to_builder();
-                    if keeps_value {
-                        labels.set(&label, &format_scalar(value));
+                    match &key {
+                        Key::Any => {}
+                        Key::Float(bits) => {
+                            labels.set(&label, &format_scalar(f64::from_bits(*bits)));
+                        }
+                        Key::Histogram(text) => {
+                            labels.set(&label, text);
+                        }
                     }
                     rows.push(Row { labels: labels.build(), drops_name: false, column: Column::new(steps) });
                     known.insert((&base[index], key), rows.len() - 1);

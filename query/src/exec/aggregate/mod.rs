@@ -1,6 +1,7 @@
 //! Aggregations: groups are computed once, then series stream into them in the order of their labels.
 
 mod collect;
+mod folds;
 mod group;
 mod rank;
 mod reduce;
@@ -49,16 +50,18 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
         }
         AggregatorId::Quantile => {
             let q = scalar(context, *param()?, grid)?;
+            let input_span = input.span;
             let input = vector(context, *input, grid)?;
             if input.len() > 0 {
                 annotate_quantiles(context, &q, param_span, steps);
             }
-            collect::quantile(context, &*input, &grouping, &q, steps)
+            collect::quantile(context, &*input, &grouping, &q, input_span, steps)
         }
         AggregatorId::Topk | AggregatorId::Bottomk => {
             let k = scalar(context, *param()?, grid)?;
             let input = vector(context, *input, grid)?;
-            rank::best(context, &*input, &grouping, &k, id == AggregatorId::Topk, steps)
+            let rank = rank::Rank { top: id == AggregatorId::Topk, span };
+            rank::best(context, &*input, &grouping, &k, rank, steps)
         }
         AggregatorId::Limitk => {
             let k = scalar(context, *param()?, grid)?;
@@ -71,8 +74,9 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
             rank::share(context, &*input, &ratio, param_span, steps)
         }
         _ => {
+            let input_span = input.span;
             let input = vector(context, *input, grid)?;
-            reduce::reduce(context, &*input, &grouping, id, steps)
+            reduce::reduce(context, &*input, &grouping, (id, input_span), steps)
         }
     }
 }

@@ -10,37 +10,34 @@ use crate::ast::Grouping;
 use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::format::float_general;
+use crate::math::histogram_note::HistogramNote;
 use crate::span::Span;
 use kymo_storage::model::Labels;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-/// How many series to keep at each step, from a parameter.
+/// How many series to keep at each step, from a parameter. It is judged as a whole, even if there is no series.
 fn counts(k: &Scalar, steps: usize) -> Result<Vec<usize>, QueryError> {
     // 2^63: the first float past the range of an i64.
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
-    (0..steps)
-        .map(|step| {
-            let k = k.at(step);
-            if k.is_nan() {
-                return Err(QueryError::execution("Parameter value is NaN"));
-            }
-            if k <= -BOUND {
-                return Err(QueryError::execution(format!(
-                    "Scalar value {} underflows int64",
-                    float_general(k)
-                )));
-            }
-            if k >= BOUND {
-                return Err(QueryError::execution(format!(
-                    "Scalar value {} overflows int64",
-                    float_general(k)
-                )));
-            }
-            Ok(if k < 1.0 { 0 } else { k as usize })
-        })
-        .collect()
+    let all = || (0..steps).map(|step| k.at(step));
+    let has_nan = all().any(f64::is_nan);
+    if !has_nan && all().all(|k| k < 1.0) {
+        return Ok(vec![0; steps]);
+    }
+    let refused = if has_nan {
+        Some("Parameter value is NaN".to_owned())
+    } else if let Some(k) = all().find(|k| *k <= -BOUND) {
+        Some(format!("Scalar value {} underflows int64", float_general(k)))
+    } else {
+        let over = all().find(|k| *k >= BOUND);
+        over.map(|k| format!("Scalar value {} overflows int64", float_general(k)))
+    };
+    match refused {
+        Some(text) => Err(QueryError::execution(text)),
+        None => Ok(all().map(|k| if k < 1.0 { 0 } else { k as usize }).collect()),
+    }
 }
 
 /// A candidate; the greatest is the one to give up first.
@@ -79,6 +76,15 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
+/// Which series are best.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rank {
+    /// Those of the greatest values.
+    pub(super) top: bool,
+    /// Where the aggregation stands.
+    pub(super) span: Span,
+}
+
 /// The source of `topk` (`top`) or `bottomk`. With one step the series come best first, group by group.
 ///
 /// # Errors
@@ -88,15 +94,20 @@ pub(super) fn best(
     input: &dyn Source,
     grouping: &Grouping,
     k: &Scalar,
-    top: bool,
+    rank: Rank,
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let counts = if input.len() == 0 { vec![0; steps] } else { counts(k, steps)? };
+    let Rank { top, span } = rank;
+    let counts = counts(k, steps)?;
     let groups = Groups::new(input, grouping);
     let mut memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 32))?;
     let mut heaps: Vec<BinaryHeap<Candidate>> = vec![BinaryHeap::new(); groups.len() * steps];
     drain(context, input, steps, |index, column| {
         let base = groups.of[index] as usize * steps;
+        if column.histograms.iter().any(|(step, _)| counts[*step] > 0) {
+            let name = if top { "topk" } else { "bottomk" };
+            context.note(&[HistogramNote::IgnoredInGroup(name)], span, "");
+        }
         for (step, value) in column.iter() {
             let candidate = Candidate { value, series: index as u32, top };
             let heap = &mut heaps[base + step];
@@ -145,14 +156,14 @@ pub(super) fn first(
     k: &Scalar,
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let counts = if input.len() == 0 { vec![0; steps] } else { counts(k, steps)? };
+    let counts = counts(k, steps)?;
     let groups = Groups::new(input, grouping);
     let _memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 8))?;
     let mut taken = vec![0usize; groups.len() * steps];
     keep(context, input, steps, |index, column| {
         let base = groups.of[index] as usize * steps;
         let mut kept = Bitmap::new(steps);
-        for step in column.present.ones() {
+        for step in column.steps().ones() {
             if taken[base + step] < counts[step] {
                 taken[base + step] += 1;
                 kept.set(step);
@@ -174,7 +185,7 @@ pub(super) fn share(
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let mut ratios = Vec::with_capacity(steps);
-    for step in 0..if input.len() == 0 { 0 } else { steps } {
+    for step in 0..steps {
         let asked = ratio.at(step);
         if asked.is_nan() {
             return Err(QueryError::execution("Ratio value is NaN"));
@@ -193,7 +204,7 @@ pub(super) fn share(
     keep(context, input, steps, |index, column| {
         let place = hash(&input.labels(index)) as f64 / u64::MAX as f64;
         let mut kept = Bitmap::new(steps);
-        for step in column.present.ones() {
+        for step in column.steps().ones() {
             let ratio = ratios[step];
             if (ratio >= 0.0 && place < ratio) || (ratio < 0.0 && place >= 1.0 + ratio) {
                 kept.set(step);
@@ -234,9 +245,9 @@ fn keep(
     drain(context, input, steps, |index, column| {
         let kept = choose(index, column);
         if !kept.is_empty() {
-            memory.grow(steps as u64, Column::bytes(steps))?;
             let mut column = std::mem::take(column);
-            column.present.and(&kept);
+            column.keep(&kept);
+            memory.hold(column.size())?;
             rows.push(Row { labels: input.labels(index), drops_name: input.drops_name(index), column });
         }
         Ok(())

@@ -6,12 +6,15 @@ use super::super::context::Context;
 use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, Row};
 use super::super::source::Source;
+use super::folds::Folds;
 use super::group::Groups;
 use crate::ast::Grouping;
 use crate::catalog::AggregatorId;
 use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
+use crate::math::histogram_note::HistogramNote;
 use crate::math::kahan::{KahanMean, KahanSum, Spread};
+use crate::span::Span;
 use std::sync::Arc;
 
 /// What happens to the values of one group at one step.
@@ -150,7 +153,7 @@ impl Accumulator for Greatest {
     }
 }
 
-/// The source of a reducing aggregation.
+/// The source of a reducing aggregation; the span is that of what is aggregated.
 ///
 /// # Errors
 /// As [`drain`], or too little memory.
@@ -158,20 +161,43 @@ pub(super) fn reduce(
     context: &Context,
     input: &dyn Source,
     grouping: &Grouping,
-    id: AggregatorId,
+    (id, span): (AggregatorId, Span),
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
+    let plan = |histograms| Plan { context, input, grouping, steps, span, histograms };
+    let ignored = |name| Histograms::Ignored(name);
     match id {
-        AggregatorId::Sum => run::<KahanSum>(context, input, grouping, steps),
-        AggregatorId::Avg => run::<KahanMean>(context, input, grouping, steps),
-        AggregatorId::Count => run::<Count>(context, input, grouping, steps),
-        AggregatorId::Group => run::<One>(context, input, grouping, steps),
-        AggregatorId::Min => run::<Least>(context, input, grouping, steps),
-        AggregatorId::Max => run::<Greatest>(context, input, grouping, steps),
-        AggregatorId::Stddev => run::<Deviation>(context, input, grouping, steps),
-        AggregatorId::Stdvar => run::<Variance>(context, input, grouping, steps),
+        AggregatorId::Sum => run::<KahanSum>(&plan(Histograms::Folded { mean: false })),
+        AggregatorId::Avg => run::<KahanMean>(&plan(Histograms::Folded { mean: true })),
+        AggregatorId::Count => run::<Count>(&plan(Histograms::Counted)),
+        AggregatorId::Group => run::<One>(&plan(Histograms::Counted)),
+        AggregatorId::Min => run::<Least>(&plan(ignored("min"))),
+        AggregatorId::Max => run::<Greatest>(&plan(ignored("max"))),
+        AggregatorId::Stddev => run::<Deviation>(&plan(ignored("stddev"))),
+        AggregatorId::Stdvar => run::<Variance>(&plan(ignored("stdvar"))),
         _ => Err(QueryError::internal(format!("the aggregator {id:?} does not reduce"))),
     }
+}
+
+/// What happens to native histograms.
+#[derive(Debug, Clone, Copy)]
+enum Histograms {
+    /// They are summed up, or their mean is taken.
+    Folded { mean: bool },
+    /// They count as any float.
+    Counted,
+    /// They are passed over by the aggregator of this name.
+    Ignored(&'static str),
+}
+
+/// What is aggregated and how.
+struct Plan<'a> {
+    context: &'a Context,
+    input: &'a dyn Source,
+    grouping: &'a Grouping,
+    steps: usize,
+    span: Span,
+    histograms: Histograms,
 }
 
 /// The accumulators of one group, made when its first series with a value comes.
@@ -179,21 +205,33 @@ struct Group<A> {
     states: Vec<A>,
     present: Bitmap,
     drops_name: bool,
+    /// Empty until the first histogram comes.
+    folds: Folds,
 }
 
-fn run<A: Accumulator>(
-    context: &Context,
-    input: &dyn Source,
-    grouping: &Grouping,
-    steps: usize,
-) -> Result<Arc<dyn Source>, QueryError> {
-    let groups = Groups::new(input, grouping);
+fn run<A: Accumulator>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
+    let Plan { context, input, steps, span, .. } = *plan;
+    let groups = Groups::new(input, plan.grouping);
     let mut memory = context.budget.reserve(0, 0)?;
     let mut states: Vec<Option<Group<A>>> = Vec::new();
     states.resize_with(groups.len(), || None);
     let state_bytes = (size_of::<A>() * steps) as u64;
     drain(context, input, steps, |index, column| {
-        if column.present.is_empty() {
+        if !column.histograms.is_empty() {
+            match plan.histograms {
+                Histograms::Folded { .. } => {}
+                Histograms::Counted => {
+                    for (step, _) in std::mem::take(&mut column.histograms) {
+                        column.set(step, 0.0);
+                    }
+                }
+                Histograms::Ignored(name) => {
+                    context.note(&[HistogramNote::IgnoredInGroup(name)], span, "");
+                    column.histograms.clear();
+                }
+            }
+        }
+        if column.is_empty() {
             return Ok(());
         }
         let slot = &mut states[groups.of[index] as usize];
@@ -204,8 +242,16 @@ fn run<A: Accumulator>(
             states: vec![A::empty(); steps],
             present: Bitmap::new(steps),
             drops_name: false,
+            folds: Folds::default(),
         });
         group.drops_name |= input.drops_name(index);
+        if !column.histograms.is_empty() || !group.folds.is_empty() {
+            let mean = matches!(plan.histograms, Histograms::Folded { mean: true });
+            let metric = || input.labels(index);
+            group.folds.add(column, &group.present, mean, &mut memory, |note| {
+                context.note(&[note], span, metric().metric_name());
+            })?;
+        }
         group.present.or(&column.present);
         if column.present.is_full() {
             for (state, value) in group.states.iter_mut().zip(&column.values) {
@@ -222,9 +268,11 @@ fn run<A: Accumulator>(
         .into_iter()
         .zip(groups.labels)
         .filter_map(|(group, labels)| {
-            let Group { states, present, drops_name } = group?;
+            let Group { states, present, drops_name, folds } = group?;
             let values = states.into_iter().map(A::answer).collect();
-            Some(Row { labels, drops_name, column: Column { values, present } })
+            let mut column = Column { values, present, histograms: Vec::new() };
+            folds.finish(&mut column, |note| context.note(&[note], span, ""));
+            Some(Row { labels, drops_name, column })
         })
         .collect();
     Ok(Arc::new(Matrix::new(rows, true, Some(memory))))

@@ -3,10 +3,9 @@
 use super::super::context::Context;
 use super::super::matrix::{Matrix, Row};
 use super::super::source::Source;
-use super::annotate_trim;
+use super::elements::Met;
 use super::sides::{Meeting, Sides};
-use super::stream::combine;
-use crate::ast::{BinaryOp, Cardinality};
+use crate::ast::Cardinality;
 use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use kymo_storage::model::Labels;
@@ -20,7 +19,6 @@ struct General<'a> {
     steps: usize,
     memory: crate::budget::Reservation,
     rows: Vec<Row>,
-    trimmed: bool,
 }
 
 /// All results; series of different groups may have the same labels.
@@ -36,13 +34,12 @@ pub(super) fn build(context: &Context, sides: &Sides, steps: usize) -> Result<Ma
         steps,
         memory: context.budget.reserve(0, 0)?,
         rows: Vec::new(),
-        trimmed: false,
     };
     let fill = sides.operation.matching.fill;
     let mut any_many = Bitmap::new(steps);
     if fill.is_none() {
         for index in 0..general.many.len() {
-            any_many.or(&general.many.column(index).present);
+            general.many.column(index).add_steps(&mut any_many);
         }
     } else {
         any_many.fill();
@@ -53,9 +50,6 @@ pub(super) fn build(context: &Context, sides: &Sides, steps: usize) -> Result<Ma
     for meeting in &sides.meetings {
         general.meet(meeting)?;
     }
-    if general.trimmed {
-        annotate_trim(context, sides.operation.op, sides.operation.span);
-    }
     Ok(Matrix::new(general.rows, false, Some(general.memory)))
 }
 
@@ -64,11 +58,11 @@ impl General<'_> {
     fn check_one(&self, meeting: &Meeting, any_many: &Bitmap) -> Result<(), QueryError> {
         let mut seen = Bitmap::new(self.steps);
         for (at, one) in meeting.one.iter().enumerate() {
-            let mut again = self.one.column(*one).present.clone();
+            let mut again = self.one.column(*one).steps().into_owned();
             again.and(&seen);
             again.and(any_many);
             if let Some(step) = again.ones().next() {
-                let before = meeting.one[..at].iter().find(|o| self.one.column(**o).present.get(step));
+                let before = meeting.one[..at].iter().find(|o| self.one.column(**o).steps().get(step));
                 let mut twins = [
                     self.one.labels(*one).to_string(),
                     before.map_or_else(String::new, |b| self.one.labels(*b).to_string()),
@@ -81,7 +75,7 @@ impl General<'_> {
                     meeting.labels
                 )));
             }
-            seen.or(&self.one.column(*one).present);
+            self.one.column(*one).add_steps(&mut seen);
         }
         Ok(())
     }
@@ -91,7 +85,7 @@ impl General<'_> {
         let fill = self.sides.operation.matching.fill;
         let mut any_one = Bitmap::new(self.steps);
         for one in &meeting.one {
-            any_one.or(&self.one.column(*one).present);
+            self.one.column(*one).add_steps(&mut any_one);
         }
         let mut any_many = Bitmap::new(self.steps);
         // At which steps there already is a result of these labels (of any labels, one to one).
@@ -100,12 +94,16 @@ impl General<'_> {
             self.context.budget.check()?;
             let labels = self.many.labels(*many);
             let drops = self.many.drops_name(*many);
-            any_many.or(&self.many.column(*many).present);
+            let mut met = self.many.column(*many).steps().into_owned();
             for one in &meeting.one {
                 let result = self.sides.result_labels(self.context, &labels, &self.one.labels(*one));
                 let (left, right) = (self.many.column(*many).clone(), self.one.column(*one).clone());
-                self.pair(result, drops, left, &right, &mut taken)?;
+                if let Some(refused) = self.pair(result, drops, left, &right, &mut taken)? {
+                    // What could not be combined counts as not met.
+                    met.and_not(&refused);
+                }
             }
+            any_many.or(&met);
             if let Some(value) = fill.right {
                 let result = self.sides.result_labels(self.context, &labels, &meeting.labels);
                 let stand_in = constant(value, &any_one, self.steps);
@@ -124,7 +122,7 @@ impl General<'_> {
         Ok(())
     }
 
-    /// The results of two series.
+    /// The results of two series; the answer are steps at which they cannot be combined.
     fn pair(
         &mut self,
         labels: Labels,
@@ -132,13 +130,18 @@ impl General<'_> {
         mut many: Column,
         one: &Column,
         taken: &mut HashMap<Option<Labels>, Bitmap>,
-    ) -> Result<(), QueryError> {
+    ) -> Result<Option<Bitmap>, QueryError> {
         let operation = &self.sides.operation;
         let one_to_one = operation.matching.card == Cardinality::OneToOne;
-        let mut met = many.present.clone();
-        met.and(&one.present);
+        let mut met = many.steps().into_owned();
+        met.and(&one.steps());
         if met.is_empty() {
-            return Ok(());
+            return Ok(None);
+        }
+        let Met { notes, refused } = self.sides.element().combine(&mut many, one);
+        self.context.note(&notes, operation.span, "");
+        if let Some(refused) = &refused {
+            met.and_not(refused);
         }
         let key = (!one_to_one).then(|| labels.clone());
         let before = taken.entry(key).or_insert_with(|| Bitmap::new(self.steps));
@@ -150,17 +153,12 @@ impl General<'_> {
             }));
         }
         before.or(&met);
-        if matches!(operation.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
-            self.trimmed = true;
-            return Ok(());
-        }
-        combine(operation.op, operation.matching.return_bool, self.sides.swapped, &mut many, one);
-        if !many.present.is_empty() {
-            self.memory.grow(self.steps as u64, Column::bytes(self.steps))?;
+        if !many.is_empty() {
+            self.memory.hold(many.size())?;
             let drops_name = self.sides.drops_name(self.context, drops);
             self.rows.push(Row { labels, drops_name, column: many });
         }
-        Ok(())
+        Ok(refused)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Operators with a vector on at least one side.
 
+mod elements;
 mod general;
 mod set;
 mod sides;
@@ -67,13 +68,5 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
 
 /// Whether the result is something else than what the operator was given, so that it has no name.
 fn makes_new(op: BinaryOp) -> bool {
-    !op.is_comparison() && !op.is_set()
-}
-
-/// The trim operators know only histograms: floats are left out, with this info.
-fn annotate_trim(context: &Context, op: BinaryOp, span: Span) {
-    context.annotate(|a| {
-        let text = "incompatible sample types encountered for binary operator";
-        a.info(span, format!("{text} \"{op}\": float {op} float"));
-    });
+    !op.is_comparison() && !op.is_set() && !matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower)
 }

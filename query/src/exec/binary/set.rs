@@ -7,7 +7,7 @@ use super::super::fan_out::drain;
 use super::super::matrix::{Matrix, OnSame, Row, distinct};
 use super::super::source::Source;
 use super::sides::join;
-use crate::column::{Bitmap, Column};
+use crate::column::Bitmap;
 use crate::failure::QueryError;
 use crate::plan::Matching;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn presence(
 ) -> Result<Vec<Bitmap>, QueryError> {
     let mut masks = vec![Bitmap::new(steps); groups.len().max(1)];
     drain(context, source, steps, |index, column| {
-        masks[groups.of[index] as usize].or(&column.present);
+        column.add_steps(&mut masks[groups.of[index] as usize]);
         Ok(())
     })?;
     Ok(masks)
@@ -55,8 +55,8 @@ pub(super) fn and(
         }
         left.fill(index, worker, out)?;
         match mask {
-            Some(mask) if keep => out.present.and(mask),
-            Some(mask) => out.present.and_not(mask),
+            Some(mask) if keep => out.keep(mask),
+            Some(mask) => out.remove(mask),
             None => {}
         }
         Ok(())
@@ -83,10 +83,10 @@ pub(super) fn or(
     drain(context, right, steps, |index, column| {
         let group = &right_groups.labels[right_groups.of[index] as usize];
         if let Some(mask) = of_labels.get(group) {
-            column.present.and_not(&masks[*mask as usize]);
+            column.remove(&masks[*mask as usize]);
         }
-        if !column.present.is_empty() {
-            memory.grow(steps as u64, Column::bytes(steps))?;
+        if !column.is_empty() {
+            memory.hold(column.size())?;
             let column = std::mem::take(column);
             added.push(Row { labels: right.labels(index), drops_name: right.drops_name(index), column });
         }

@@ -4,6 +4,7 @@ use super::super::aggregate::Groups;
 use super::super::context::Context;
 use super::super::matrix::NAMING_LABELS;
 use super::super::source::Source;
+use super::elements::Element;
 use super::makes_new;
 use crate::ast::{BinaryOp, Cardinality, Grouping};
 use crate::plan::Matching;
@@ -79,6 +80,12 @@ impl Sides {
             meetings[places[*group as usize]].one.push(index);
         }
         Self { many, one, swapped, meetings, operation }
+    }
+
+    /// What is computed at each step.
+    pub(super) fn element(&self) -> Element {
+        let Operation { op, matching, .. } = &self.operation;
+        Element { op: *op, return_bool: matching.return_bool, swapped: self.swapped }
     }
 
     /// The labels of what series of these labels make together.

@@ -4,10 +4,9 @@ use super::super::context::Context;
 use super::super::matrix::Matrix;
 use super::super::source::{Source, Worker};
 use super::sides::Sides;
-use crate::ast::{BinaryOp, Cardinality};
+use crate::ast::Cardinality;
 use crate::column::Column;
 use crate::failure::QueryError;
-use crate::math::elementwise::{compare, operate};
 use kymo_storage::model::Labels;
 use std::sync::Arc;
 
@@ -80,31 +79,9 @@ impl Source for Pairs {
         self.sides.many.fill(many as usize, worker, out)?;
         let mut other = worker.take_column();
         self.sides.one.fill(one as usize, worker, &mut other)?;
-        combine(
-            self.sides.operation.op,
-            self.sides.operation.matching.return_bool,
-            self.sides.swapped,
-            out,
-            &other,
-        );
+        let met = self.sides.element().combine(out, &other);
+        worker.context.note(&met.notes, self.sides.operation.span, "");
         worker.put_column(other);
         Ok(())
-    }
-}
-
-/// Puts `many op one` (or `one op many`, if swapped) into `many`.
-pub(super) fn combine(op: BinaryOp, return_bool: bool, swapped: bool, many: &mut Column, one: &Column) {
-    many.present.and(&one.present);
-    let filters = op.is_comparison() && !return_bool;
-    for (step, (value, other)) in many.values.iter_mut().zip(&one.values).enumerate() {
-        let (left, right) = if swapped { (*other, *value) } else { (*value, *other) };
-        if filters {
-            if !compare(op, left, right) {
-                many.present.clear(step);
-            }
-            *value = left;
-        } else {
-            *value = operate(op, left, right);
-        }
     }
 }

@@ -2,11 +2,11 @@
 
 use super::super::adapted::mapped_columns;
 use super::super::context::Context;
-use super::super::fan_out::drain;
-use super::super::matrix::{Matrix, OnSame, nameless};
+use super::super::matrix::{OnSame, nameless};
 use super::super::scalar::Scalar;
 use super::super::source::Source;
-use super::{annotate_trim, makes_new};
+use super::elements::{Element, Met};
+use super::makes_new;
 use crate::ast::BinaryOp;
 use crate::column::Column;
 use crate::failure::QueryError;
@@ -39,36 +39,37 @@ pub(super) fn build(
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let Operation { op, return_bool, swapped, span } = *operation;
+    let element = Element { op, return_bool, swapped };
+    let note = move |met: Met, context: &Context| context.note(&met.notes, span, "");
     if matches!(op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
-        let mut seen = false;
-        drain(context, &*vector, steps, |_, column| {
-            seen |= !column.present.is_empty();
-            Ok(())
-        })?;
-        if seen {
-            annotate_trim(context, op, span);
-        }
-        return Ok(Arc::new(Matrix::new(Vec::new(), true, None)));
+        return Ok(mapped_columns(vector, move |column: &mut Column, context: &Context| {
+            note(element.with_scalar(column, |step| scalar.at(step)), context);
+        }));
     }
     if op.is_comparison() && !return_bool {
-        return Ok(mapped_columns(vector, move |column: &mut Column| {
+        return Ok(mapped_columns(vector, move |column: &mut Column, context: &Context| {
             for step in 0..column.len() {
                 let (a, b) = order(column.values[step], scalar.at(step), swapped);
                 if !compare(op, a, b) {
                     column.present.clear(step);
                 }
             }
+            note(element.with_scalar(column, |step| scalar.at(step)), context);
         }));
     }
     let changed: Arc<dyn Source> = match scalar {
         Scalar::Same(scalar) if !swapped => {
-            mapped_columns(vector, move |column: &mut Column| column.map(|v| operate(op, v, scalar)))
+            mapped_columns(vector, move |column: &mut Column, context: &Context| {
+                column.map(|v| operate(op, v, scalar));
+                note(element.with_scalar(column, |_| scalar), context);
+            })
         }
-        scalar => mapped_columns(vector, move |column: &mut Column| {
+        scalar => mapped_columns(vector, move |column: &mut Column, context: &Context| {
             for (step, value) in column.values.iter_mut().enumerate() {
                 let (a, b) = order(*value, scalar.at(step), swapped);
                 *value = operate(op, a, b);
             }
+            note(element.with_scalar(column, |step| scalar.at(step)), context);
         }),
     };
     debug_assert!(makes_new(op) || return_bool);

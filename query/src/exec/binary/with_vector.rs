@@ -5,7 +5,7 @@ use super::super::matrix::{OnSame, distinct};
 use super::super::source::Source;
 use super::sides::{Operation, Sides};
 use super::{general, stream};
-use crate::ast::{BinaryOp, Cardinality};
+use crate::ast::Cardinality;
 use crate::failure::QueryError;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,9 +23,7 @@ pub(super) fn build(
 ) -> Result<Arc<dyn Source>, QueryError> {
     let sides = Sides::new(left, right, operation);
     let one_to_one = sides.operation.matching.card == Cardinality::OneToOne;
-    let trims = matches!(sides.operation.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
     let simple = sides.operation.matching.fill.is_none()
-        && !trims
         && sides.meetings.iter().all(|m| {
             m.many.is_empty() || m.one.is_empty() || (m.one.len() == 1 && (!one_to_one || m.many.len() == 1))
         })

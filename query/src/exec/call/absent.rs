@@ -24,7 +24,7 @@ pub(crate) fn absent(
     let input = vector(context, input, grid)?;
     let mut seen = Bitmap::new(grid.count);
     drain(context, &*input, grid.count, |_, column| {
-        seen.or(&column.present);
+        column.add_steps(&mut seen);
         Ok(())
     })?;
     let mut column = Column::new(grid.count);

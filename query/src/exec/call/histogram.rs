@@ -1,5 +1,5 @@
-//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction` of classic histograms: buckets are grouped by their other
-//! labels once, then each histogram is computed from its buckets.
+//! `histogram_quantile`, `histogram_quantiles` and `histogram_fraction`: classic buckets are grouped by their other labels once,
+//! then each histogram is computed from its buckets, or from what it is as a native one.
 
 use super::super::build::{scalar, text, vector};
 use super::super::context::Context;
@@ -12,9 +12,11 @@ use crate::column::Column;
 use crate::failure::QueryError;
 use crate::format::{float_general, quote};
 use crate::math::classic_histogram::{self, Bucket};
+use crate::math::histogram_note::HistogramNote;
+use crate::math::histogram_quantile;
 use crate::plan::{Grid, Node};
 use crate::span::Span;
-use kymo_storage::model::Labels;
+use kymo_storage::model::{FloatHistogram, Labels};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,11 +31,12 @@ enum Ask {
     Fraction(Scalar, Scalar),
 }
 
-/// One histogram: its labels without the bound, and its buckets: bound and series.
+/// One histogram: its labels without the bound; its buckets, bound and series; and the series that may hold it as a native one.
 struct Histogram {
     labels: Labels,
     drops_name: bool,
     buckets: Vec<(f64, usize)>,
+    native: Option<usize>,
 }
 
 struct Histograms {
@@ -89,7 +92,7 @@ pub(super) fn build(
     for (q, at) in &invalid {
         annotate_quantiles(context, q, *at, steps);
     }
-    let histograms = group(context, &*input, span, steps)?;
+    let histograms = group(&*input);
     let asked: Arc<dyn Source> = Arc::new(Histograms { input, histograms, ask, span, grid });
     let source = nameless(context, asked, steps, OnSame::Merge)?;
     distinct(context, source, steps, OnSame::Merge)
@@ -134,43 +137,36 @@ fn has_samples(context: &Context, input: &dyn Source) -> Result<bool, QueryError
     Ok(false)
 }
 
-/// Puts series that differ only in the bound together; warns of series whose bound is no number.
-fn group(
-    context: &Context,
-    input: &dyn Source,
-    span: Span,
-    steps: usize,
-) -> Result<Vec<Histogram>, QueryError> {
+/// Puts series that differ only in the bound together. A series whose bound is no number may hold native histograms.
+fn group(input: &dyn Source) -> Vec<Histogram> {
     let mut histograms: Vec<Histogram> = Vec::new();
     let mut known: HashMap<Labels, usize> = HashMap::new();
-    let mut worker = Worker::new(context);
-    let mut column = Column::new(steps);
-    for index in 0..input.len() {
-        let labels = input.labels(index);
-        let text = labels.value(BOUND);
-        let Some(bound) = parse_bound(text) else {
-            input.fill(index, &mut worker, &mut column)?;
-            if !column.present.is_empty() {
-                let message = format!(
-                    "bucket label \"le\" is missing or has a malformed value of {}",
-                    quote(text.as_bytes())
-                );
-                context.annotate(|a| a.warn(span, with_metric(&message, labels.metric_name())));
-            }
-            continue;
-        };
-        let rest = labels.without(|name| name == BOUND);
-        let at = *known.entry(rest.clone()).or_insert_with(|| {
+    let mut at = |labels: Labels, index: usize, histograms: &mut Vec<Histogram>| {
+        *known.entry(labels).or_insert_with_key(|labels| {
+            let drops_name = input.drops_name(index);
             histograms.push(Histogram {
-                labels: rest,
-                drops_name: input.drops_name(index),
+                labels: labels.clone(),
+                drops_name,
                 buckets: Vec::new(),
+                native: None,
             });
             histograms.len() - 1
-        });
-        histograms[at].buckets.push((bound, index));
+        })
+    };
+    for index in 0..input.len() {
+        let labels = input.labels(index);
+        match parse_bound(labels.value(BOUND)) {
+            Some(bound) => {
+                let at = at(labels.without(|name| name == BOUND), index, &mut histograms);
+                histograms[at].buckets.push((bound, index));
+            }
+            None => {
+                let at = at(labels, index, &mut histograms);
+                histograms[at].native = Some(index);
+            }
+        }
     }
-    Ok(histograms)
+    histograms
 }
 
 /// A number as a label: a whole one ends in `.0`.
@@ -192,16 +188,28 @@ impl Histograms {
         }
     }
 
+    /// The name to tell users: none if names go away before the end.
+    fn metric<'l>(&self, histogram: &'l Histogram, context: &Context) -> &'l str {
+        if context.delayed_names { histogram.labels.metric_name() } else { "" }
+    }
+
     fn compute(
         &self,
         histogram: &Histogram,
         output: usize,
-        columns: &[Column],
+        (columns, native): (&[Column], &Column),
         context: &Context,
         out: &mut Column,
     ) {
+        let metric = self.metric(histogram, context);
+        if !native.present.is_empty() {
+            let bound = quote(histogram.labels.value(BOUND).as_bytes());
+            let message = format!("bucket label \"le\" is missing or has a malformed value of {bound}");
+            context.annotate(|a| a.warn(self.span, with_metric(&message, metric)));
+        }
         let mut buckets: Vec<Bucket> = Vec::with_capacity(columns.len());
         let mut repair: Option<Repair> = None;
+        let mut notes: Vec<HistogramNote> = Vec::new();
         for step in 0..self.grid.count {
             buckets.clear();
             for ((bound, _), column) in histogram.buckets.iter().zip(columns) {
@@ -209,36 +217,68 @@ impl Histograms {
                     buckets.push(Bucket { bound: *bound, count });
                 }
             }
-            if buckets.is_empty() {
-                continue;
-            }
-            let value = match &self.ask {
-                Ask::Fraction(lower, upper) => {
-                    classic_histogram::fraction(lower.at(step), upper.at(step), &mut buckets)
-                }
-                Ask::Quantiles(quantiles, _) => {
-                    let q = quantiles.get(output).map_or(f64::NAN, |q| q.0.at(step));
-                    let (value, repaired) = classic_histogram::quantile(q, &mut buckets);
-                    if let Some(r) = repaired {
-                        let time = self.grid.time(step);
-                        let new = Repair {
-                            buckets: (r.lowest, r.highest),
-                            diff: r.diff,
-                            times: (time, time),
-                            count: 1,
-                        };
+            let (value, note) = match (native.histogram(step), buckets.is_empty()) {
+                (None, true) => continue,
+                (None, false) => {
+                    let (value, repaired) = self.of_buckets(output, step, &mut buckets);
+                    if let Some(new) = repaired {
                         match &mut repair {
                             Some(known) => known.merge(&new),
                             none => *none = Some(new),
                         }
                     }
-                    value
+                    (Some(value), None)
                 }
+                (Some(native), true) => {
+                    let (value, note) = self.of_native(output, step, native);
+                    (Some(value), note)
+                }
+                (Some(_), false) => (None, Some(HistogramNote::MixedClassic)),
             };
-            out.set(step, value);
+            notes.extend(note.filter(|note| !notes.contains(note)));
+            if let Some(value) = value {
+                out.set(step, value);
+            }
         }
+        context.note(&notes, self.span, metric);
         if let Some(repair) = repair {
-            context.annotate(|a| a.repaired(self.span, histogram.labels.metric_name(), repair));
+            context.annotate(|a| a.repaired(self.span, metric, repair));
+        }
+    }
+
+    fn quantile(&self, output: usize, step: usize) -> f64 {
+        match &self.ask {
+            Ask::Quantiles(quantiles, _) => quantiles.get(output).map_or(f64::NAN, |q| q.0.at(step)),
+            Ask::Fraction(..) => f64::NAN,
+        }
+    }
+
+    fn of_buckets(&self, output: usize, step: usize, buckets: &mut Vec<Bucket>) -> (f64, Option<Repair>) {
+        if let Ask::Fraction(lower, upper) = &self.ask {
+            return (classic_histogram::fraction(lower.at(step), upper.at(step), buckets), None);
+        }
+        let (value, repaired) = classic_histogram::quantile(self.quantile(output, step), buckets);
+        let time = self.grid.time(step);
+        let repair = repaired.map(|r| Repair {
+            buckets: (r.lowest, r.highest),
+            diff: r.diff,
+            times: (time, time),
+            count: 1,
+        });
+        (value, repair)
+    }
+
+    fn of_native(
+        &self,
+        output: usize,
+        step: usize,
+        histogram: &FloatHistogram,
+    ) -> (f64, Option<HistogramNote>) {
+        match &self.ask {
+            Ask::Fraction(lower, upper) => {
+                histogram_quantile::fraction(lower.at(step), upper.at(step), histogram)
+            }
+            Ask::Quantiles(..) => histogram_quantile::quantile(self.quantile(output, step), histogram),
         }
     }
 }
@@ -276,15 +316,24 @@ impl Source for Histograms {
         let outputs = self.outputs();
         let histogram = &self.histograms[index / outputs];
         let bytes = Column::bytes(self.grid.count).saturating_mul(histogram.buckets.len() as u64);
-        let _memory = worker.context.budget.reserve(0, bytes)?;
+        let mut memory = worker.context.budget.reserve(0, bytes)?;
         let mut columns = Vec::with_capacity(histogram.buckets.len());
         for (_, series) in &histogram.buckets {
             let mut column = worker.take_column();
             self.input.fill(*series, worker, &mut column)?;
             columns.push(column);
         }
+        let mut native = worker.take_column();
+        match histogram.native {
+            Some(series) => {
+                self.input.fill(series, worker, &mut native)?;
+                memory.hold(native.size())?;
+            }
+            None => native.reset(self.grid.count),
+        }
         out.reset(self.grid.count);
-        self.compute(histogram, index % outputs, &columns, worker.context, out);
+        self.compute(histogram, index % outputs, (&columns, &native), worker.context, out);
+        worker.put_column(native);
         for column in columns {
             worker.put_column(column);
         }

@@ -6,10 +6,11 @@ use super::super::kernel::Kernel;
 use super::super::matrix::{Matrix, OnSame, Row, distinct};
 use super::super::scan::{Input, Scan};
 use super::super::source::{Source, Worker};
-use crate::column::Column;
+use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::math::window::WindowSteps;
 use crate::plan::{Grid, Node, NodeKind, Window, WindowSource, read_range};
+use crate::span::Span;
 use kymo_storage::model::{Labels, LabelsBuilder, METRIC_NAME, MatchOp, Matcher};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -133,9 +134,15 @@ impl Infos {
     ) -> Result<Self, QueryError> {
         let range = read_range(&steps);
         let set = context.more_series(range, matchers)?;
-        let window = Window { source: WindowSource::Select(usize::MAX), steps, border: None, read: steps };
-        let input = Input::Series { set, range, name: None };
-        let scan = Scan::new(context, input, window, Kernel::NewestTime, None);
+        let window = Window {
+            source: WindowSource::Select(usize::MAX),
+            steps,
+            border: None,
+            read: steps,
+            totals: false,
+        };
+        let input = Input::Series { set, range, name: None, totals: false };
+        let scan = Scan::new(context, input, window, Kernel::FloatTime, Span::new(0, 0), false);
         let mut infos = Self::default();
         let mut worker = Worker::new(context);
         for index in 0..scan.len() {
@@ -172,9 +179,15 @@ impl Infos {
 
     /// No two info series of one metric and identity may have samples of the same time.
     fn check(&self, base: &Matrix, steps: usize) -> Result<(), QueryError> {
+        let mut any = Bitmap::new(steps);
+        (0..base.len()).for_each(|i| base.column(i).add_steps(&mut any));
+        let histograms = self.series.iter().flat_map(|(_, column)| &column.histograms);
+        if histograms.into_iter().any(|(step, _)| any.get(*step)) {
+            return Err(QueryError::execution("info sample should be float"));
+        }
         for (_, candidates) in self.by_identity.values().flatten().filter(|(_, c)| c.len() > 1) {
             for step in 0..steps {
-                if !(0..base.len()).any(|i| base.column(i).present.get(step)) {
+                if !any.get(step) {
                     continue;
                 }
                 let Some(best) = self.newest(candidates, step) else { continue };
@@ -208,7 +221,7 @@ fn enrich(
     let by_name = infos.by_identity.get(&identity(labels)).unwrap_or(&none);
     let must_match = data.iter().any(|m| !m.matches_empty());
     let mut known: HashMap<Vec<Option<usize>>, usize> = HashMap::new();
-    for (step, value) in column.iter() {
+    for step in column.steps().ones() {
         let met: Vec<Option<usize>> = by_name.iter().map(|(_, series)| infos.newest(series, step)).collect();
         if must_match && met.iter().all(Option::is_none) {
             continue;
@@ -222,7 +235,10 @@ fn enrich(
                 *free.insert(rows.len() - 1)
             }
         };
-        rows[row].column.set(step, value);
+        match column.histogram(step) {
+            Some(histogram) => rows[row].column.push_histogram(step, Arc::clone(histogram)),
+            None => rows[row].column.set(step, column.values[step]),
+        }
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use super::adapted::{mapped, mapped_columns};
 use super::build::{arguments, scalar, vector};
 use super::context::Context;
 use super::kernel::Kernel;
-use super::matrix::{Matrix, OnSame, Row, nameless};
+use super::matrix::{Matrix, OnSame, Row, nameless, without_metric_name};
 use super::scalar::Scalar;
 use super::source::Source;
 use crate::catalog::FunctionId;
@@ -22,9 +22,10 @@ use crate::column::Column;
 use crate::failure::QueryError;
 use crate::math::datetime::{self, DatePart};
 use crate::math::elementwise;
+use crate::math::histogram_quantile::variance;
 use crate::plan::{Grid, Node, NodeKind};
 use crate::span::Span;
-use kymo_storage::model::Labels;
+use kymo_storage::model::{FloatHistogram, Labels};
 use std::sync::Arc;
 
 /// A call.
@@ -73,10 +74,9 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
         | FunctionId::HistogramStddev
         | FunctionId::HistogramStdvar
         | FunctionId::HistogramSum => {
-            // Floats are passed over, and the store holds nothing else yet; the argument is still evaluated for its errors.
             let [input] = arguments(args)?;
-            vector(context, input, grid)?;
-            Ok(Arc::new(Matrix::new(Vec::new(), true, None)))
+            let input = vector(context, input, grid)?;
+            without_metric_name(context, mapped_histograms(input, property(id)), grid.count)
         }
         FunctionId::Info => info::build(context, args, grid),
         FunctionId::StartTimestamp => Err(QueryError::execution(
@@ -96,6 +96,27 @@ pub(crate) fn vector_of(scalar: Scalar, steps: usize) -> Arc<dyn Source> {
     column.present.fill();
     let row = Row { labels: Labels::empty(), drops_name: false, column };
     Arc::new(Matrix::new(vec![row], true, None))
+}
+
+/// What a function asks of a native histogram.
+fn property(id: FunctionId) -> fn(&FloatHistogram) -> f64 {
+    match id {
+        FunctionId::HistogramCount => |h| h.count,
+        FunctionId::HistogramSum => |h| h.sum,
+        FunctionId::HistogramAvg => |h| h.sum / h.count,
+        FunctionId::HistogramStddev => |h| variance(h).sqrt(),
+        _ => variance,
+    }
+}
+
+/// A number for each histogram of `input`, which loses its floats.
+fn mapped_histograms(input: Arc<dyn Source>, of: fn(&FloatHistogram) -> f64) -> Arc<dyn Source> {
+    mapped_columns(input, move |column: &mut Column, _: &Context| {
+        column.present.reset(column.len());
+        for (step, histogram) in std::mem::take(&mut column.histograms) {
+            column.set(step, of(&histogram));
+        }
+    })
 }
 
 fn date_part(id: FunctionId) -> Option<DatePart> {
@@ -133,21 +154,25 @@ fn dates(
 /// `timestamp()`: the sample's own time of a selector, the time of the step of all else.
 fn timestamp(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
     let [arg] = arguments(args)?;
+    let span = arg.span;
     let input = match arg.kind {
-        NodeKind::Instant(window) => super::build::leaf(context, window, Kernel::NewestTime, None)?,
+        NodeKind::Instant(window) => super::build::leaf(context, window, Kernel::NewestTime, (span, false))?,
         // A pinned selector is the same at all steps, and so is its samples' time.
         NodeKind::Once(inner) if matches!(inner.kind, NodeKind::Instant(_)) => {
             let NodeKind::Instant(window) = inner.kind else {
                 return Err(QueryError::internal("the guard has seen a selector"));
             };
             super::matrix::repeated(
-                super::build::leaf(context, window, Kernel::NewestTime, None)?,
+                super::build::leaf(context, window, Kernel::NewestTime, (span, false))?,
                 grid.count,
             )
         }
         _ => {
             let input = vector(context, arg, grid)?;
-            mapped_columns(input, move |column: &mut Column| {
+            mapped_columns(input, move |column: &mut Column, _: &Context| {
+                for (step, _) in std::mem::take(&mut column.histograms) {
+                    column.present.set(step);
+                }
                 for (step, value) in column.values.iter_mut().enumerate() {
                     *value = grid.time(step) as f64 / 1000.0;
                 }
@@ -172,7 +197,8 @@ fn bounded(
     let scalars: Vec<Scalar> = args.map(|a| scalar(context, a, grid)).collect::<Result<_, _>>()?;
     let first = scalars.first().cloned().unwrap_or(Scalar::Same(1.0));
     let second = scalars.get(1).cloned().unwrap_or(Scalar::Same(f64::INFINITY));
-    let changed = mapped_columns(input, move |column: &mut Column| {
+    let changed = mapped_columns(input, move |column: &mut Column, _: &Context| {
+        column.histograms.clear();
         for step in 0..column.len() {
             let value = column.values[step];
             let (a, b) = (first.at(step), second.at(step));

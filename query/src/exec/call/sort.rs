@@ -1,10 +1,12 @@
 //! `sort`, `sort_desc`, `sort_by_label`, `sort_by_label_desc`: the order of an instant query's answer.
 
+use super::super::adapted::mapped;
 use super::super::build::{text, vector};
 use super::super::context::Context;
 use super::super::matrix::{Matrix, Row};
 use super::super::source::Source;
 use crate::catalog::FunctionId;
+use crate::column::Column;
 use crate::failure::QueryError;
 use crate::plan::{Grid, Node};
 use crate::span::Span;
@@ -29,7 +31,10 @@ pub(super) fn build(
     };
     let names: Vec<String> =
         args.map(|a| text(a).map(|t| String::from_utf8_lossy(&t).into_owned())).collect::<Result<_, _>>()?;
-    let input = vector(context, input, grid)?;
+    let mut input = vector(context, input, grid)?;
+    if matches!(id, FunctionId::Sort | FunctionId::SortDesc) {
+        input = mapped(input, |value| value);
+    }
     if grid.count != 1 {
         context.annotate(|a| {
             a.warn(
@@ -41,7 +46,7 @@ pub(super) fn build(
     }
     let matrix = Matrix::collect(context, &*input, grid.count)?;
     let mut order: Vec<(usize, f64, Labels)> =
-        (0..matrix.len()).filter_map(|i| Some((i, matrix.column(i).get(0)?, matrix.labels(i)))).collect();
+        (0..matrix.len()).filter_map(|i| Some((i, value(matrix.column(i))?, matrix.labels(i)))).collect();
     match id {
         FunctionId::Sort => order.sort_by(|a, b| by_value(a.1, b.1, false)),
         FunctionId::SortDesc => order.sort_by(|a, b| by_value(a.1, b.1, true)),
@@ -57,6 +62,11 @@ pub(super) fn build(
         })
         .collect();
     Ok(Arc::new(Matrix::new(rows, input.is_distinct(), None)))
+}
+
+/// What to sort by; a histogram has none, but is there.
+fn value(column: &Column) -> Option<f64> {
+    column.get(0).or_else(|| column.histogram(0).map(|_| f64::NAN))
 }
 
 /// By value, `NaN` last either way.

@@ -31,8 +31,9 @@ pub(super) fn build(
 ) -> Result<Arc<dyn Source>, QueryError> {
     if let Some(kernel) = Kernel::of(id) {
         let [arg] = arguments(args)?;
-        let counter = matches!(id, FunctionId::Rate | FunctionId::Increase).then_some(arg.span);
-        let source = leaf(context, window(arg)?, kernel, counter)?;
+        let counter = matches!(id, FunctionId::Rate | FunctionId::Increase);
+        let at = (arg.span, counter);
+        let source = leaf(context, window(arg)?, kernel, at)?;
         if matches!(id, FunctionId::LastOverTime | FunctionId::FirstOverTime) {
             return Ok(source);
         }
@@ -43,7 +44,8 @@ pub(super) fn build(
             let [q, arg] = arguments(args)?;
             let span = q.span;
             let q = scalar(context, q, grid)?;
-            let source = leaf(context, window(arg)?, Kernel::Quantile(q.clone()), None)?;
+            // Prometheus puts the info about histograms at the first argument.
+            let source = leaf(context, window(arg)?, Kernel::Quantile(q.clone()), (span, false))?;
             warn_about_quantiles(context, &*source, &q, span, grid.count)?;
             return nameless(context, source, grid.count, OnSame::Refuse);
         }
@@ -59,7 +61,8 @@ pub(super) fn build(
         }
         _ => return Err(QueryError::internal(format!("the function {id:?} is not known to the executor"))),
     };
-    let source = leaf(context, window(arg)?, kernel, None)?;
+    let at = (arg.span, false);
+    let source = leaf(context, window(arg)?, kernel, at)?;
     nameless(context, source, grid.count, OnSame::Refuse)
 }
 

@@ -1,5 +1,7 @@
 //! What a user should know about an answer that is not an error: warnings and infos, each with its place in the query.
 
+mod histograms;
+
 use crate::format::{float_general, quote};
 use crate::span::Span;
 use kymo_storage::model::Timestamp;
