@@ -1,6 +1,7 @@
 //! Writes API results as JSON: numbers, times and texts in the forms Prometheus gives them. Hot path.
 
-use kymo_storage::model::{Labels, Timestamp};
+use kymo_query::histogram_json::write_histogram;
+use kymo_storage::model::{FloatHistogram, Labels, Timestamp};
 use std::io::{self, Write};
 
 /// Vector and matrix values outside `[VALUE_FIXED_MIN, VALUE_FIXED_END)` are written with an exponent.
@@ -144,6 +145,20 @@ pub fn sample(out: &mut impl Write, time: Timestamp, sample_value: f64) -> io::R
     out.write_all(b"]")
 }
 
+/// Writes `[time,{"count":...}]` of a vector or matrix: a native histogram.
+///
+/// # Errors
+/// As the writer.
+pub fn histogram_sample(out: &mut impl Write, time: Timestamp, histogram: &FloatHistogram) -> io::Result<()> {
+    out.write_all(b"[")?;
+    timestamp(out, time)?;
+    out.write_all(b",")?;
+    let mut text = String::new();
+    write_histogram(&mut text, histogram);
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"]")
+}
+
 /// Writes a time in seconds as the shortest float, the form beside scalar and string results.
 ///
 /// # Errors
@@ -207,6 +222,14 @@ mod tests {
             assert_eq!(text(|o| timestamp(o, ms)), expected);
         }
         assert_eq!(text(|o| short_timestamp(o, 1_795_238_466_280)), "1795238466.28");
+    }
+
+    #[test]
+    fn histograms_are_objects() {
+        let histogram =
+            FloatHistogram { count: 2.5, sum: -1.0, zero_count: 2.0, ..FloatHistogram::default() };
+        let expected = r#"[1.500,{"count":"2.5","sum":"-1","buckets":[[3,"-0","0","2"]]}]"#;
+        assert_eq!(text(|o| histogram_sample(o, 1_500, &histogram)), expected);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::http::respond::{self, BodyWriter, Encoding, Notes};
 use crate::wire::json;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use kymo_query::value::{Point, Series, Value, VectorSample};
+use kymo_query::value::{HistogramPoint, Point, Series, Value, VectorSample};
 use kymo_query::{FailureKind, QueryError, QueryOptions, QueryResult, QueryStats};
 use kymo_storage::model::Timestamp;
 use std::io::{self, Write};
@@ -207,16 +207,33 @@ fn write_list<T>(
 fn write_vector_sample(out: &mut BodyWriter, sample: &VectorSample) -> io::Result<()> {
     out.write_all(br#"{"metric":"#)?;
     json::labels(out, &sample.labels)?;
-    out.write_all(br#","value":"#)?;
-    json::sample(out, sample.point.timestamp, sample.point.value)?;
+    match &sample.histogram {
+        Some(histogram) => {
+            out.write_all(br#","histogram":"#)?;
+            json::histogram_sample(out, sample.point.timestamp, histogram)?;
+        }
+        None => {
+            out.write_all(br#","value":"#)?;
+            json::sample(out, sample.point.timestamp, sample.point.value)?;
+        }
+    }
     out.write_all(b"}")
 }
 
 fn write_series(out: &mut BodyWriter, series: &Series) -> io::Result<()> {
     out.write_all(br#"{"metric":"#)?;
     json::labels(out, &series.labels)?;
-    out.write_all(br#","values":"#)?;
-    write_list(out, &series.points, |out, point| json::sample(out, point.timestamp, point.value))?;
+    if !series.points.is_empty() {
+        out.write_all(br#","values":"#)?;
+        write_list(out, &series.points, |out, point| json::sample(out, point.timestamp, point.value))?;
+    }
+    if !series.histograms.is_empty() {
+        out.write_all(br#","histograms":"#)?;
+        let write_one = |out: &mut BodyWriter, point: &HistogramPoint| {
+            json::histogram_sample(out, point.timestamp, &point.histogram)
+        };
+        write_list(out, &series.histograms, write_one)?;
+    }
     out.write_all(b"}")
 }
 
