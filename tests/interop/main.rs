@@ -5,7 +5,7 @@
 //! second, so it is enough that the fraction of a second of the evaluation time is far from that of every scrape.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
 
-use kymo_tests::answer::{Answer, LabelMap, Outcome};
+use kymo_tests::answer::{Answer, LabelMap, Outcome, SampleValue};
 use kymo_tests::compare::{close, same_bits};
 use kymo_tests::http::Client;
 use kymo_tests::peers::{Peer, require};
@@ -78,7 +78,7 @@ fn wait_for_all(prometheus: &mut Client, kymo: &mut Client, end: i64) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let raw = |client: &mut Client| match instant(client, "{__name__=~\".+\"}[2m]", end).result {
-            Ok(Answer::Matrix(series)) => series,
+            Ok(Answer::Matrix(series)) => floats(&series),
             other => panic!("no matrix: {other:?}"),
         };
         match compare_series(raw(prometheus), raw(kymo), same_bits) {
@@ -101,15 +101,27 @@ fn compare(query: &str, theirs: &Outcome, ours: &Outcome) -> Result<usize, Strin
         (Ok(Answer::Scalar(a)), Ok(Answer::Scalar(b))) if same(*a, *b) => Ok(1),
         (Ok(Answer::Text(a)), Ok(Answer::Text(b))) if a == b => Ok(1),
         (Ok(Answer::Vector(a)), Ok(Answer::Vector(b))) => {
-            let points = |v: &[(LabelMap, f64)]| v.iter().map(|(l, x)| (l.clone(), vec![(0, *x)])).collect();
-            compare_series(points(a), points(b), same)
+            let points = |v: &[(LabelMap, SampleValue)]| -> AnswerPoints {
+                v.iter().map(|(l, x)| (l.clone(), vec![(0, x.clone())])).collect()
+            };
+            compare_series(floats(&points(a)), floats(&points(b)), same)
         }
-        (Ok(Answer::Matrix(a)), Ok(Answer::Matrix(b))) => compare_series(a.clone(), b.clone(), same),
+        (Ok(Answer::Matrix(a)), Ok(Answer::Matrix(b))) => compare_series(floats(a), floats(b), same),
         (a, b) => Err(format!("Prometheus: {a:?}\n  Kymo: {b:?}")),
     }
 }
 
 type SeriesPoints = Vec<(LabelMap, Vec<(i64, f64)>)>;
+type AnswerPoints = Vec<(LabelMap, Vec<(i64, SampleValue)>)>;
+
+/// The floats of an answer: there is nothing else on either side.
+fn floats(series: &AnswerPoints) -> SeriesPoints {
+    let float = |p: &(i64, SampleValue)| Some((p.0, p.1.float()?));
+    series
+        .iter()
+        .map(|(labels, points)| (labels.clone(), points.iter().filter_map(float).collect()))
+        .collect()
+}
 
 fn compare_series(
     mut theirs: SeriesPoints,

@@ -32,7 +32,7 @@ pub(crate) const HOUSES: &[House] = &[
         floors: &[
             &["clock", "column", "format", "span", "value_type"],
             &["catalog", "error", "value"],
-            &["ast"],
+            &["ast", "histogram_json"],
             &["failure"],
             &["limits"],
             &["budget"],

@@ -1,10 +1,31 @@
 //! The answers of a query, whoever gave them: the engine in this process, or a server over HTTP.
 
+use kymo_storage::model::FloatHistogram;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A label set as a test sees it.
 pub type LabelMap = BTreeMap<String, String>;
+
+/// The value of one sample.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleValue {
+    /// A number.
+    Float(f64),
+    /// A native histogram.
+    Histogram(Arc<FloatHistogram>),
+}
+
+impl SampleValue {
+    /// The number, if it is one.
+    pub fn float(&self) -> Option<f64> {
+        match self {
+            Self::Float(value) => Some(*value),
+            Self::Histogram(_) => None,
+        }
+    }
+}
 
 /// The value of a query.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,9 +35,9 @@ pub enum Answer {
     /// A text.
     Text(String),
     /// One value a series, in the order given.
-    Vector(Vec<(LabelMap, f64)>),
+    Vector(Vec<(LabelMap, SampleValue)>),
     /// Milliseconds and values of each series, in the order given.
-    Matrix(Vec<(LabelMap, Vec<(i64, f64)>)>),
+    Matrix(Vec<(LabelMap, Vec<(i64, SampleValue)>)>),
 }
 
 /// What a query came to.
@@ -61,13 +82,17 @@ fn read_data(data: &Json) -> Result<Answer, String> {
         Some("scalar") => Ok(Answer::Scalar(read_point(result)?.1)),
         Some("string") => Ok(Answer::Text(result[1].as_str().unwrap_or_default().to_owned())),
         Some("vector") => {
-            let row = |row: &Json| Ok((read_labels(&row["metric"])?, read_point(&row["value"])?.1));
+            let row = |row: &Json| {
+                let value = SampleValue::Float(read_point(&row["value"])?.1);
+                Ok((read_labels(&row["metric"])?, value))
+            };
             Ok(Answer::Vector(rows()?.iter().map(row).collect::<Result<_, String>>()?))
         }
         Some("matrix") => {
             let row = |row: &Json| {
                 let values = row["values"].as_array().ok_or_else(|| format!("no values in {row}"))?;
-                let points = values.iter().map(read_point).collect::<Result<_, String>>()?;
+                let point = |json| read_point(json).map(|(time, value)| (time, SampleValue::Float(value)));
+                let points = values.iter().map(point).collect::<Result<_, String>>()?;
                 Ok((read_labels(&row["metric"])?, points))
             };
             Ok(Answer::Matrix(rows()?.iter().map(row).collect::<Result<_, String>>()?))
@@ -131,7 +156,7 @@ mod tests {
         let text = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1.5,"2"]}]},"infos":["i"]}"#;
         let outcome = Outcome::from_json(&serde_json::from_str(text).unwrap()).unwrap();
         let labels = LabelMap::from([("a".to_owned(), "b".to_owned())]);
-        assert_eq!(outcome.result, Ok(Answer::Vector(vec![(labels, 2.0)])));
+        assert_eq!(outcome.result, Ok(Answer::Vector(vec![(labels, SampleValue::Float(2.0))])));
         assert_eq!(outcome.infos, ["i"]);
     }
 }

@@ -1,12 +1,13 @@
 //! The simplest thing that can be queried: a sorted list of series in memory. It says what the store has to say, slowly.
 
-use kymo_storage::api::{Names, Querier, Queryable, Samples, SeriesSet};
+use crate::answer::SampleValue;
+use kymo_storage::api::{HistogramSample, Names, Querier, Queryable, Samples, SeriesSet};
 use kymo_storage::error::Result;
 use kymo_storage::model::{Labels, Matcher, TimeRange, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-type Points = BTreeMap<Timestamp, f64>;
+type Points = BTreeMap<Timestamp, SampleValue>;
 
 /// Series with their samples; of two samples at one time the later appended stays.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +22,7 @@ impl SeriesList {
     }
 
     /// Adds samples. Views taken before do not see them.
-    pub fn append(&mut self, labels: Labels, samples: impl IntoIterator<Item = (Timestamp, f64)>) {
+    pub fn append(&mut self, labels: Labels, samples: impl IntoIterator<Item = (Timestamp, SampleValue)>) {
         Arc::make_mut(&mut self.series).entry(labels).or_default().extend(samples);
     }
 
@@ -93,8 +94,15 @@ impl SeriesSet for Selected {
     fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
         out.clear();
         for (timestamp, value) in &self.series[index].1 {
-            if range.contains(*timestamp) {
-                out.push(*timestamp, *value);
+            if !range.contains(*timestamp) {
+                continue;
+            }
+            match value {
+                SampleValue::Float(value) => out.push(*timestamp, *value),
+                SampleValue::Histogram(histogram) => {
+                    let histogram = Arc::clone(histogram);
+                    out.histograms.push(HistogramSample { timestamp: *timestamp, histogram });
+                }
             }
         }
         Ok(())

@@ -1,10 +1,11 @@
 //! The engine in this process as a [`Backend`]: over a plain list of series, over a store's memory, over its blocks.
 
-use super::run::{Backend, Stored};
+use super::notation::Stored;
+use super::run::Backend;
 use super::script::When;
-use crate::answer::{Answer, LabelMap, Outcome};
+use crate::answer::{Answer, LabelMap, Outcome, SampleValue};
 use crate::series_list::SeriesList;
-use kymo_query::{Engine, EngineOptions, Point, QueryOptions, Value};
+use kymo_query::{Engine, EngineOptions, HistogramPoint, QueryOptions, Series, Value, VectorSample};
 use kymo_storage::Storage;
 use kymo_storage::api::Queryable;
 use kymo_storage::env::{MemoryFs, SimClock};
@@ -93,7 +94,7 @@ impl Backend for InProcess {
         let storage = match &mut self.store {
             Store::List(list) => {
                 for (labels, points) in series {
-                    list.append(Labels::from_pairs(labels), points.iter().copied());
+                    list.append(Labels::from_pairs(labels), points.iter().cloned());
                 }
                 return Ok(());
             }
@@ -103,7 +104,11 @@ impl Backend for InProcess {
         for (labels, points) in series {
             let id = batch.series_labels(&Labels::from_pairs(labels)).map_err(|r| r.reason)?;
             for (timestamp, value) in points {
-                batch.sample(id, *timestamp, *value);
+                match value {
+                    SampleValue::Float(value) => batch.sample(id, *timestamp, *value),
+                    // The store holds none yet: evaluations that need them are not carried out.
+                    SampleValue::Histogram(_) => {}
+                }
             }
         }
         let report = storage.append(batch).map_err(|e| e.to_string())?;
@@ -139,15 +144,25 @@ fn read_labels(labels: &Labels) -> LabelMap {
 }
 
 fn read_value(value: Value) -> Answer {
-    let points = |points: &[Point]| points.iter().map(|p| (p.timestamp, p.value)).collect();
+    let points = |series: &Series| {
+        let floats = series.points.iter().map(|p| (p.timestamp, SampleValue::Float(p.value)));
+        let histogram = |p: &HistogramPoint| (p.timestamp, SampleValue::Histogram(p.histogram.clone()));
+        let mut all: Vec<_> = floats.chain(series.histograms.iter().map(histogram)).collect();
+        all.sort_by_key(|point| point.0);
+        all
+    };
+    let one = |sample: &VectorSample| match &sample.histogram {
+        Some(histogram) => SampleValue::Histogram(histogram.clone()),
+        None => SampleValue::Float(sample.point.value),
+    };
     match value {
         Value::Scalar(point) => Answer::Scalar(point.value),
         Value::String { text, .. } => Answer::Text(text),
         Value::Vector(samples) => {
-            Answer::Vector(samples.iter().map(|s| (read_labels(&s.labels), s.point.value)).collect())
+            Answer::Vector(samples.iter().map(|s| (read_labels(&s.labels), one(s))).collect())
         }
         Value::Matrix(series) => {
-            Answer::Matrix(series.iter().map(|s| (read_labels(&s.labels), points(&s.points))).collect())
+            Answer::Matrix(series.iter().map(|s| (read_labels(&s.labels), points(s))).collect())
         }
     }
 }

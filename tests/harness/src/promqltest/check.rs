@@ -2,8 +2,9 @@
 
 use super::notation::{Point, Row};
 use super::script::{Eval, Expected, TextTest, When};
-use crate::answer::{Answer, LabelMap, Outcome};
+use crate::answer::{Answer, LabelMap, Outcome, SampleValue};
 use crate::compare::close;
+use kymo_storage::model::{Buckets, FloatHistogram};
 
 /// The relative tolerance of the language.
 pub const EPSILON: f64 = 1e-6;
@@ -82,7 +83,7 @@ pub fn value(expected: &Expected, when: When, answer: &Answer) -> Result<(), Str
     }
 }
 
-fn vector(expected: &Expected, series: &[(LabelMap, f64)]) -> Result<(), String> {
+fn vector(expected: &Expected, series: &[(LabelMap, SampleValue)]) -> Result<(), String> {
     same_sets(&expected.rows, series.iter().map(|s| &s.0))?;
     for (position, (labels, got)) in series.iter().enumerate() {
         let row = find(&expected.rows, labels)?;
@@ -90,8 +91,8 @@ fn vector(expected: &Expected, series: &[(LabelMap, f64)]) -> Result<(), String>
             return Err(format!("{labels:?} is at place {position}, expected at {}", row.0));
         }
         match row.1.points.first() {
-            Some(Point::Float(wanted)) if close(*wanted, *got, EPSILON) => {}
-            wanted => return Err(format!("{labels:?}: expected {wanted:?}, got {got}")),
+            Some(wanted) if same(wanted, got) => {}
+            wanted => return Err(format!("{labels:?}: expected {wanted:?}, got {got:?}")),
         }
     }
     Ok(())
@@ -100,7 +101,7 @@ fn vector(expected: &Expected, series: &[(LabelMap, f64)]) -> Result<(), String>
 fn matrix(
     expected: &Expected,
     (start, end, step): (i64, i64, i64),
-    series: &[(LabelMap, Vec<(i64, f64)>)],
+    series: &[(LabelMap, Vec<(i64, SampleValue)>)],
 ) -> Result<(), String> {
     same_sets(&expected.rows, series.iter().map(|s| &s.0))?;
     for (labels, got) in series {
@@ -113,17 +114,45 @@ fn matrix(
             }
             match point {
                 Point::Absent => {}
-                Point::Float(value) => wanted.push((at, *value)),
-                Point::Histogram => return Err(format!("{labels:?}: a histogram at {at}, got {got:?}")),
+                Point::Float(_) | Point::Histogram(..) => wanted.push((at, point)),
             }
         }
-        let equal = wanted.len() == got.len()
-            && wanted.iter().zip(got).all(|(w, g)| w.0 == g.0 && close(w.1, g.1, EPSILON));
+        let equal =
+            wanted.len() == got.len() && wanted.iter().zip(got).all(|(w, g)| w.0 == g.0 && same(w.1, &g.1));
         if !equal {
             return Err(format!("{labels:?}: expected {wanted:?}, got {got:?}"));
         }
     }
     Ok(())
+}
+
+fn same(wanted: &Point, got: &SampleValue) -> bool {
+    match (wanted, got) {
+        (Point::Float(wanted), SampleValue::Float(got)) => close(*wanted, *got, EPSILON),
+        (Point::Histogram(wanted, hint), SampleValue::Histogram(got)) => same_histogram(wanted, got, *hint),
+        _ => false,
+    }
+}
+
+/// The hint counts only if the script writes one.
+fn same_histogram(wanted: &FloatHistogram, got: &FloatHistogram, with_hint: bool) -> bool {
+    let number = |a: f64, b: f64| close(a, b, EPSILON);
+    let side = |a: &Buckets<f64>, b: &Buckets<f64>| {
+        let counts = |buckets: &Buckets<f64>| -> Vec<(i32, f64)> {
+            buckets.iter().filter(|bucket| bucket.1 != 0.0).collect()
+        };
+        let (a, b) = (counts(a), counts(b));
+        a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| a.0 == b.0 && number(a.1, b.1))
+    };
+    (!with_hint || wanted.hint == got.hint)
+        && wanted.schema == got.schema
+        && wanted.custom_bounds == got.custom_bounds
+        && wanted.zero_threshold == got.zero_threshold
+        && number(wanted.zero_count, got.zero_count)
+        && number(wanted.count, got.count)
+        && number(wanted.sum, got.sum)
+        && side(&wanted.positive, &got.positive)
+        && side(&wanted.negative, &got.negative)
 }
 
 fn find<'a>(rows: &'a [Row], labels: &LabelMap) -> Result<(usize, &'a Row), String> {
@@ -161,6 +190,7 @@ pub fn sorted<T>(series: &[(LabelMap, T)]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promqltest::notation::parse_row;
     use crate::promqltest::script::{Command, parse};
 
     fn judge(script: &str, result: Result<Answer, String>, warnings: &[&str]) -> Result<(), String> {
@@ -176,13 +206,14 @@ mod tests {
     #[test]
     fn right_and_wrong_vectors() {
         let script = "eval instant at 1m q\n expect ordered\n {a=\"1\"} 1\n {a=\"2\"} NaN\n";
-        let (one, two) = ((series("1"), 1.0), (series("2"), f64::NAN));
-        let vector = |v: &[(LabelMap, f64)]| Ok(Answer::Vector(v.to_vec()));
+        let float = |name, value| (series(name), SampleValue::Float(value));
+        let (one, two) = (float("1", 1.0), float("2", f64::NAN));
+        let vector = |v: &[(LabelMap, SampleValue)]| Ok(Answer::Vector(v.to_vec()));
         assert!(judge(script, vector(&[one.clone(), two.clone()]), &[]).is_ok());
         assert!(judge(script, vector(&[two.clone(), one.clone()]), &[]).is_err(), "order");
         assert!(judge(script, vector(std::slice::from_ref(&one)), &[]).is_err(), "missing");
         assert!(judge(script, vector(&[one.clone(), two.clone(), one.clone()]), &[]).is_err(), "twice");
-        assert!(judge(script, vector(&[(series("1"), 1.1), two]), &[]).is_err(), "value");
+        assert!(judge(script, vector(&[float("1", 1.1), two]), &[]).is_err(), "value");
         assert!(judge(script, Ok(Answer::Scalar(1.0)), &[]).is_err(), "type");
         assert!(judge(script, Err("no".to_owned()), &[]).is_err(), "failure");
     }
@@ -191,13 +222,42 @@ mod tests {
     fn right_and_wrong_matrices() {
         let script = "eval range from 0 to 2m step 1m q\n {a=\"1\"} 1 _ 3\n {a=\"2\"} 1\n";
         let matrix = |rows: &[(&str, &[(i64, f64)])]| {
-            Ok(Answer::Matrix(rows.iter().map(|(n, p)| (series(n), p.to_vec())).collect()))
+            let float = |p: &(i64, f64)| (p.0, SampleValue::Float(p.1));
+            Ok(Answer::Matrix(rows.iter().map(|(n, p)| (series(n), p.iter().map(float).collect())).collect()))
         };
         let good: &[(i64, f64)] = &[(0, 1.0), (120_000, 3.0)];
         assert!(judge(script, matrix(&[("1", good), ("2", &[(0, 1.0)])]), &[]).is_ok());
         assert!(judge(script, matrix(&[("2", &[(0, 1.0)]), ("1", good)]), &[]).is_err(), "order");
         assert!(judge(script, matrix(&[("1", good), ("2", &[(60_000, 1.0)])]), &[]).is_err(), "time");
         assert!(judge(script, matrix(&[("1", &good[..1]), ("2", &[(0, 1.0)])]), &[]).is_err(), "number");
+    }
+
+    #[test]
+    fn histograms_are_compared_part_by_part() {
+        let same = |wanted: &str, got: &str| {
+            let point = |text: &str| parse_row(&format!("m {text}")).unwrap().points.remove(0);
+            let Point::Histogram(got, _) = point(got) else { panic!("{got}") };
+            super::same(&point(wanted), &SampleValue::Histogram(got))
+        };
+        let cases = [
+            (
+                "{{schema:1 count:3 sum:2 buckets:[1 0 2]}}",
+                "{{schema:1 count:3 sum:2.0000001 buckets:[1 0 2]}}",
+                true,
+            ),
+            ("{{count:1}}", "{{count:1 counter_reset_hint:gauge}}", true),
+            ("{{count:1 counter_reset_hint:reset}}", "{{count:1 counter_reset_hint:gauge}}", false),
+            ("{{count:1}}", "{{count:2}}", false),
+            ("{{buckets:[1]}}", "{{buckets:[1] offset:1}}", false),
+            ("{{buckets:[0 1]}}", "{{buckets:[1] offset:1}}", true),
+            ("{{n_buckets:[1]}}", "{{buckets:[1]}}", false),
+            ("{{schema:-53 custom_values:[1]}}", "{{schema:-53 custom_values:[2]}}", false),
+            ("{{z_bucket:1 z_bucket_w:1}}", "{{z_bucket:1 z_bucket_w:2}}", false),
+            ("1", "{{}}", false),
+        ];
+        for (wanted, got, equal) in cases {
+            assert_eq!(same(wanted, got), equal, "{wanted} {got}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub enum Class {
     Experimental,
     /// The data loaded since the last `clear` holds start timestamps.
     StartTimestamps,
-    /// The data loaded since the last `clear`, or the answer, holds native histograms.
+    /// The data loaded since the last `clear`, or the answer, holds native histograms and no start timestamps.
     Histograms,
 }
 
@@ -27,7 +27,7 @@ pub fn classify(commands: &[Command]) -> Vec<Class> {
     for segment in commands.split(|c| matches!(c, Command::Clear)) {
         let histograms = segment.iter().any(|c| match c {
             Command::Load(load) => {
-                load.with_nhcb || load.rows.iter().any(|r| r.points.contains(&Point::Histogram))
+                load.with_nhcb || load.rows.iter().any(|r| r.points.iter().any(Point::is_histogram))
             }
             Command::Eval(eval) => eval.expected.has_histograms(),
             Command::Clear => false,
@@ -39,8 +39,8 @@ pub fn classify(commands: &[Command]) -> Vec<Class> {
         for command in segment {
             let Command::Eval(eval) = command else { continue };
             classes.push(match histograms {
+                _ if starts => Class::StartTimestamps,
                 true => Class::Histograms,
-                false if starts => Class::StartTimestamps,
                 false if needs_experimental(&experimental, eval) => Class::Experimental,
                 false => Class::Floats,
             });

@@ -1,17 +1,26 @@
 //! The series notation: `name{label="value"} 1 2+3x4 _ stale`.
 
-use crate::answer::{LabelMap, parse_value};
-use kymo_storage::model::stale_nan;
+use crate::answer::{LabelMap, SampleValue, parse_value};
+use kymo_query::syntax::series_text::parse_series;
+use kymo_storage::model::{FloatHistogram, stale_nan};
+use std::sync::Arc;
 
 /// One point of a sequence.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Point {
     /// `_`: nothing at this step.
     Absent,
     /// A float; `stale` is the staleness marker.
     Float(f64),
-    /// A native histogram, whose contents are not read.
-    Histogram,
+    /// A native histogram, and whether its hint was written.
+    Histogram(Arc<FloatHistogram>, bool),
+}
+
+impl Point {
+    /// Whether it is a native histogram.
+    pub fn is_histogram(&self) -> bool {
+        matches!(self, Self::Histogram(..))
+    }
 }
 
 /// A series with its points.
@@ -24,6 +33,9 @@ pub struct Row {
     /// The points.
     pub points: Vec<Point>,
 }
+
+/// A series to store: labels, milliseconds and values.
+pub type Stored = (LabelMap, Vec<(i64, SampleValue)>);
 
 /// The most points a line may stand for.
 const POINTS_MAX: usize = 1_000_000;
@@ -121,13 +133,7 @@ impl<'a> Text<'a> {
                 let count = self.times()?.unwrap_or(1);
                 push(&mut points, Point::Absent, count)?;
             } else if self.rest.starts_with("{{") {
-                self.histogram()?;
-                if self.rest.starts_with("+{{") || self.rest.starts_with("-{{") {
-                    self.rest = &self.rest[1..];
-                    self.histogram()?;
-                }
-                let count = self.times()?.map_or(1, |n| n + 1);
-                push(&mut points, Point::Histogram, count)?;
+                self.histograms(&mut points)?;
             } else {
                 self.floats(&mut points)?;
             }
@@ -153,10 +159,31 @@ impl<'a> Text<'a> {
         }
     }
 
-    fn histogram(&mut self) -> Result<(), String> {
-        let end = self.rest.find("}}").ok_or("histogram without }}")?;
-        self.rest = &self.rest[end + 2..];
+    fn histograms(&mut self, points: &mut Vec<Point>) -> Result<(), String> {
+        let whole = self.rest;
+        let mut last = self.histogram()?;
+        if self.rest.starts_with("+{{") || self.rest.starts_with("-{{") {
+            self.rest = &self.rest[1..];
+            last = self.histogram()?;
+        }
+        self.times()?;
+        let text = &whole[..whole.len() - self.rest.len()];
+        let run = parse_series(&format!("run {text}")).map_err(|e| format!("{text}: {e}"))?;
+        let hint_written = last.contains("counter_reset_hint");
+        for item in &run.items {
+            for histogram in item.histograms().map_err(|e| format!("{text}: {e}"))? {
+                push(points, Point::Histogram(Arc::new(histogram), hint_written), 1)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Takes the text of one histogram.
+    fn histogram(&mut self) -> Result<&'a str, String> {
+        let end = self.rest.find("}}").ok_or("histogram without }}")?;
+        let (text, rest) = self.rest.split_at(end + 2);
+        self.rest = rest;
+        Ok(text)
     }
 
     fn times(&mut self) -> Result<Option<usize>, String> {
@@ -266,11 +293,24 @@ mod tests {
             ("m 0x1", floats(&[0., 0.])),
             ("m Inf -Inf +inf", floats(&[f64::INFINITY, f64::NEG_INFINITY, f64::INFINITY])),
             ("m _ _x2 4", vec![Point::Absent, Point::Absent, Point::Absent, Point::Float(4.)]),
-            ("m {{schema:1 buckets:[1 2]}}x1 {{}}+{{count:1}}x2", vec![Point::Histogram; 5]),
             ("m", vec![]),
         ] {
             assert_eq!(parse_row(line).unwrap().points, points, "{line}");
         }
+        let histograms = parse_row(
+            "m {{schema:1 count:3 buckets:[1 2]}}x1 {{}}+{{count:1}}x2 {{counter_reset_hint:gauge}}",
+        );
+        let seen: Vec<(f64, bool)> = histograms
+            .unwrap()
+            .points
+            .iter()
+            .map(|point| match point {
+                Point::Histogram(histogram, hint) => (histogram.count, *hint),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected = [(3.0, false), (3.0, false), (0.0, false), (1.0, false), (2.0, false), (0.0, true)];
+        assert_eq!(seen, expected);
         let stale = parse_row("m stale").unwrap().points;
         assert!(matches!(stale[..], [Point::Float(v)] if kymo_storage::model::is_stale(v)));
         for line in ["m 1+2", "m 1y", "m{a} 1", "m{a=\"b} 1", "m 1x", "m 1x99999999999", "m {{"] {

@@ -2,14 +2,14 @@
 
 use super::check;
 use super::classify::{Class, classify};
-use super::notation::Point;
+use super::custom_buckets::custom_buckets;
+use super::notation::{Point, Stored};
 use super::pin;
 use super::script::{Command, Eval, Load, When, parse};
-use crate::answer::{Answer, LabelMap, Outcome};
+use crate::answer::{Answer, LabelMap, Outcome, SampleValue};
+use kymo_storage::model::{FloatHistogram, ResetHint};
 use std::fmt::Write as _;
-
-/// A series to store: labels, milliseconds and values.
-pub type Stored = (LabelMap, Vec<(i64, f64)>);
+use std::sync::Arc;
 
 /// Something that stores series and answers queries.
 pub trait Backend {
@@ -97,7 +97,14 @@ pub fn run(name: &str, text: &str, backend: &mut dyn Backend, chosen: Chosen<'_>
     for command in &commands {
         match command {
             Command::Clear => backend.clear()?,
-            Command::Load(load) => backend.load(&stored(load)).map_err(|e| format!("{name}: {e}"))?,
+            Command::Load(load) => {
+                let mut series = stored(load);
+                if load.with_nhcb {
+                    let converted = custom_buckets(&series).map_err(|e| format!("{name}: {e}"))?;
+                    series.extend(converted);
+                }
+                backend.load(&series).map_err(|e| format!("{name}: {e}"))?;
+            }
             Command::Eval(eval) => {
                 let class = classes.next().ok_or("fewer classes than evaluations")?;
                 let counts = &mut report.counts[class as usize];
@@ -119,20 +126,44 @@ pub fn run(name: &str, text: &str, backend: &mut dyn Backend, chosen: Chosen<'_>
     Ok(report)
 }
 
-/// The float samples of a `load`: point `i` lies at `i * step`.
+/// The samples of a `load`: point `i` lies at `i * step`.
 pub fn stored(load: &Load) -> Vec<Stored> {
     let mut series: Vec<Stored> = Vec::new();
     for row in &load.rows {
-        let float = |(index, point): (usize, &Point)| match point {
-            Point::Float(value) => Some((index as i64 * load.step_ms, *value)),
-            Point::Absent | Point::Histogram => None,
+        let sample = |(index, point): (usize, &Point)| {
+            let value = match point {
+                Point::Absent => return None,
+                Point::Float(value) => SampleValue::Float(*value),
+                Point::Histogram(histogram, _) => SampleValue::Histogram(histogram.clone()),
+            };
+            Some((index as i64 * load.step_ms, value))
         };
         // Of two lines with the same labels the later one counts.
         series.retain(|s| s.0 != row.labels);
-        series.push((row.labels.clone(), row.points.iter().enumerate().filter_map(float).collect()));
+        let mut samples = row.points.iter().enumerate().filter_map(sample).collect();
+        hint(&mut samples);
+        series.push((row.labels.clone(), samples));
     }
     series.retain(|(_, points)| !points.is_empty());
     series
+}
+
+/// Gives histograms the hints that scripts expect of a store which compares each histogram with its neighbour.
+fn hint(samples: &mut Vec<(i64, SampleValue)>) {
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    for (_, sample) in samples {
+        let SampleValue::Histogram(histogram) = sample else {
+            before = None;
+            continue;
+        };
+        let counts_on = before.as_ref().is_some_and(|before| {
+            before.hint != ResetHint::Gauge && !before.is_stale() && !histogram.has_fallen_from(before)
+        });
+        before = Some(histogram.clone());
+        if matches!(histogram.hint, ResetHint::Unknown | ResetHint::NotReset) {
+            Arc::make_mut(histogram).hint = if counts_on { ResetHint::NotReset } else { ResetHint::Unknown };
+        }
+    }
 }
 
 fn evaluate(eval: &Eval, backend: &mut dyn Backend, variations: &mut usize) -> Result<(), String> {
@@ -168,11 +199,14 @@ fn middle_step(eval: &Eval, at_ms: i64, answer: &Answer, backend: &mut dyn Backe
         other => return Err(format!("not a matrix: {other:?}")),
     };
     check::sorted(&matrix)?;
-    let at = |points: &[(i64, f64)]| points.iter().find(|p| p.0 == at_ms).map(|p| p.1);
-    let middle: Vec<(LabelMap, f64)> =
+    let at = |points: &[(i64, SampleValue)]| points.iter().find(|p| p.0 == at_ms).map(|p| p.1.clone());
+    let middle: Vec<(LabelMap, SampleValue)> =
         matrix.into_iter().filter_map(|(labels, points)| Some((labels, at(&points)?))).collect();
     let middle = match answer {
-        Answer::Scalar(_) => Answer::Scalar(middle.first().ok_or("no point in the middle")?.1),
+        Answer::Scalar(_) => {
+            let value = middle.first().and_then(|series| series.1.float());
+            Answer::Scalar(value.ok_or("no point in the middle")?)
+        }
         _ => Answer::Vector(middle),
     };
     check::value(&eval.expected, eval.when, &middle)

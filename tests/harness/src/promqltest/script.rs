@@ -291,7 +291,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
 impl Expected {
     /// Whether a native histogram is expected.
     pub fn has_histograms(&self) -> bool {
-        self.rows.iter().any(|row| row.points.contains(&Point::Histogram))
+        self.rows.iter().any(|row| row.points.iter().any(Point::is_histogram))
     }
 }
 
