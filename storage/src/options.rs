@@ -32,6 +32,8 @@ pub struct Limits {
     pub samples_queued: usize,
     /// Metric families whose metadata is kept.
     pub metadata_families: usize,
+    /// Populated buckets (and listed bounds) of one native histogram.
+    pub histogram_buckets: usize,
     /// How far ahead of the clock a sample may be.
     pub future: Duration,
 }
@@ -46,6 +48,7 @@ impl Default for Limits {
             samples_per_batch: 5_000_000,
             samples_queued: 20_000_000,
             metadata_families: 100_000,
+            histogram_buckets: 32_768,
             future: Duration::from_secs(600),
         }
     }
@@ -137,6 +140,7 @@ impl Options {
             ("series", limits.series as usize),
             ("samples_per_batch", limits.samples_per_batch),
             ("samples_queued", limits.samples_queued),
+            ("histogram_buckets", limits.histogram_buckets),
         ];
         if let Some((name, _)) = counts.iter().find(|c| c.1 == 0) {
             return refuse(format!("limit {name} is 0; nothing could be written"));

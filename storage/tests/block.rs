@@ -9,7 +9,9 @@ use kymo_storage::block::{
     Block, BlockMeta, BlockReader, BlockSpec, BlockWriter, Manifest, NO_VALUE, new_uuid,
 };
 use kymo_storage::env::{DiskFs, Fs, MemoryFs};
-use kymo_storage::model::{Labels, MatchOp, Matcher, TimeRange, stale_nan};
+use kymo_storage::model::{
+    AnyHistogram, Buckets, FloatHistogram, IntHistogram, Labels, MatchOp, Matcher, TimeRange, stale_nan,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +35,7 @@ fn write(fs: &Arc<dyn Fs>, path: &Path, model: &Model, spec: BlockSpec) -> Block
         let (timestamps, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
         let half = samples.len() / 2;
         let pieces = [(&timestamps[..half], &values[..half]), (&timestamps[half..], &values[half..])];
-        writer.add_series(labels, &pieces).unwrap();
+        writer.add_series(labels, &pieces, (&[], &[])).unwrap();
     }
     assert_eq!(writer.codec_fallbacks(), 0);
     writer.finish().unwrap()
@@ -175,12 +177,12 @@ fn refusals_of_the_writer_leave_nothing_behind() {
     let path = Path::new("/blocks/1.block");
     let (a, b) = (Labels::from_pairs([("a", "1")]), Labels::from_pairs([("b", "1")]));
     let mut writer = BlockWriter::create(&fs, path, SPEC).unwrap();
-    writer.add_series(&b, &[(&[1, 2], &[0.0, 1.0])]).unwrap();
-    writer.add_series(&Labels::from_pairs([("c", "1")]), &[]).unwrap();
+    writer.add_series(&b, &[(&[1, 2], &[0.0, 1.0])], (&[], &[])).unwrap();
+    writer.add_series(&Labels::from_pairs([("c", "1")]), &[], (&[], &[])).unwrap();
     for (labels, timestamps) in
         [(&a, vec![1, 2]), (&b, vec![1, 2]), (&Labels::from_pairs([("d", "1")]), vec![2, 2])]
     {
-        let refused = writer.add_series(labels, &[(&timestamps, &[0.0, 1.0])]).unwrap_err();
+        let refused = writer.add_series(labels, &[(&timestamps, &[0.0, 1.0])], (&[], &[])).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Internal);
     }
     assert_eq!(writer.len(), (1, 2));
@@ -305,23 +307,137 @@ fn a_lost_manifest_is_rebuilt_from_the_blocks() {
     assert_eq!(unsound[0].0, dir.join("00000010.block"));
 }
 
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/formats/block-v1.block");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/formats");
 
-/// Blocks of every released format stay readable. The file was written by `write_the_fixture`.
+/// Blocks of every released format stay readable. The file was written by `write_the_fixture` of its time.
 #[test]
 fn the_fixture_of_version_1_is_readable() {
     let fs: Arc<dyn Fs> = Arc::new(DiskFs);
-    let block = Block::open(&fs, Path::new(FIXTURE)).unwrap();
+    let block = Block::open(&fs, &Path::new(FIXTURES).join("block-v1.block")).unwrap();
     block.verify().unwrap();
     assert_eq!((block.meta().uuid, block.meta().sequence), (SPEC.uuid, 7));
     check(&block, &small_model(), TimeRange::ALL);
 }
 
 #[test]
+fn the_fixture_of_version_2_is_readable() {
+    let fs: Arc<dyn Fs> = Arc::new(DiskFs);
+    let block = Block::open(&fs, &Path::new(FIXTURES).join("block-v2.block")).unwrap();
+    block.verify().unwrap();
+    assert_eq!((block.meta().uuid, block.meta().sequence, block.meta().samples), (SPEC.uuid, 7, 360 + 900));
+    check_histograms(&block, TimeRange::ALL);
+}
+
+#[test]
 #[ignore = "writes the fixture of the current format version"]
 fn write_the_fixture() {
     let fs: Arc<dyn Fs> = Arc::new(DiskFs);
-    write(&fs, Path::new(FIXTURE), &small_model(), SPEC);
+    write_histograms(&fs, &Path::new(FIXTURES).join("block-v2.block"));
+}
+
+/// A histogram that grows; every 100th is another kind, to part chunks.
+fn histogram(series: i64, i: i64) -> AnyHistogram {
+    let counts = vec![i as u64, (i * series) as u64, 3];
+    let int = IntHistogram {
+        schema: 2,
+        count: counts.iter().sum(),
+        sum: i as f64 / 4.0,
+        positive: Buckets::run(series as i32, counts).unwrap(),
+        ..IntHistogram::default()
+    };
+    let mut histogram = match i % 100 {
+        7 => AnyHistogram::Float(int.to_float()),
+        8 => AnyHistogram::Int(IntHistogram::stale()),
+        _ => AnyHistogram::Int(int),
+    };
+    histogram.accept().unwrap();
+    histogram
+}
+
+/// The small model with histograms: one series goes on with them, one has them between its floats, one has nothing else.
+fn histogram_times(number: usize) -> Vec<i64> {
+    match number {
+        2 => (0..300).map(|i| 2_000_000 + i * 15_000).collect(),
+        5 => (0..300).map(|i| 1_000_007 + i * 15_000).collect(),
+        9 => (0..300).map(|i| 1_000_000 + i * 15_000).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn write_histograms(fs: &Arc<dyn Fs>, path: &Path) -> BlockMeta {
+    let mut writer = BlockWriter::create(fs, path, SPEC).unwrap();
+    let mut model = small_model();
+    model.insert(Labels::from_pairs([("__name__", "z")]), Vec::new());
+    for (number, (labels, samples)) in model.iter().enumerate() {
+        let (timestamps, values): (Vec<i64>, Vec<f64>) = samples.iter().copied().unzip();
+        let times = histogram_times(number);
+        let histograms: Vec<_> = (0..times.len() as i64).map(|i| histogram(number as i64, i)).collect();
+        writer.add_series(labels, &[(&timestamps, &values)], (&times, &histograms)).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn check_histograms(block: &Block, range: TimeRange) {
+    let (mut reader, mut out) = (BlockReader::new(), Samples::new());
+    let mut model = small_model();
+    model.insert(Labels::from_pairs([("__name__", "z")]), Vec::new());
+    for (number, (labels, samples)) in model.iter().enumerate() {
+        assert_eq!(block.series_labels(number as u32).unwrap(), *labels);
+        block.read_series(number as u32, range, &mut reader, &mut out).unwrap();
+        assert_eq!(read_bits(&out), bits(samples, range), "{labels}");
+        let times = histogram_times(number).into_iter().enumerate().filter(|t| range.contains(t.1));
+        let expected: Vec<_> =
+            times.map(|(i, t)| (t, histogram(number as i64, i as i64).to_float())).collect();
+        assert_eq!(out.histograms.len(), expected.len());
+        for (found, (time, histogram)) in out.histograms.iter().zip(&expected) {
+            assert_eq!(found.timestamp, *time);
+            assert!(found.histogram.is_same_data(histogram), "{labels} at {time}");
+        }
+    }
+}
+
+#[test]
+fn histograms_are_read_as_they_were_written() {
+    let fs = memory();
+    let path = Path::new("/blocks/1.block");
+    let meta = write_histograms(&fs, path);
+    assert_eq!((meta.series, meta.samples), (10, 360 + 900));
+    assert_eq!(meta.max_time, 2_000_000 + 299 * 15_000);
+    let block = Block::open(&fs, path).unwrap();
+    block.verify().unwrap();
+    check_histograms(&block, TimeRange::ALL);
+    check_histograms(&block, TimeRange::new(2_100_000, 2_300_001));
+    check_histograms(&block, TimeRange::new(5, 6));
+}
+
+#[test]
+fn wide_histograms_have_pages_of_their_own() {
+    let fs = memory();
+    let path = Path::new("/blocks/1.block");
+    let mut writer = BlockWriter::create(&fs, path, SPEC).unwrap();
+    let wide = |i: i64| {
+        let counts: Vec<f64> =
+            (0..30_000).map(|b| (b * 7919 % 1000) as f64 * 0.37 + i as f64 + 1.0).collect();
+        let positive = Buckets::run(-15_000, counts).unwrap();
+        AnyHistogram::Float(FloatHistogram { schema: 8, count: 1.0, positive, ..FloatHistogram::default() })
+    };
+    let times: Vec<i64> = (0..7).collect();
+    let histograms: Vec<_> = times.iter().map(|i| wide(*i)).collect();
+    for name in ["a", "b"] {
+        let labels = Labels::from_pairs([("__name__", name)]);
+        writer.add_series(&labels, &[(&[100, 101], &[1.0, 2.5])], (&times, &histograms)).unwrap();
+    }
+    writer.finish().unwrap();
+    let block = Block::open(&fs, path).unwrap();
+    block.verify().unwrap();
+    let (mut reader, mut out) = (BlockReader::new(), Samples::new());
+    for series in [0, 1, 0] {
+        block.read_series(series, TimeRange::ALL, &mut reader, &mut out).unwrap();
+        assert_eq!((out.timestamps.len(), out.histograms.len()), (2, 7));
+        for (found, sent) in out.histograms.iter().zip(&histograms) {
+            assert!(found.histogram.is_same_data(&sent.to_float()));
+        }
+    }
 }
 
 /// A capture of real scrapes (see its README), every `keep`th frame: labels and samples. `None` if it is not here.

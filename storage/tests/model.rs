@@ -4,8 +4,12 @@
 
 use kymo_storage::Storage;
 use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::chunk::{encode_one_histogram, hash_one_histogram};
 use kymo_storage::env::{CrashChoice, MemoryFs, SimClock};
-use kymo_storage::model::{Labels, Matcher, TimeRange};
+use kymo_storage::model::{
+    AnyHistogram, Buckets, CUSTOM_SCHEMA, FloatHistogram, Histogram, IntHistogram, Labels, Matcher,
+    ResetHint, TimeRange,
+};
 use kymo_storage::options::{Limits, Options};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -36,6 +40,21 @@ enum Step {
         series: usize,
         after: i64,
     },
+    /// Histograms one after the other: enough of them are sealed.
+    Histograms {
+        series: usize,
+        len: usize,
+        after: i64,
+        shape: usize,
+        value: u64,
+    },
+    /// A histogram at any time, mostly late.
+    Late {
+        series: usize,
+        time: i64,
+        shape: usize,
+        value: u64,
+    },
     Flush,
     /// Closed in order and opened again.
     Reopen,
@@ -50,6 +69,10 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..SERIES, -200_000_000i64..100_000, 0i32..5)
             .prop_map(|(series, time, value)| Step::Single { series, time, value }),
         1 => (0..SERIES, 0i64..20_000).prop_map(|(series, after)| Step::Stale { series, after }),
+        4 => (0..SERIES, prop_oneof![4 => 1..6usize, 1 => 60..140usize], 1i64..9_000, 0..SHAPES, 0u64..50)
+            .prop_map(|(series, len, after, shape, value)| Step::Histograms { series, len, after, shape, value }),
+        6 => (0..SERIES, -200_000_000i64..100_000, 0..SHAPES, 0u64..3)
+            .prop_map(|(series, time, shape, value)| Step::Late { series, time, shape, value }),
         1 => Just(Step::Flush),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
@@ -75,23 +98,101 @@ fn options() -> Options {
     }
 }
 
-type Model = BTreeMap<Labels, BTreeMap<i64, u64>>;
+/// How many kinds of histograms [`histogram`] makes.
+const SHAPES: usize = 8;
 
-/// What the rules say about a sample; answers whether it is accepted.
-fn write_model(model: &mut Model, series: usize, time: i64, value: f64) -> bool {
-    let samples = model.entry(labels(series)).or_default();
-    let conflicts =
-        samples.last_key_value().is_some_and(|(last, bits)| *last == time && *bits != value.to_bits());
-    if !conflicts {
-        samples.insert(time, value.to_bits());
-    }
-    !conflicts
+fn histogram(shape: usize, value: u64) -> AnyHistogram {
+    let counts = vec![value, 0, value + 1, 2 * value];
+    let int = IntHistogram {
+        schema: 3,
+        zero_threshold: 0.001,
+        zero_count: value,
+        count: 5 * value + 1,
+        sum: value as f64 / 8.0,
+        positive: Buckets::run(-3, counts.clone()).unwrap(),
+        ..Histogram::default()
+    };
+    AnyHistogram::Int(match shape {
+        0 => int,
+        1 => IntHistogram { positive: Buckets::run(value as i32, counts).unwrap(), ..int },
+        2 => IntHistogram { schema: 11, hint: ResetHint::Reset, ..int },
+        3 => IntHistogram {
+            schema: CUSTOM_SCHEMA,
+            zero_threshold: 0.0,
+            zero_count: 0,
+            count: 4 * value + 1,
+            positive: Buckets::run(0, counts).unwrap(),
+            custom_bounds: [0.1, 1.0, 5.0].into(),
+            ..int
+        },
+        4 => Histogram { hint: ResetHint::Gauge, ..Histogram::stale() },
+        5 => {
+            IntHistogram { negative: std::mem::take(&mut int.clone().positive), count: 9 * value + 2, ..int }
+        }
+        _ => {
+            let mut float = int.to_float();
+            float.positive.counts_mut().iter_mut().for_each(|c| *c *= 0.7);
+            if shape == 7 {
+                float.sum = f64::NAN;
+            }
+            return AnyHistogram::Float(float);
+        }
+    })
 }
 
-fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Model {
+fn encoded(histogram: &AnyHistogram) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_one_histogram(histogram, &mut out);
+    out
+}
+
+/// A sample of either kind, comparable.
+#[derive(Debug, Clone, PartialEq)]
+enum Sample {
+    Float(u64),
+    /// Encoded, with floats for counts.
+    Histogram(Vec<u8>),
+}
+
+/// What the store must answer.
+type Answer = BTreeMap<Labels, BTreeMap<i64, Sample>>;
+
+/// What was written: the sample, and what tells a repeated one from another at the same time.
+type Model = BTreeMap<Labels, BTreeMap<i64, (Sample, u64)>>;
+
+/// What the rules say about a sample; answers whether it is accepted.
+fn write_model(model: &mut Model, series: usize, time: i64, (sample, identity): (Sample, u64)) -> bool {
+    let samples = model.entry(labels(series)).or_default();
+    let is_kind = |other: &Sample| matches!(other, Sample::Float(_)) == matches!(sample, Sample::Float(_));
+    match samples.last_key_value() {
+        // The first of equal ones stays.
+        Some((last, (other, known))) if *last == time => is_kind(other) && *known == identity,
+        _ => {
+            samples.insert(time, (sample, identity));
+            true
+        }
+    }
+}
+
+fn float(value: f64) -> (Sample, u64) {
+    (Sample::Float(value.to_bits()), value.to_bits())
+}
+
+/// As the store keeps and answers it.
+fn kept(mut histogram: AnyHistogram) -> (Sample, u64) {
+    histogram.accept().unwrap();
+    let identity = hash_one_histogram(&encoded(&histogram));
+    (answered(&histogram.to_float()), identity)
+}
+
+fn answered(histogram: &FloatHistogram) -> Sample {
+    Sample::Histogram(encoded(&AnyHistogram::Float(histogram.clone())))
+}
+
+fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Answer {
     let querier = store.querier(range).unwrap();
     let set = querier.select(range, matchers).unwrap();
-    let mut out = Model::new();
+    let mut out = Answer::new();
     let mut samples = Samples::new();
     let mut before: Option<Labels> = None;
     for index in 0..set.len() {
@@ -99,8 +200,11 @@ fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Model 
         assert!(before.replace(labels.clone()).is_none_or(|before| before < labels), "sorted, each once");
         set.read(index, range, &mut samples).unwrap();
         assert!(samples.timestamps.windows(2).all(|w| w[0] < w[1]));
-        let pairs = samples.timestamps.iter().copied().zip(samples.values.iter().map(|v| v.to_bits()));
-        let pairs: BTreeMap<i64, u64> = pairs.collect();
+        assert!(samples.histograms.windows(2).all(|w| w[0].timestamp < w[1].timestamp));
+        let floats = samples.timestamps.iter().zip(&samples.values).map(|(t, v)| (*t, float(*v).0));
+        let histograms = samples.histograms.iter().map(|h| (h.timestamp, answered(&h.histogram)));
+        let pairs: BTreeMap<i64, Sample> = floats.chain(histograms).collect();
+        assert_eq!(pairs.len(), samples.timestamps.len() + samples.histograms.len(), "one sample a time");
         if !pairs.is_empty() {
             out.insert(labels, pairs);
         }
@@ -109,14 +213,14 @@ fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Model 
     out
 }
 
-fn expected(model: &Model, range: TimeRange, matcher: Option<&Matcher>) -> Model {
-    let mut out = Model::new();
+fn expected(model: &Model, range: TimeRange, matcher: Option<&Matcher>) -> Answer {
+    let mut out = Answer::new();
     for (labels, samples) in model {
         if matcher.is_some_and(|m| !m.matches(labels.value(m.name()))) {
             continue;
         }
-        let samples: BTreeMap<i64, u64> =
-            samples.iter().filter(|s| range.contains(*s.0)).map(|s| (*s.0, *s.1)).collect();
+        let inside = samples.iter().filter(|s| range.contains(*s.0));
+        let samples: BTreeMap<i64, Sample> = inside.map(|(t, s)| (*t, s.0.clone())).collect();
         if !samples.is_empty() {
             out.insert(labels.clone(), samples);
         }
@@ -154,10 +258,22 @@ impl Pair {
         for (series, time, value) in samples {
             let id = batch.series_labels(&labels(*series)).unwrap();
             batch.sample(id, *time, *value);
-            accepted += u64::from(write_model(&mut self.model, *series, *time, *value));
+            accepted += u64::from(write_model(&mut self.model, *series, *time, float(*value)));
         }
         let report = self.store().append(batch).unwrap();
         assert_eq!((report.accepted, report.refused_total), (accepted, samples.len() as u64 - accepted));
+    }
+
+    fn write_histograms(&mut self, series: usize, histograms: &[(i64, AnyHistogram)]) {
+        let mut batch = self.store().batch();
+        let mut accepted = 0;
+        let id = batch.series_labels(&labels(series)).unwrap();
+        for (time, histogram) in histograms {
+            batch.histogram(id, *time, histogram.clone()).unwrap();
+            accepted += u64::from(write_model(&mut self.model, series, *time, kept(histogram.clone())));
+        }
+        let report = self.store().append(batch).unwrap();
+        assert_eq!((report.accepted, report.refused_total), (accepted, histograms.len() as u64 - accepted));
     }
 
     fn apply(&mut self, step: &Step) {
@@ -176,6 +292,20 @@ impl Pair {
             Step::Stale { series, after } => {
                 self.newest += after;
                 self.write(&[(series, self.newest, kymo_storage::model::stale_nan())]);
+            }
+            Step::Histograms { series, len, after, shape, value } => {
+                let start = self.newest;
+                self.newest += after * len as i64;
+                let all = (1..=len).map(|i| (start + after * i as i64, histogram(shape, value + i as u64)));
+                self.write_histograms(series, &all.collect::<Vec<_>>());
+            }
+            Step::Late { series, time, shape, value } => {
+                let mut again = histogram(shape, value);
+                again.set_hint(ResetHint::NotReset);
+                self.write_histograms(
+                    series,
+                    &[(NOW + time, histogram(shape, value)), (NOW + time, again.clone())],
+                );
             }
             Step::Flush => self.store().flush().unwrap(),
             Step::Reopen => {
@@ -205,7 +335,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn a_store_answers_as_a_map_does(
         steps in proptest::collection::vec(step(), 1..60),

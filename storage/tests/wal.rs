@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
+use kymo_storage::chunk::encode_one_histogram;
 use kymo_storage::env::{
     Clock, CrashChoice, DiskFs, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock, SystemClock,
 };
-use kymo_storage::model::{Metadata, MetricType};
-use kymo_storage::wal::{Durability, ReplayReport, ReplayVisitor, SamplesRecord, Wal, WalOptions};
+use kymo_storage::model::{AnyHistogram, Buckets, IntHistogram, Metadata, MetricType};
+use kymo_storage::wal::{
+    Durability, HistogramsRecord, ReplayReport, ReplayVisitor, SamplesRecord, Wal, WalOptions,
+};
 use kymo_storage::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +23,7 @@ const SEGMENT_BYTES: u64 = 4096;
 struct Seen {
     series: Vec<(u32, Vec<u8>)>,
     samples: Vec<Vec<(u32, i64, u64)>>,
+    histograms: Vec<(u32, i64, Vec<u8>)>,
     metadata: Vec<(String, Metadata)>,
 }
 
@@ -32,6 +36,12 @@ impl ReplayVisitor for Seen {
     fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
         let rows = samples.ids.iter().zip(samples.timestamps).zip(samples.values);
         self.samples.push(rows.map(|((id, t), v)| (*id, *t, v.to_bits())).collect());
+        Ok(())
+    }
+
+    fn histograms(&mut self, record: HistogramsRecord<'_>) -> Result<()> {
+        let rows = record.ids.iter().zip(record.timestamps).zip(record.histograms);
+        self.histograms.extend(rows.map(|((id, t), bytes)| (*id, *t, bytes.to_vec())));
         Ok(())
     }
 
@@ -508,4 +518,38 @@ fn boundaries_only_grow() {
     append(&mut wal, 1).unwrap();
     assert!(wal.cut().unwrap() > 2);
     assert_eq!(open_with(&(Arc::new(fs) as Arc<dyn Fs>), options(), 2).2.requests(), [1]);
+}
+
+#[test]
+fn histograms_come_back_and_damage_costs_one_record() {
+    let fs = MemoryFs::new();
+    let (mut wal, _, _) = open(&fs);
+    let histogram = |n: u64| {
+        let positive = Buckets::run(n as i32, vec![n, n + 1]).unwrap();
+        let histogram = IntHistogram { count: 2 * n + 1, sum: 0.5, positive, ..IntHistogram::default() };
+        let mut out = Vec::new();
+        encode_one_histogram(&AnyHistogram::Int(histogram), &mut out);
+        out
+    };
+    for n in 0..5 {
+        append(&mut wal, n).unwrap();
+        let (a, b) = (histogram(n as u64), histogram(n as u64 + 7));
+        let record = HistogramsRecord { ids: &[1, 9], timestamps: &[n, n], histograms: &[&a, &b] };
+        wal.push_histograms(record).unwrap();
+        wal.commit().unwrap();
+    }
+    drop(wal);
+    let (_, report, whole) = open(&fs.crash_image(fs.log_len(), CrashChoice::Nothing));
+    assert!(!report.is_damaged(), "{report:?}");
+    assert_eq!((whole.histograms.len(), whole.requests().len()), (10, 5));
+    assert_eq!(whole.histograms[5], (9, 2, histogram(9)));
+    let path = segments(&fs)[0].clone();
+    let bytes = fs.map(&path).unwrap().to_vec();
+    let wanted = histogram(9);
+    let at = bytes.windows(wanted.len()).position(|w| w == wanted).unwrap();
+    let damaged = altered(&fs, &path, |bytes| bytes[at + 4] ^= 1);
+    let (_, report, seen) = open(&damaged);
+    assert!(report.is_damaged() && report.lost_frames == 1, "{report:?}");
+    assert_eq!((seen.histograms.len(), seen.requests().len()), (8, 5));
+    assert!(seen.histograms.iter().all(|h| h.1 != 2));
 }

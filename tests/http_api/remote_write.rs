@@ -110,13 +110,75 @@ fn labels_as_senders_write_them() {
     assert_eq!(count(&mut client, "m", t + 1), 1);
 }
 
+/// A field of a protobuf message.
+fn field(number: u8, payload: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, payload.len() as u8][..], payload].concat()
+}
+
+/// `prometheus.Histogram` of whole numbers with schema 0 and buckets that begin at position 0.
+fn histogram(timestamp: i64, count: u8, deltas: &[u8]) -> Vec<u8> {
+    let mut out = vec![0x08, count, 0x19];
+    out.extend_from_slice(&2.5_f64.to_le_bytes());
+    out.extend_from_slice(&field(11, &[0x10, deltas.len() as u8]));
+    out.extend_from_slice(&field(12, deltas));
+    out.push(15 << 3);
+    let mut rest = timestamp as u64;
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+    field(4, &out)
+}
+
 #[test]
-fn histograms_are_refused_and_exemplars_skipped() {
+fn histograms_are_stored_and_wrong_ones_named() {
     let fresh = Fresh::start(&[]);
     let mut client = fresh.client();
     let t = now_ms();
     let labels = label_bytes(&[("__name__", "h")]);
-    let mut series = labels;
+    let series = |parts: &[&[u8]]| [&labels[..], &parts.concat()].concat();
+    // Differences are zigzag: 4 is 2, 1 is -1.
+    let (good, other) = (histogram(t, 3, &[4, 1]), histogram(t, 5, &[4, 2]));
+    let cases: [(&str, Vec<u8>, u16, &str); 6] = [
+        ("good", series(&[&good]), 204, ""),
+        ("again", series(&[&good]), 204, ""),
+        ("another at the same time", series(&[&other]), 400, "has another value"),
+        (
+            "too few observations",
+            series(&[&histogram(t + 1, 2, &[4, 1]), &histogram(t + 2, 3, &[4, 1])]),
+            400,
+            "1 of 2 samples refused, the others are stored: histogram counts 2 observations, but its buckets hold 3",
+        ),
+        (
+            "a negative bucket",
+            series(&[&histogram(t + 3, 2, &[4, 5])]),
+            400,
+            "negative number of observations",
+        ),
+        ("cut short", series(&[&field(4, &[0x08])]), 400, "cut short"),
+    ];
+    for (what, series, status, says) in cases {
+        let mut request = Request::new();
+        request.push(&series, &[]);
+        let response = send(&mut client, &request.compress()).unwrap();
+        assert_eq!(response.status, status, "{what}: {}", response.text());
+        assert!(response.text().contains(says), "{what}: {}", response.text());
+    }
+    assert_eq!(ask(&mut client, "histogram_count(h)", t + 2)[0]["value"][1], "3");
+    assert_eq!(ask(&mut client, "count_over_time(h[1m])", t + 2)[0]["value"][1], "2");
+    let mut float = Request::new();
+    float.push(&labels, &[(t + 2, 1.0)]);
+    let response = send(&mut client, &float.compress()).unwrap();
+    assert_eq!(response.status, 400, "a float where a histogram is");
+}
+
+#[test]
+fn exemplars_are_skipped() {
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    let t = now_ms();
+    let mut series = label_bytes(&[("__name__", "h")]);
     series.extend_from_slice(b"\x1a\x09\x11\0\0\0\0\0\0\xf0\x3f");
     let mut good = Request::new();
     good.push(&series, &[(t, 1.0)]);
@@ -125,13 +187,6 @@ fn histograms_are_refused_and_exemplars_skipped() {
         204,
         "an exemplar is no reason to refuse"
     );
-    series.extend_from_slice(b"\x22\x02\x08\x01");
-    let mut mixed = Request::new();
-    mixed.push(&series, &[(t + 1, 1.0)]);
-    let response = send(&mut client, &mixed.compress()).unwrap();
-    assert_eq!(response.status, 400);
-    assert!(response.text().contains("native histograms are not yet supported"), "{}", response.text());
-    assert_eq!(ask(&mut client, "count_over_time(h[1m])", t + 1)[0]["value"][1], "2");
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Receiver {
             self.metrics.ingest_decoded_bytes.add(decoded.len() as u64);
             let request =
                 remote_write_v1::decode(decoded, SAMPLES_PER_REQUEST_MAX).map_err(|e| refuse(&e))?;
-            let prepared = self.resolve(&request);
+            let prepared = self.resolve(request);
             if buffer.len() > BUFFER_KEPT_BYTES {
                 *buffer = Vec::new();
             }
@@ -96,39 +96,49 @@ impl Receiver {
         })
     }
 
-    fn resolve(&self, request: &WriteRequest<'_>) -> Prepared {
+    fn resolve(&self, request: WriteRequest<'_>) -> Prepared {
         let mut batch = self.storage.batch();
         let mut refusals = Refusals::default();
+        let sent = (request.samples.len() + request.histograms.len()) as u64;
+        let mut histograms = request.histograms.into_iter();
         for series in &request.series {
             let samples = request.samples.get(series.samples.clone()).unwrap_or_default();
             // A refused series counts with all it carries, and at least as one.
-            let carried = (samples.len() + series.histograms) as u64;
+            let carried = (samples.len() + series.histograms.len()) as u64;
+            let own = histograms.by_ref().take(series.histograms.len());
             let id = match batch.series(&series.labels) {
                 Ok(id) => id,
                 Err(refusal) => {
                     self.count(&refusal);
                     refusals.add(refusal, carried.max(1));
+                    own.for_each(drop);
                     continue;
                 }
             };
             for sample in samples {
                 batch.sample(id, sample.timestamp, sample.value);
             }
-            if series.histograms > 0 {
-                let refusal = Refusal {
-                    kind: ErrorKind::Invalid,
-                    labels: Labels::from_wire(&series.labels).unwrap_or_default(),
-                    timestamp: None,
-                    reason: "native histograms are not yet supported".to_owned(),
+            for sent in own {
+                let timestamp = sent.timestamp;
+                let stored = match sent.histogram {
+                    Ok(histogram) => batch.histogram(id, timestamp, histogram),
+                    Err(error) => Err(Refusal {
+                        kind: ErrorKind::Invalid,
+                        labels: Labels::from_wire(&series.labels).unwrap_or_default(),
+                        timestamp: Some(timestamp),
+                        reason: error.to_string(),
+                    }),
                 };
-                self.count(&refusal);
-                refusals.add(refusal, series.histograms as u64);
+                if let Err(refusal) = stored {
+                    self.count(&refusal);
+                    refusals.add(refusal, 1);
+                }
             }
         }
         for (family, metadata) in &request.metadata {
             batch.metadata(family, metadata.clone());
         }
-        Prepared { batch, sent: (request.samples.len() + request.histograms) as u64, refusals }
+        Prepared { batch, sent, refusals }
     }
 
     /// Commits what was prepared and says what became of it: `None` if all is stored, else the refusals.

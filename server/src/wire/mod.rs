@@ -3,4 +3,5 @@
 pub mod body;
 pub mod json;
 pub mod protobuf;
+pub mod remote_write_histogram;
 pub mod remote_write_v1;

@@ -117,8 +117,12 @@ impl<'a> Reader<'a> {
         self.bytes.get(self.at).copied()
     }
 
+    /// A varint that is no field: one of a packed list.
+    ///
+    /// # Errors
+    /// The bytes end inside of it, or it has more than 64 bits.
     #[inline]
-    fn varint(&mut self) -> Result<u64, ProtobufError> {
+    pub fn varint(&mut self) -> Result<u64, ProtobufError> {
         match self.bytes.get(self.at) {
             Some(&byte) if byte < 0x80 => {
                 self.at += 1;

@@ -5,6 +5,7 @@
 //! scattered over a series' message are gathered into a buffer of their own.
 
 use super::protobuf::{Field, ProtobufError, Reader};
+use super::remote_write_histogram::{SentHistogram, decode_histogram};
 use kymo_storage::model::{Metadata, MetricType, Sample};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -24,6 +25,9 @@ pub enum DecodeError {
     /// More samples than one request may carry.
     #[error("the request carries more than {0} samples")]
     TooManySamples(usize),
+    /// More buckets in its histograms than one request may carry.
+    #[error("the histograms of the request have more than {0} buckets")]
+    TooManyBuckets(usize),
 }
 
 /// One series of a request.
@@ -33,8 +37,8 @@ pub struct Series<'a> {
     pub labels: Cow<'a, [u8]>,
     /// Its samples in [`WriteRequest::samples`].
     pub samples: Range<usize>,
-    /// How many native histograms it carries (not decoded).
-    pub histograms: usize,
+    /// Its native histograms in [`WriteRequest::histograms`].
+    pub histograms: Range<usize>,
 }
 
 /// A decoded request; borrows from the body.
@@ -48,14 +52,18 @@ pub struct WriteRequest<'a> {
     pub metadata: Vec<(Cow<'a, str>, Metadata)>,
     /// How many exemplars were met (not decoded).
     pub exemplars: usize,
-    /// How many native histograms were met (not decoded).
-    pub histograms: usize,
+    /// The native histograms of all series, in the order of the body.
+    pub histograms: Vec<SentHistogram>,
+    /// How many numbers they list.
+    histogram_numbers: usize,
 }
 
 /// The tag byte of field 1 as bytes: a series in the request, a label in a series.
 const TAG_FIELD_1_BYTES: u8 = 0x0a;
 /// What one series with one sample takes at least in real bodies; only sizes the first allocation.
 const SERIES_BYTES_TYPICAL: usize = 160;
+/// The most numbers in the histograms of one request: a body holds one in a byte, memory in eight.
+const HISTOGRAM_NUMBERS_MAX: usize = 8_000_000;
 
 /// Decodes a request of at most `samples_max` samples.
 ///
@@ -81,8 +89,11 @@ pub fn decode(body: &[u8], samples_max: usize) -> Result<WriteRequest<'_>, Decod
             }
             _ => {}
         }
-        if request.samples.len() > samples_max {
+        if request.samples.len() + request.histograms.len() > samples_max {
             return Err(DecodeError::TooManySamples(samples_max));
+        }
+        if request.histogram_numbers > HISTOGRAM_NUMBERS_MAX {
+            return Err(DecodeError::TooManyBuckets(HISTOGRAM_NUMBERS_MAX));
         }
     }
     Ok(request)
@@ -95,7 +106,7 @@ fn decode_series<'a>(message: &'a [u8], request: &mut WriteRequest<'a>) -> Resul
     }
     let mut labels = Cow::Borrowed(reader.span(0, reader.position()));
     let first_sample = request.samples.len();
-    let mut histograms = 0;
+    let first_histogram = request.histograms.len();
     loop {
         let field_start = reader.position();
         let Some(field) = reader.next_field()? else { break };
@@ -110,14 +121,18 @@ fn decode_series<'a>(message: &'a [u8], request: &mut WriteRequest<'a>) -> Resul
                 request.exemplars += 1;
             }
             4 => {
-                field.bytes()?;
-                histograms += 1;
+                let histogram = decode_histogram(field.bytes()?)?;
+                request.histogram_numbers += histogram.numbers;
+                // One series may hold the whole body; what exceeds the limit is only counted.
+                if request.histogram_numbers <= HISTOGRAM_NUMBERS_MAX {
+                    request.histograms.push(histogram);
+                }
             }
             _ => {}
         }
     }
-    request.histograms += histograms;
-    request.series.push(Series { labels, samples: first_sample..request.samples.len(), histograms });
+    let samples = first_sample..request.samples.len();
+    request.series.push(Series { labels, samples, histograms: first_histogram..request.histograms.len() });
     Ok(())
 }
 
@@ -155,7 +170,7 @@ fn decode_metadata(message: &[u8]) -> Result<(Cow<'_, str>, Metadata), ProtobufE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kymo_storage::model::Labels;
+    use kymo_storage::model::{AnyHistogram, Buckets, Labels, ResetHint, counts_from_deltas};
     use proptest::prelude::*;
     use prost::Message;
 
@@ -179,7 +194,7 @@ mod tests {
             #[prost(message, repeated, tag = "3")]
             pub(super) exemplars: Vec<Sample>,
             #[prost(message, repeated, tag = "4")]
-            pub(super) histograms: Vec<Sample>,
+            pub(super) histograms: Vec<Histogram>,
             #[prost(fixed32, tag = "77")]
             pub(super) from_the_future: u32,
         }
@@ -196,6 +211,58 @@ mod tests {
             pub(super) value: f64,
             #[prost(int64, tag = "2")]
             pub(super) timestamp: i64,
+        }
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct Histogram {
+            #[prost(oneof = "Count", tags = "1, 2")]
+            pub(super) count: Option<Count>,
+            #[prost(double, tag = "3")]
+            pub(super) sum: f64,
+            #[prost(sint32, tag = "4")]
+            pub(super) schema: i32,
+            #[prost(double, tag = "5")]
+            pub(super) zero_threshold: f64,
+            #[prost(oneof = "ZeroCount", tags = "6, 7")]
+            pub(super) zero_count: Option<ZeroCount>,
+            #[prost(message, repeated, tag = "8")]
+            pub(super) negative_spans: Vec<BucketSpan>,
+            #[prost(sint64, repeated, tag = "9")]
+            pub(super) negative_deltas: Vec<i64>,
+            #[prost(double, repeated, packed = "false", tag = "10")]
+            pub(super) negative_counts: Vec<f64>,
+            #[prost(message, repeated, tag = "11")]
+            pub(super) positive_spans: Vec<BucketSpan>,
+            #[prost(sint64, repeated, packed = "false", tag = "12")]
+            pub(super) positive_deltas: Vec<i64>,
+            #[prost(double, repeated, tag = "13")]
+            pub(super) positive_counts: Vec<f64>,
+            #[prost(int32, tag = "14")]
+            pub(super) reset_hint: i32,
+            #[prost(int64, tag = "15")]
+            pub(super) timestamp: i64,
+            #[prost(double, repeated, tag = "16")]
+            pub(super) custom_values: Vec<f64>,
+        }
+        #[derive(Clone, Copy, PartialEq, prost::Oneof)]
+        pub(super) enum Count {
+            #[prost(uint64, tag = "1")]
+            Int(u64),
+            #[prost(double, tag = "2")]
+            Float(f64),
+        }
+        #[derive(Clone, Copy, PartialEq, prost::Oneof)]
+        pub(super) enum ZeroCount {
+            #[prost(uint64, tag = "6")]
+            Int(u64),
+            #[prost(double, tag = "7")]
+            Float(f64),
+        }
+        #[derive(Clone, Copy, PartialEq, prost::Message)]
+        pub(super) struct BucketSpan {
+            #[prost(sint32, tag = "1")]
+            pub(super) offset: i32,
+            #[prost(uint32, tag = "2")]
+            pub(super) length: u32,
         }
         #[derive(Clone, PartialEq, prost::Message)]
         pub(super) struct MetricMetadata {
@@ -215,13 +282,119 @@ mod tests {
             .prop_map(|(bits, timestamp)| oracle::Sample { value: f64::from_bits(bits), timestamp })
     }
 
+    type AnySide = (Vec<oracle::BucketSpan>, Vec<i64>, Vec<f64>);
+
+    /// A side that fits together, or one that does not.
+    fn any_side() -> impl Strategy<Value = AnySide> {
+        let span = (-5..9i32, 0..4u32).prop_map(|(offset, length)| oracle::BucketSpan { offset, length });
+        let deltas = prop_oneof![4 => 0..9i64, 1 => any::<i64>()];
+        let wild = (
+            proptest::collection::vec(span, 0..3),
+            proptest::collection::vec(deltas, 0..6),
+            proptest::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..6),
+        );
+        let fitting = (-5..9i32, proptest::collection::vec(0..9u8, 1..6)).prop_map(|(offset, counts)| {
+            let spans = vec![oracle::BucketSpan { offset, length: counts.len() as u32 }];
+            let deltas = (0..counts.len())
+                .map(|i| i64::from(counts[i]) - if i == 0 { 0 } else { i64::from(counts[i - 1]) });
+            (spans, deltas.collect(), counts.iter().map(|c| f64::from(*c)).collect())
+        });
+        prop_oneof![wild, fitting]
+    }
+
+    fn any_histogram() -> impl Strategy<Value = oracle::Histogram> {
+        let count = prop_oneof![
+            Just(None),
+            any::<u64>().prop_map(|c| Some(oracle::Count::Int(c))),
+            any::<f64>().prop_map(|c| Some(oracle::Count::Float(c))),
+        ];
+        let zero_count = prop_oneof![
+            any::<u64>().prop_map(|c| Some(oracle::ZeroCount::Int(c))),
+            any::<f64>().prop_map(|c| Some(oracle::ZeroCount::Float(c))),
+        ];
+        let numbers = (any::<u64>(), any::<i32>(), any::<f64>(), 0..5i32, any::<i64>());
+        (count, zero_count, any_side(), any_side(), numbers, proptest::collection::vec(any::<f64>(), 0..3))
+            .prop_map(|(count, zero_count, negative, positive, numbers, custom_values)| oracle::Histogram {
+                count,
+                sum: f64::from_bits(numbers.0),
+                schema: numbers.1,
+                zero_threshold: numbers.2,
+                zero_count,
+                negative_spans: negative.0,
+                negative_deltas: negative.1,
+                negative_counts: negative.2,
+                positive_spans: positive.0,
+                positive_deltas: positive.1,
+                positive_counts: positive.2,
+                reset_hint: numbers.3,
+                timestamp: numbers.4,
+                custom_values,
+            })
+    }
+
+    /// What the message says, in other words: spans, then the counts or their differences.
+    fn side_of<N: Copy>(side: &Buckets<N>) -> Vec<(i32, u32)> {
+        side.spans().iter().map(|s| (s.offset, s.length)).collect()
+    }
+
+    fn assert_same_histogram(ours: &SentHistogram, theirs: &oracle::Histogram) {
+        assert_eq!(ours.timestamp, theirs.timestamp);
+        let spans = |s: &[oracle::BucketSpan]| s.iter().map(|s| (s.offset, s.length)).collect::<Vec<_>>();
+        let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        // The oracle leaves out -0 as if it were the default.
+        let sent = |v: f64| if v == 0.0 { 0 } else { v.to_bits() };
+        let frame = (theirs.schema, sent(theirs.sum), sent(theirs.zero_threshold));
+        match (&ours.histogram, theirs.count) {
+            (Ok(AnyHistogram::Float(h)), Some(oracle::Count::Float(count))) => {
+                assert_eq!((h.schema, h.sum.to_bits(), h.zero_threshold.to_bits()), frame);
+                assert_eq!(h.count.to_bits(), count.to_bits());
+                if let Some(oracle::ZeroCount::Float(count)) = theirs.zero_count {
+                    assert_eq!(h.zero_count.to_bits(), count.to_bits());
+                }
+                assert_eq!(side_of(&h.positive), spans(&theirs.positive_spans));
+                assert_eq!(side_of(&h.negative), spans(&theirs.negative_spans));
+                assert_eq!(bits(h.positive.counts()), bits(&theirs.positive_counts));
+                assert_eq!(bits(h.negative.counts()), bits(&theirs.negative_counts));
+                assert_eq!(bits(&h.custom_bounds), bits(&theirs.custom_values));
+                assert_eq!(h.hint, ResetHint::from_number(theirs.reset_hint as u64));
+            }
+            (Ok(AnyHistogram::Int(h)), count) => {
+                assert_eq!((h.schema, h.sum.to_bits(), h.zero_threshold.to_bits()), frame);
+                assert_eq!(Some(oracle::Count::Int(h.count)), count.or(Some(oracle::Count::Int(0))));
+                if let Some(oracle::ZeroCount::Int(count)) = theirs.zero_count {
+                    assert_eq!(h.zero_count, count);
+                }
+                assert_eq!(side_of(&h.positive), spans(&theirs.positive_spans));
+                assert_eq!(side_of(&h.negative), spans(&theirs.negative_spans));
+                assert_eq!(h.positive.counts(), counts_from_deltas(&theirs.positive_deltas).unwrap());
+                assert_eq!(h.negative.counts(), counts_from_deltas(&theirs.negative_deltas).unwrap());
+                assert_eq!(bits(&h.custom_bounds), bits(&theirs.custom_values));
+            }
+            (Err(_), count) => {
+                let is_float = matches!(count, Some(oracle::Count::Float(_)));
+                let is_sound = |spans: &[oracle::BucketSpan], deltas: &[i64], counts: &[f64]| {
+                    let buckets: u32 = spans.iter().map(|s| s.length).sum();
+                    let given = if is_float { counts.len() } else { deltas.len() };
+                    let in_order = spans.iter().skip(1).all(|s| s.offset >= 0);
+                    buckets as usize == given && in_order && (is_float || counts_from_deltas(deltas).is_ok())
+                };
+                let positive =
+                    is_sound(&theirs.positive_spans, &theirs.positive_deltas, &theirs.positive_counts);
+                let negative =
+                    is_sound(&theirs.negative_spans, &theirs.negative_deltas, &theirs.negative_counts);
+                assert!(!(positive && negative), "{ours:?} of {theirs:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn any_series() -> impl Strategy<Value = oracle::TimeSeries> {
         let label = ("[a-z]{1,5}", ".{1,200}").prop_map(|(name, value)| oracle::Label { name, value });
         (
             proptest::collection::vec(label, 0..6),
             proptest::collection::vec(any_sample(), 0..4),
             proptest::collection::vec(any_sample(), 0..2),
-            proptest::collection::vec(any_sample(), 0..2),
+            proptest::collection::vec(any_histogram(), 0..3),
             any::<u32>(),
         )
             .prop_map(|(mut labels, samples, exemplars, histograms, from_the_future)| {
@@ -261,7 +434,9 @@ mod tests {
                     .map(|s| bits(s.value, s.timestamp))
                     .eq(theirs.samples.iter().map(|s| bits(s.value, s.timestamp)))
             );
-            assert_eq!(ours.histograms, theirs.histograms.len());
+            let histograms = &decoded.histograms[ours.histograms.clone()];
+            assert_eq!(histograms.len(), theirs.histograms.len());
+            histograms.iter().zip(&theirs.histograms).for_each(|(h, t)| assert_same_histogram(h, t));
         }
         assert_eq!(decoded.exemplars, expected.timeseries.iter().map(|s| s.exemplars.len()).sum::<usize>());
         for ((family, ours), theirs) in decoded.metadata.iter().zip(&expected.metadata) {

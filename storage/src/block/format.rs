@@ -7,14 +7,18 @@ use crate::model::{TimeRange, Timestamp};
 pub(super) const MAGIC: [u8; 8] = *b"KYMOBLK1";
 /// Last bytes of the file.
 pub(super) const END_MAGIC: [u8; 8] = *b"KYMOEND1";
-/// The version this code writes and the only one it reads.
-pub(super) const VERSION: u32 = 1;
+/// The version this code writes: 2 has native histograms.
+pub(super) const VERSION: u32 = 2;
+/// The oldest version this code reads.
+pub(super) const VERSION_MIN: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
 const HEADER_CHECKED: usize = 60;
 /// What follows the footer: crc, length, magic.
 pub(super) const END_BYTES: usize = 16;
-/// The largest DATA page.
+/// The largest DATA page of more than one payload.
 pub(super) const DATA_PAGE_BYTES: usize = 64 << 10;
+/// The largest DATA page: a chunk of wide histograms has one of its own.
+pub(super) const DATA_PAGE_BYTES_MAX: usize = 8 << 20;
 /// Payloads up to this size lie in SERIES.
 pub(super) const INLINE_BYTES: usize = 12;
 /// How many series share a SERIES page.
@@ -173,8 +177,8 @@ pub(super) fn write_header(uuid: &[u8; 16]) -> Vec<u8> {
     out
 }
 
-/// Checks a header and gives the uuid in it, or says what is wrong.
-pub(super) fn read_header(bytes: &[u8]) -> Result<[u8; 16], String> {
+/// Checks a header and gives format version and uuid, or says what is wrong.
+pub(super) fn read_header(bytes: &[u8]) -> Result<(u32, [u8; 16]), String> {
     let mut fields = Fields(bytes);
     let parsed = (|| {
         let magic = fields.array::<8>()?;
@@ -191,10 +195,11 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<[u8; 16], String> {
     if bytes.get(..HEADER_CHECKED).map(|b| crc32(0, b)) != Some(crc) {
         return Err("the header fails its checksum".to_owned());
     }
-    if version != VERSION {
-        return Err(format!("the block has format version {version}, this program reads {VERSION}"));
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        let known = format!("{VERSION_MIN} to {VERSION}");
+        return Err(format!("the block has format version {version}, this program reads {known}"));
     }
-    Ok(uuid)
+    Ok((version, uuid))
 }
 
 /// Footer and end of a block.
@@ -261,9 +266,9 @@ mod tests {
         let uuid = *b"0123456789abcdef";
         let header = write_header(&uuid);
         assert_eq!(header.len(), HEADER_BYTES);
-        assert_eq!(header[..12], *b"KYMOBLK1\x01\0\0\0");
+        assert_eq!(header[..12], *b"KYMOBLK1\x02\0\0\0");
         assert_eq!(header[16..32], uuid);
-        assert_eq!(read_header(&header), Ok(uuid));
+        assert_eq!(read_header(&header), Ok((2, uuid)));
         let meta =
             BlockMeta { uuid, sequence: 7, min_time: -5, max_time: 9, series: 2, samples: 3, level: 1 };
         let sections = std::array::from_fn(|i| Extent { crc: i as u32, offset: 64 + i as u64, length: 10 });
@@ -285,9 +290,9 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_by_name() {
         let mut header = write_header(&[0; 16]);
-        header[8] = 2;
+        header[8] = 3;
         let crc = crc32(0, &header[..60]);
         header[60..].copy_from_slice(&crc.to_le_bytes());
-        assert!(read_header(&header).unwrap_err().contains("version 2"));
+        assert!(read_header(&header).unwrap_err().contains("version 3"));
     }
 }

@@ -6,13 +6,20 @@ use crate::api::Samples;
 use crate::codec::compress::{zstd_decode, zstd_encode};
 use crate::codec::crc::crc32;
 use crate::env::{Fs, MemoryFs};
-use crate::model::{Labels, MatchOp, Matcher, TimeRange};
+use crate::model::{AnyHistogram, Buckets, IntHistogram, Labels, MatchOp, Matcher, TimeRange};
 use crate::{ErrorKind, Result};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
 
 const SERIES: u32 = 40;
+
+fn histogram(i: usize) -> AnyHistogram {
+    let counts: Vec<u64> = (0..5).map(|bucket| (i * bucket) as u64 + 1).collect();
+    let count = counts.iter().sum();
+    let positive = Buckets::run(i as i32 % 3, counts).unwrap();
+    AnyHistogram::Int(IntHistogram { count, sum: i as f64, positive, ..IntHistogram::default() })
+}
 
 fn sound_block() -> Vec<u8> {
     let fs: Arc<dyn Fs> = Arc::new(MemoryFs::default());
@@ -25,7 +32,10 @@ fn sound_block() -> Vec<u8> {
             Labels::from_pairs([("pod", format!("pod-{series:03}")), ("zone", format!("j{}", series % 3))]);
         let timestamps: Vec<i64> = (0..100).map(|i| i * 1000 + i % (2 + series % 2)).collect();
         let values: Vec<f64> = (0..100).map(|i| ((i * series * 31) % 97) as f64 / 4.0).collect();
-        writer.add_series(&labels, &[(&timestamps, &values)]).unwrap();
+        let split = if series % 5 == 2 { 40 } else { 100 };
+        let histograms: Vec<AnyHistogram> = (split..100).map(histogram).collect();
+        let floats = (&timestamps[..split], &values[..split]);
+        writer.add_series(&labels, &[floats], (&timestamps[split..], &histograms)).unwrap();
     }
     writer.finish().unwrap();
     fs.map(path).unwrap().to_vec()
@@ -105,6 +115,8 @@ fn use_all(bytes: &[u8]) {
         judge(block.read_series(series, TimeRange::new(3, 50_000), &mut reader, &mut out));
         assert_eq!(out.timestamps.len(), out.values.len());
         assert!(out.timestamps.windows(2).all(|w| w[0] < w[1]));
+        assert!(out.histograms.windows(2).all(|w| w[0].timestamp < w[1].timestamp));
+        assert!(out.histograms.iter().all(|h| !out.timestamps.contains(&h.timestamp)));
     }
 }
 

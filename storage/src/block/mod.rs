@@ -5,8 +5,8 @@
 //!
 //! ```text
 //! header      magic "KYMOBLK1":8  version:u32  zero:u32  uuid:16  zero:28  crc:u32 of the 60 bytes before
-//! DATA        pages of at most 64 KiB: payloads of values, one after another (see `chunk`); payloads of up to 12 bytes
-//!             lie in SERIES instead, equal payloads are stored once
+//! DATA        pages of at most 64 KiB: payloads of values or histograms, one after another (see `chunk`); payloads of up to
+//!             12 bytes lie in SERIES instead, equal payloads are stored once; a longer payload is a page of its own
 //! SERIES      pages of 128 series, zstd, in the order of their labels (see `series_page.rs`)
 //! TSCOL       count:u32, count+1 × { offset:u32 samples:u32 first:i64 last:i64 }, payloads; the last entry has only an
 //!             offset. Each distinct column of timestamps is stored once
@@ -19,6 +19,8 @@
 //!             uuid:16 sequence:u64 min_time:i64 max_time:i64 series:u64 samples:u64 level:u32
 //! end         crc:u32 of the footer  length of the footer:u32  magic "KYMOEND1":8
 //! ```
+//!
+//! Version 1 is the same without histograms (see `series_page.rs`).
 //!
 //! Checks: header and footer when the file is opened; each section once, when it is first used; each page of DATA and SERIES
 //! every time it is read. What fails is [`crate::ErrorKind::Corrupt`] and names the file and the offset; the rest of the

@@ -27,6 +27,7 @@ static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 pub struct Block {
     pub(super) path: PathBuf,
     pub(super) meta: BlockMeta,
+    version: u32,
     /// Tells open blocks apart, for readers that keep things from one to the next.
     pub(super) instance: u64,
     sections: [Extent; 7],
@@ -55,7 +56,7 @@ impl Block {
             Error::corrupt(format!("{} at {offset}: {reason}", path.display()))
         };
         let bytes: &[u8] = &map;
-        let uuid = format::read_header(bytes).map_err(|reason| corrupt(reason, 0))?;
+        let (version, uuid) = format::read_header(bytes).map_err(|reason| corrupt(reason, 0))?;
         let tail_start = bytes.len().saturating_sub(format::TAIL_BYTES);
         let tail = bytes.get(tail_start..).unwrap_or_default();
         let (sections, meta) =
@@ -72,6 +73,7 @@ impl Block {
         Ok(Self {
             path: path.to_owned(),
             meta,
+            version,
             instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
             sections,
             states: Default::default(),
@@ -191,7 +193,7 @@ impl Block {
     pub(super) fn read_data_page(&self, page: u32, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
         let entry = self.page_entry(Section::DataPages, page)?;
-        if entry.stored as usize > format::DATA_PAGE_BYTES {
+        if entry.stored as usize > format::DATA_PAGE_BYTES_MAX {
             return Err(
                 self.corrupt(Section::DataPages, format!("page {page} claims {} bytes", entry.stored))
             );
@@ -228,7 +230,8 @@ impl Block {
         zstd_decode(stored, entry.raw as usize, &mut raw).map_err(|_| broken("cannot be decompressed"))?;
         let before = page.checked_mul(SERIES_PER_PAGE).ok_or_else(|| broken("no such page"))?;
         let series = self.series_count().saturating_sub(before).min(SERIES_PER_PAGE);
-        let parsed = SeriesPage::parse(raw, series).ok_or_else(|| broken("not a table of series"))?;
+        let parsed =
+            SeriesPage::parse(raw, series, self.version).ok_or_else(|| broken("not a table of series"))?;
         let parsed = Arc::new(parsed);
         let mut cached = self.series_pages.lock();
         if cached.len() >= CACHED_SERIES_PAGES {

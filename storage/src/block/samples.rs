@@ -3,10 +3,10 @@
 use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
 use super::series_page::{ChunkEntry, Place, SeriesPage};
-use crate::api::Samples;
-use crate::chunk::ValueDecoder;
+use crate::api::{HistogramSample, Samples};
+use crate::chunk::{HistogramDecoder, ValueDecoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{TimeRange, Timestamp};
+use crate::model::{FloatHistogram, TimeRange, Timestamp};
 use std::sync::Arc;
 
 /// How many DATA pages a reader keeps: the current one and those that equal payloads lie in.
@@ -16,10 +16,10 @@ const CACHED_DATA_PAGES: usize = 4;
 #[derive(Debug, Default)]
 pub struct BlockReader {
     series_page: Option<(u64, u32, Arc<SeriesPage>)>,
-    /// Block, page, time of last use, bytes.
-    data_pages: Vec<(u64, u32, u64, Vec<u8>)>,
-    uses: u64,
+    data_pages: DataPages,
     values: ValueDecoder,
+    histograms: HistogramDecoder,
+    decoded: Vec<FloatHistogram>,
     /// What the timestamps in the caller's buffer were made from.
     last: LastRead,
     spans: Vec<Span>,
@@ -54,6 +54,53 @@ impl LastRead {
     }
 }
 
+/// The DATA pages last used.
+#[derive(Debug, Default)]
+struct DataPages {
+    /// Block, page, time of last use, bytes.
+    pages: Vec<(u64, u32, u64, Vec<u8>)>,
+    uses: u64,
+}
+
+impl DataPages {
+    /// Brings a DATA page into the cache and gives its place there.
+    fn page(&mut self, block: &Block, page: u32) -> Result<usize> {
+        self.uses += 1;
+        let uses = self.uses;
+        let known = self.pages.iter_mut().enumerate().find(|(_, p)| (p.0, p.1) == (block.instance, page));
+        if let Some((at, entry)) = known {
+            entry.2 = uses;
+            return Ok(at);
+        }
+        if self.pages.len() < CACHED_DATA_PAGES {
+            self.pages.push((0, 0, 0, Vec::new()));
+        }
+        let oldest = self.pages.iter_mut().enumerate().min_by_key(|(_, p)| p.2);
+        let Some((at, entry)) = oldest else { return Err(Error::internal("the page cache has room")) };
+        // The instance 0 is no block: a failed read leaves an entry that is never found.
+        entry.0 = 0;
+        block.read_data_page(page, &mut entry.3)?;
+        (entry.0, entry.1, entry.2) = (block.instance, page, uses);
+        Ok(at)
+    }
+
+    /// The payload of a chunk.
+    fn payload<'a>(&'a mut self, block: &Block, page: &'a SeriesPage, place: Place) -> Result<&'a [u8]> {
+        match place {
+            Place::Inline { start, length } => Ok(page.inline(start, length)),
+            Place::Stored { position, length } => {
+                let missing = || block.corrupt(Section::Pages, format!("no payload {position}"));
+                let number = u32::try_from(position >> 16).map_err(|_| missing())?;
+                let at = self.page(block, number)?;
+                self.pages
+                    .get(at)
+                    .and_then(|p| p.3.get((position & 0xffff) as usize..)?.get(..length as usize))
+                    .ok_or_else(missing)
+            }
+        }
+    }
+}
+
 impl BlockReader {
     /// A reader.
     pub fn new() -> Self {
@@ -71,28 +118,6 @@ impl BlockReader {
         Ok(found)
     }
 
-    /// Brings a DATA page into the cache and gives its place there.
-    fn data_page(&mut self, block: &Block, page: u32) -> Result<usize> {
-        self.uses += 1;
-        let uses = self.uses;
-        let known =
-            self.data_pages.iter_mut().enumerate().find(|(_, p)| (p.0, p.1) == (block.instance, page));
-        if let Some((at, entry)) = known {
-            entry.2 = uses;
-            return Ok(at);
-        }
-        if self.data_pages.len() < CACHED_DATA_PAGES {
-            self.data_pages.push((0, 0, 0, Vec::new()));
-        }
-        let oldest = self.data_pages.iter_mut().enumerate().min_by_key(|(_, p)| p.2);
-        let Some((at, entry)) = oldest else { return Err(Error::internal("the page cache has room")) };
-        // The instance 0 is no block: a failed read leaves an entry that is never found.
-        entry.0 = 0;
-        block.read_data_page(page, &mut entry.3)?;
-        (entry.0, entry.1, entry.2) = (block.instance, page, uses);
-        Ok(at)
-    }
-
     /// Appends the values of a chunk to `out`.
     fn decode_values(
         &mut self,
@@ -102,26 +127,50 @@ impl BlockReader {
         samples: u32,
         out: &mut Vec<f64>,
     ) -> Result<()> {
-        let in_block =
-            |e: Error, section, position: u64| block.corrupt(section, format!("payload {position}: {e}"));
-        match place {
-            Place::Inline { start, length } => self
-                .values
-                .decode_into(page.inline(start, length), samples as usize, out)
-                .map_err(|e| in_block(e, Section::Pages, u64::from(start))),
-            Place::Stored { position, length } => {
-                let number = u32::try_from(position >> 16)
-                    .map_err(|_| block.corrupt(Section::Pages, format!("no payload {position}")))?;
-                let at = self.data_page(block, number)?;
-                let payload = self
-                    .data_pages
-                    .get(at)
-                    .and_then(|p| p.3.get((position & 0xffff) as usize..)?.get(..length as usize))
-                    .ok_or_else(|| block.corrupt(Section::Pages, format!("no payload {position}")))?;
-                self.values
-                    .decode_into(payload, samples as usize, out)
-                    .map_err(|e| in_block(e, Section::Pages, position))
+        let payload = self.data_pages.payload(block, page, place)?;
+        let decoded = self.values.decode_into(payload, samples as usize, out);
+        decoded.map_err(|e| in_payload(block, place, &e))
+    }
+
+    /// Fills the histograms of a series in `range`; `out` holds its floats.
+    fn read_histograms(
+        &mut self,
+        block: &Block,
+        page: &SeriesPage,
+        chunks: &[ChunkEntry],
+        range: TimeRange,
+        out: &mut Samples,
+    ) -> Result<()> {
+        let columns = block.columns()?;
+        for entry in chunks {
+            let broken = || block.corrupt(Section::Tscol, format!("column {} is damaged", entry.column));
+            let column = columns.get(entry.column).ok_or_else(broken)?;
+            if !range.overlaps(&TimeRange::closed(column.first, column.last)) {
+                continue;
             }
+            columns.decode(entry.column, &mut self.column).ok_or_else(broken)?;
+            self.decoded.clear();
+            let payload = self.data_pages.payload(block, page, entry.place)?;
+            self.histograms
+                .decode_floats(payload, column.samples as usize, &mut self.decoded)
+                .map_err(|e| in_payload(block, entry.place, &e))?;
+            for (timestamp, histogram) in self.column.iter().zip(self.decoded.drain(..)) {
+                if range.contains(*timestamp) {
+                    let histogram = Arc::new(histogram);
+                    out.histograms.push(HistogramSample { timestamp: *timestamp, histogram });
+                }
+            }
+        }
+        let mut floats = out.timestamps.iter().copied().peekable();
+        let is_alone = |h: &HistogramSample| {
+            while floats.next_if(|t| *t < h.timestamp).is_some() {}
+            floats.peek() != Some(&h.timestamp)
+        };
+        let is_ascending = out.histograms.windows(2).all(|w| w[0].timestamp < w[1].timestamp);
+        if is_ascending && out.histograms.iter().all(is_alone) {
+            Ok(())
+        } else {
+            Err(block.corrupt(Section::Tscol, "the histograms of a series are not in time order"))
         }
     }
 
@@ -182,6 +231,15 @@ impl BlockReader {
     }
 }
 
+/// Damage inside of a payload.
+fn in_payload(block: &Block, place: Place, error: &Error) -> Error {
+    let position = match place {
+        Place::Inline { start, .. } => u64::from(start),
+        Place::Stored { position, .. } => position,
+    };
+    block.corrupt(Section::Pages, format!("payload {position}: {error}"))
+}
+
 impl Block {
     /// Reads the samples of series number `series` in `range` into `out`, replacing what is there. If the series has the
     /// same timestamp columns as the one this `reader` read before into the same buffer, the timestamps are left as they
@@ -218,11 +276,13 @@ impl Block {
             ));
         }
         let page = reader.series_page(self, series / SERIES_PER_PAGE)?;
-        let chunks = page.chunks((series % SERIES_PER_PAGE) as usize);
+        let number = (series % SERIES_PER_PAGE) as usize;
+        let chunks = page.chunks(number);
         out.values.clear();
+        out.histograms.clear();
         reader.read_timestamps(self, chunks, range, out)?;
         let spans = std::mem::take(&mut reader.spans);
-        let result = spans.iter().try_for_each(|span| {
+        let result: Result<()> = spans.iter().try_for_each(|span| {
             let entry = chunks
                 .get(span.chunk as usize)
                 .ok_or_else(|| Error::internal("a span names a chunk of its series"))?;
@@ -234,6 +294,10 @@ impl Block {
             Ok(())
         });
         reader.spans = spans;
-        result
+        result?;
+        match page.histogram_chunks(number) {
+            [] => Ok(()),
+            histograms => reader.read_histograms(self, &page, histograms, range, out),
+        }
     }
 }

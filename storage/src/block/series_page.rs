@@ -1,17 +1,19 @@
 //! A page of SERIES: the labels and chunks of up to 128 series, before compression.
 //!
 //! ```text
-//! series      shared:varint rest:varint, rest × { name:varint value:varint }, chunks:varint, chunk entries
+//! series      shared:varint rest:varint, rest × { name:varint value:varint }, (chunks << 1 | more):varint, chunk entries
+//!             if more = 1: chunks:varint, chunk entries; these are of histograms, the others of floats
 //!             shared: how many leading labels are those of the series before (0 for the first of a page);
 //!             name and value are numbers in NAMES and in the dictionary of the name
 //! chunk       column:zigzag head:varint, then head & 1 = 1: head >> 1 bytes, the payload itself
 //!                                             head & 1 = 0: position:zigzag of a payload of head >> 1 bytes in DATA
 //! ```
-//! `column` is the difference to the column expected: for the first chunk that of the first chunk of the series before, then
-//! the one after the last. `position` is the difference to where the last payload ended, with a position being
-//! `page * 2^16 + offset`. Expectations start at 0 on each page.
+//! `column` is the difference to the column expected: for the first chunk that of the first chunk of the same kind of the
+//! series before, then the one after the last. `position` is the difference to where the last payload ended, with a position being
+//! `page * 2^16 + offset`. Expectations start at 0 on each page. In version 1 of the format a series has `chunks:varint` and
+//! chunks of floats only.
 
-use super::format::SERIES_PER_PAGE;
+use super::format::{SERIES_PER_PAGE, VERSION_MIN};
 use crate::codec::varint::{Cursor, put_ivarint, put_uvarint};
 
 /// Where a payload lies.
@@ -41,8 +43,16 @@ pub(super) enum NewPlace<'a> {
 #[derive(Debug, Default, Clone, Copy)]
 struct Expected {
     first_column: u32,
+    first_histogram_column: u32,
     column: u32,
     position: u64,
+}
+
+/// The chunks of a series to be written: the column of timestamps and the payload of each.
+#[derive(Debug, Default)]
+pub(super) struct NewChunks<'a> {
+    pub(super) floats: Vec<(u32, NewPlace<'a>)>,
+    pub(super) histograms: Vec<(u32, NewPlace<'a>)>,
 }
 
 /// Writes pages.
@@ -56,11 +66,7 @@ pub(super) struct PageBuilder {
 
 impl PageBuilder {
     /// Adds a series with its labels and chunks.
-    pub(super) fn push<'a>(
-        &mut self,
-        labels: &[(u32, u32)],
-        chunks: impl ExactSizeIterator<Item = (u32, NewPlace<'a>)>,
-    ) {
+    pub(super) fn push(&mut self, labels: &[(u32, u32)], chunks: &NewChunks<'_>) {
         let shared = labels.iter().zip(&self.labels).take_while(|(a, b)| a == b).count();
         let rest = labels.get(shared..).unwrap_or_default();
         put_uvarint(&mut self.bytes, shared as u64);
@@ -71,27 +77,38 @@ impl PageBuilder {
         }
         self.labels.clear();
         self.labels.extend_from_slice(labels);
-        put_uvarint(&mut self.bytes, chunks.len() as u64);
+        let NewChunks { floats, histograms } = chunks;
+        put_uvarint(&mut self.bytes, (floats.len() as u64) << 1 | u64::from(!histograms.is_empty()));
         self.expected.column = self.expected.first_column;
-        for (index, (column, place)) in chunks.enumerate() {
-            put_ivarint(&mut self.bytes, i64::from(column).wrapping_sub(i64::from(self.expected.column)));
+        self.push_chunks(floats);
+        if let Some((first, _)) = floats.first() {
+            self.expected.first_column = *first;
+        }
+        if let Some((first, _)) = histograms.first() {
+            put_uvarint(&mut self.bytes, histograms.len() as u64);
+            self.expected.column = self.expected.first_histogram_column;
+            self.push_chunks(histograms);
+            self.expected.first_histogram_column = *first;
+        }
+        self.series += 1;
+    }
+
+    fn push_chunks(&mut self, chunks: &[(u32, NewPlace<'_>)]) {
+        for (column, place) in chunks {
+            put_ivarint(&mut self.bytes, i64::from(*column).wrapping_sub(i64::from(self.expected.column)));
             self.expected.column = column.wrapping_add(1);
-            if index == 0 {
-                self.expected.first_column = column;
-            }
             match place {
                 NewPlace::Inline(payload) => {
                     put_uvarint(&mut self.bytes, (payload.len() as u64) << 1 | 1);
                     self.bytes.extend_from_slice(payload);
                 }
                 NewPlace::Stored { position, length } => {
-                    put_uvarint(&mut self.bytes, u64::from(length) << 1);
+                    put_uvarint(&mut self.bytes, u64::from(*length) << 1);
                     put_ivarint(&mut self.bytes, position.wrapping_sub(self.expected.position) as i64);
-                    self.expected.position = position.wrapping_add(u64::from(length));
+                    self.expected.position = position.wrapping_add(u64::from(*length));
                 }
             }
         }
-        self.series += 1;
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -116,16 +133,18 @@ pub(super) struct SeriesPage {
     chunks: Vec<ChunkEntry>,
     /// For each series, where its labels and its chunks end.
     ends: Vec<(u32, u32)>,
+    /// The chunks of histograms of the few series that have any, by number of the series.
+    histograms: Vec<(u32, Vec<ChunkEntry>)>,
 }
 
 impl SeriesPage {
-    /// Takes a page of `series` series apart; `None` if the bytes are not one.
-    pub(super) fn parse(bytes: Vec<u8>, series: u32) -> Option<Self> {
+    /// Takes a page of `series` series in format `version` apart; `None` if the bytes are not one.
+    pub(super) fn parse(bytes: Vec<u8>, series: u32, version: u32) -> Option<Self> {
         let mut page = Self::default();
         let mut expected = Expected::default();
         let mut reader = Cursor::new(&bytes);
         let mut last_labels = 0..0;
-        for _ in 0..series {
+        for number in 0..series {
             let start = page.labels.len();
             let shared = usize::try_from(reader.uvarint()?).ok()?;
             if shared > last_labels.len() {
@@ -139,14 +158,23 @@ impl SeriesPage {
                 page.labels.push((name, u32::try_from(reader.uvarint()?).ok()?));
             }
             last_labels = start..page.labels.len();
-            let chunks = reader.uvarint()?;
+            let head = reader.uvarint()?;
+            let (chunks, has_histograms) =
+                if version == VERSION_MIN { (head, false) } else { (head >> 1, head & 1 == 1) };
             expected.column = expected.first_column;
-            for index in 0..chunks {
-                let chunk = parse_chunk(&mut reader, &mut expected)?;
-                if index == 0 {
-                    expected.first_column = chunk.column;
+            let first = page.chunks.len();
+            for _ in 0..chunks {
+                page.chunks.push(parse_chunk(&mut reader, &mut expected)?);
+            }
+            expected.first_column = page.chunks.get(first).map_or(expected.first_column, |c| c.column);
+            if has_histograms {
+                expected.column = expected.first_histogram_column;
+                let mut entries = Vec::new();
+                for _ in 0..reader.uvarint()? {
+                    entries.push(parse_chunk(&mut reader, &mut expected)?);
                 }
-                page.chunks.push(chunk);
+                expected.first_histogram_column = entries.first()?.column;
+                page.histograms.push((number, entries));
             }
             page.ends.push((u32::try_from(page.labels.len()).ok()?, u32::try_from(page.chunks.len()).ok()?));
         }
@@ -166,7 +194,14 @@ impl SeriesPage {
         self.labels.get(start..end).unwrap_or_default()
     }
 
-    /// The chunks of a series; none if there is no such series.
+    /// The chunks of histograms of a series; none for most.
+    #[inline]
+    pub(super) fn histogram_chunks(&self, index: usize) -> &[ChunkEntry] {
+        let found = self.histograms.binary_search_by_key(&index, |(number, _)| *number as usize);
+        found.ok().and_then(|at| self.histograms.get(at)).map_or(&[], |(_, chunks)| chunks)
+    }
+
+    /// The chunks of floats of a series; none if there is no such series.
     pub(super) fn chunks(&self, index: usize) -> &[ChunkEntry] {
         let start = self.ends_before(index).1 as usize;
         let end = self.ends.get(index).map_or(start, |e| e.1 as usize);
@@ -204,36 +239,39 @@ mod tests {
     #[test]
     fn diagram() {
         let mut builder = PageBuilder::default();
-        builder.push(&[(0, 5), (1, 2)], [(3, NewPlace::Inline(b"xy"))].into_iter());
-        builder.push(
-            &[(0, 5), (1, 3)],
-            [
-                (3, NewPlace::Stored { position: 2, length: 200 }),
-                (4, NewPlace::Stored { position: 202, length: 9 }),
-            ]
-            .into_iter(),
-        );
+        let floats = vec![(3, NewPlace::Inline(b"xy"))];
+        builder.push(&[(0, 5), (1, 2)], &NewChunks { floats, histograms: Vec::new() });
+        let floats = vec![
+            (3, NewPlace::Stored { position: 2, length: 200 }),
+            (4, NewPlace::Stored { position: 202, length: 9 }),
+        ];
+        let histograms = vec![(7, NewPlace::Stored { position: 211, length: 5 })];
+        builder.push(&[(0, 5), (1, 3)], &NewChunks { floats, histograms });
         let bytes = builder.take();
-        let expected =
-            b"\x00\x02\x00\x05\x01\x02\x01\x06\x05xy\x01\x01\x01\x03\x02\x00\x90\x03\x04\x00\x12\x00"
-                .to_vec();
+        let expected = b"\x00\x02\x00\x05\x01\x02\x02\x06\x05xy\
+            \x01\x01\x01\x03\x05\x00\x90\x03\x04\x00\x12\x00\x01\x0e\x0a\x00"
+            .to_vec();
         assert_eq!(bytes, expected);
-        let page = SeriesPage::parse(bytes.clone(), 2).unwrap();
+        let page = SeriesPage::parse(bytes.clone(), 2, 2).unwrap();
         assert_eq!(page.labels(1), [(0, 5), (1, 3)]);
         assert_eq!(page.chunks(0), [ChunkEntry { column: 3, place: Place::Inline { start: 9, length: 2 } }]);
         assert_eq!(page.inline(9, 2), b"xy");
         assert_eq!(page.chunks(1)[1].place, Place::Stored { position: 202, length: 9 });
+        let histograms = [ChunkEntry { column: 7, place: Place::Stored { position: 211, length: 5 } }];
+        assert_eq!((page.histogram_chunks(0), page.histogram_chunks(1)), (&[][..], &histograms[..]));
         assert_eq!((page.labels(2), page.chunks(2)), (&[][..], &[][..]));
-        assert!(SeriesPage::parse(bytes[..20].to_vec(), 2).is_none());
+        assert!(SeriesPage::parse(bytes[..20].to_vec(), 2, 2).is_none());
+        let first = b"\x00\x02\x00\x05\x01\x02\x01\x06\x05xy".to_vec();
+        assert_eq!(SeriesPage::parse(first, 1, 1).unwrap().chunks(0), page.chunks(0));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(0_u8..9, 0..60), series in 0_u32..9) {
-            if let Some(page) = SeriesPage::parse(bytes, series) {
-                prop_assert!((0..9).all(|i| page.chunks(i).len() < 60 && page.labels(i).len() < 600));
+        fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(0_u8..9, 0..60), series in 0_u32..9, version in 1_u32..3) {
+            if let Some(page) = SeriesPage::parse(bytes, series, version) {
+                prop_assert!((0..9).all(|i| page.chunks(i).len() + page.histogram_chunks(i).len() < 60 && page.labels(i).len() < 600));
             }
         }
     }

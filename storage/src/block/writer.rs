@@ -5,14 +5,14 @@ use super::format::{
 };
 use super::label_index::{LabelCollector, LabelSections};
 use super::sections::ColumnsBuilder;
-use super::series_page::{NewPlace, PageBuilder};
-use crate::chunk::{SAMPLES_PER_CHUNK, ValueEncoder};
+use super::series_page::{NewChunks, NewPlace, PageBuilder};
+use crate::chunk::{HistogramEncoder, SAMPLES_PER_CHUNK, ValueEncoder};
 use crate::codec::compress::zstd_encode;
 use crate::codec::crc::crc32;
 use crate::codec::varint::{Cursor, put_uvarint};
 use crate::env::{File, Fs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Labels, Timestamp};
+use crate::model::{AnyHistogram, Labels, Timestamp};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,10 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// How many payloads are remembered to find equal ones; then the memory starts anew.
 const REMEMBERED_PAYLOADS: usize = 1 << 18;
 const ZSTD_LEVEL: i32 = 3;
+/// The most histograms of one chunk: whoever wants one decodes them all.
+const HISTOGRAMS_PER_CHUNK: usize = 240;
+/// Wide histograms make shorter chunks, of about so many buckets.
+const BUCKETS_PER_CHUNK: usize = 1 << 16;
 
 /// What the caller decides about a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,7 @@ pub struct BlockWriter {
     output: Output,
     meta: BlockMeta,
     encoder: ValueEncoder,
+    histogram_encoder: HistogramEncoder,
     /// The open DATA page.
     page: Vec<u8>,
     data_pages: Vec<PageEntry>,
@@ -90,6 +95,7 @@ impl BlockWriter {
             output,
             meta,
             encoder: ValueEncoder::new(),
+            histogram_encoder: HistogramEncoder::new(),
             page: Vec::with_capacity(DATA_PAGE_BYTES),
             data_pages: Vec::new(),
             payloads: HashMap::new(),
@@ -116,20 +122,31 @@ impl BlockWriter {
         self.encoder.fallbacks()
     }
 
-    /// Adds a series: pieces of timestamps and as many values, which together are in time order. A series without
-    /// samples is left out.
+    /// Adds a series: pieces of timestamps and as many values, which together are in time order, and histograms in time
+    /// order. A series without samples is left out.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`]: labels or timestamps are not ascending, or lengths differ. Otherwise the disk refuses, or
     /// the block is full.
-    pub fn add_series(&mut self, labels: &Labels, pieces: &[(&[Timestamp], &[f64])]) -> Result<()> {
+    pub fn add_series(
+        &mut self,
+        labels: &Labels,
+        pieces: &[(&[Timestamp], &[f64])],
+        histograms: (&[Timestamp], &[AnyHistogram]),
+    ) -> Result<()> {
         let (timestamps, values) = joined(pieces);
-        if timestamps.len() != values.len() || timestamps.windows(2).any(|w| w[0] >= w[1]) {
+        let are_ascending = |times: &[Timestamp]| times.windows(2).all(|w| w[0] < w[1]);
+        let lengths_agree = timestamps.len() == values.len() && histograms.0.len() == histograms.1.len();
+        if !(lengths_agree && are_ascending(&timestamps) && are_ascending(histograms.0)) {
             return Err(Error::internal(
                 "the samples of a series in a block are in time order, one a timestamp",
             ));
         }
-        let (Some(first), Some(last)) = (timestamps.first(), timestamps.last()) else { return Ok(()) };
+        let ends = [timestamps.first(), timestamps.last()].into_iter().flatten();
+        let ends = ends.chain([histograms.0.first(), histograms.0.last()].into_iter().flatten());
+        let (Some(first), Some(last)) = (ends.clone().min().copied(), ends.max().copied()) else {
+            return Ok(());
+        };
         if self.last_labels.as_ref().is_some_and(|before| before >= labels) {
             return Err(Error::internal("the series of a block are added in the order of their labels"));
         }
@@ -142,28 +159,66 @@ impl BlockWriter {
             put_uvarint(&mut self.rows, u64::from(name));
             put_uvarint(&mut self.rows, u64::from(value));
         }
-        let chunks = timestamps.len().div_ceil(SAMPLES_PER_CHUNK);
-        // All chunks of a series are about as long, so that no small rest is left.
-        let per_chunk = timestamps.len().div_ceil(chunks);
-        put_uvarint(&mut self.rows, timestamps.len().div_ceil(per_chunk) as u64);
-        let cut = timestamps.chunks(per_chunk).zip(values.chunks(per_chunk));
-        for (index, (timestamps, values)) in cut.enumerate() {
-            let column = self.columns.add(index, timestamps)?;
-            put_uvarint(&mut self.rows, u64::from(column));
-            self.add_payload(values)?;
-        }
-        self.meta.min_time = self.meta.min_time.min(*first);
-        self.meta.max_time = self.meta.max_time.max(*last);
+        let chunks = self.add_floats(&timestamps, &values)?;
+        self.add_histograms(chunks, histograms)?;
+        self.meta.min_time = self.meta.min_time.min(first);
+        self.meta.max_time = self.meta.max_time.max(last);
         self.meta.series += 1;
-        self.meta.samples += timestamps.len() as u64;
+        self.meta.samples += (timestamps.len() + histograms.0.len()) as u64;
         self.last_labels = Some(labels.clone());
         Ok(())
     }
 
-    /// Encodes values, stores the payload if it is long and new, and notes its place in the row.
-    fn add_payload(&mut self, values: &[f64]) -> Result<()> {
-        let start = self.page.len();
-        self.encoder.encode_verified(values, &mut self.page);
+    /// Adds the chunks of floats of a series, and answers how many these are.
+    fn add_floats(&mut self, timestamps: &[Timestamp], values: &[f64]) -> Result<usize> {
+        let chunks = timestamps.len().div_ceil(SAMPLES_PER_CHUNK);
+        // All chunks of a series are about as long, so that no small rest is left.
+        let per_chunk = timestamps.len().div_ceil(chunks.max(1)).max(1);
+        let chunks = timestamps.len().div_ceil(per_chunk);
+        put_uvarint(&mut self.rows, chunks as u64);
+        let cut = timestamps.chunks(per_chunk).zip(values.chunks(per_chunk));
+        for (index, (timestamps, values)) in cut.enumerate() {
+            let column = self.columns.add(index, timestamps)?;
+            put_uvarint(&mut self.rows, u64::from(column));
+            let start = self.page.len();
+            self.encoder.encode_verified(values, &mut self.page);
+            self.add_payload(start)?;
+        }
+        Ok(chunks)
+    }
+
+    /// Adds the chunks of histograms of a series that has `chunks` others.
+    fn add_histograms(
+        &mut self,
+        chunks: usize,
+        (mut times, mut histograms): (&[Timestamp], &[AnyHistogram]),
+    ) -> Result<()> {
+        let mut count = 0;
+        let before = std::mem::take(&mut self.rows);
+        while let Some(first) = histograms.first() {
+            let fits = (BUCKETS_PER_CHUNK / first.buckets().max(1)).clamp(1, HISTOGRAMS_PER_CHUNK);
+            let start = self.page.len();
+            let candidates = histograms.get(..fits).unwrap_or(histograms);
+            let rows = self.histogram_encoder.encode(candidates, &mut self.page).max(1);
+            if self.page.len() - start > format::DATA_PAGE_BYTES_MAX {
+                return Err(Error::new(ErrorKind::LimitExceeded, "a chunk of histograms exceeds 8 MiB"));
+            }
+            let column = self.columns.add(chunks + count, times.get(..rows).unwrap_or_default())?;
+            put_uvarint(&mut self.rows, u64::from(column));
+            self.add_payload(start)?;
+            count += 1;
+            times = times.get(rows..).unwrap_or_default();
+            histograms = histograms.get(rows..).unwrap_or_default();
+        }
+        let row = std::mem::replace(&mut self.rows, before);
+        put_uvarint(&mut self.rows, count as u64);
+        self.rows.extend_from_slice(&row);
+        Ok(())
+    }
+
+    /// Stores the payload at the end of the open page, from `start` on, if it is long and new, and notes its place in the
+    /// row.
+    fn add_payload(&mut self, start: usize) -> Result<()> {
         let payload = self.page.get(start..).unwrap_or_default();
         let length = payload.len() as u32;
         if payload.len() <= INLINE_BYTES {
@@ -183,7 +238,7 @@ impl BlockWriter {
             return Ok(());
         }
         let mut offset = start;
-        if self.page.len() > DATA_PAGE_BYTES {
+        if start > 0 && self.page.len() > DATA_PAGE_BYTES {
             let payload = self.page.split_off(start);
             self.flush_page()?;
             self.page = payload;
@@ -195,6 +250,9 @@ impl BlockWriter {
             self.payloads.clear();
         }
         self.payloads.insert(hash, (position, length));
+        if self.page.len() > DATA_PAGE_BYTES {
+            self.flush_page()?;
+        }
         Ok(())
     }
 
@@ -333,6 +391,13 @@ fn push_row(reader: &mut Cursor<'_>, labels: &LabelSections, builder: &mut PageB
         let name = reader.uvarint()? as u32;
         numbers.push(labels.rank(name, reader.uvarint()? as u32)?);
     }
+    let floats = read_chunks(reader)?;
+    let histograms = read_chunks(reader)?;
+    builder.push(&numbers, &NewChunks { floats, histograms });
+    Some(())
+}
+
+fn read_chunks<'a>(reader: &mut Cursor<'a>) -> Option<Vec<(u32, NewPlace<'a>)>> {
     let mut chunks = Vec::new();
     for _ in 0..reader.uvarint()? {
         let column = reader.uvarint()? as u32;
@@ -344,8 +409,7 @@ fn push_row(reader: &mut Cursor<'_>, labels: &LabelSections, builder: &mut PageB
         };
         chunks.push((column, place));
     }
-    builder.push(&numbers, chunks.into_iter());
-    Some(())
+    Some(chunks)
 }
 
 fn directory(pages: &[PageEntry]) -> Vec<u8> {

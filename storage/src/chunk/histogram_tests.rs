@@ -117,7 +117,7 @@ fn long_and_wide_series_are_cut() {
     assert_eq!(round_trip(&wide).iter().map(|s| s.0).collect::<Vec<_>>(), [34, 6]);
 }
 
-fn any_sample() -> impl Strategy<Value = AnyHistogram> {
+pub(super) fn any_sample() -> impl Strategy<Value = AnyHistogram> {
     let count = prop_oneof![4 => 0_u64..9, 1 => any::<u64>()];
     let side = || (-6_i32..6, proptest::collection::vec(count.clone(), 0..6));
     let hint = (0_u64..4).prop_map(ResetHint::from_number);

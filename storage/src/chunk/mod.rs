@@ -29,6 +29,7 @@ mod histogram_writer;
 mod huffman;
 mod ints;
 mod number;
+mod one_histogram;
 mod tables;
 mod timestamps;
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod values;
 pub use histogram::HistogramTotals;
 pub use histogram_reader::HistogramDecoder;
 pub use histogram_writer::HistogramEncoder;
+pub use one_histogram::{decode_one_histogram, encode_one_histogram, hash_one_histogram, is_one_histogram};
 pub use timestamps::{decode_timestamps, encode_timestamps};
 pub use values::{ValueDecoder, ValueEncoder};
 

@@ -8,7 +8,7 @@
 //!   3 shapes      each: count:varint symbol:varint…
 //!   4 series      each: 0, or 1 + shape:varint and a value symbol:varint for each name of the shape
 //!   5 hashes      each: low:u64 high:u64
-//!   6 newest      each: time:i64 value bits:u64
+//!   6 newest      each: time:i64 value bits:u64 (of a histogram: its mark, see `last.rs`)
 //!   7 metadata    count:varint, each: type:u8, family, unit, help: length:varint bytes
 //! ```
 //! Integers are little endian. A file that fails any check is refused as a whole.

@@ -1,18 +1,19 @@
 //! The committer: judges the samples of batches in order, logs them, applies them. Owned by one thread. Hot path.
 
-use super::append::{CommitReport, REFUSALS_MAX, WriteBatch};
-use super::generation::{Arrival, JudgedColumns, Judgements};
-use super::last::{Bounds, Last, LastSamples, Verdict};
+use super::append::{CommitReport, NewHistogram, REFUSALS_MAX, WriteBatch};
+use super::generation::{Arrival, JudgedColumns, JudgedHistogram, Judgements};
+use super::last::{Bounds, Last, LastSamples, Verdict, histogram_mark};
 use super::refusal::Refusal;
 use super::registry::Registry;
 use super::view::{Frozen, SharedView};
+use crate::chunk::hash_one_histogram;
 use crate::error::{ErrorKind, Result};
 use crate::model::Metadata;
-use crate::wal::{SamplesRecord, Wal};
+use crate::wal::{HistogramsRecord, SamplesRecord, Wal};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Labels that are encoded before they go into the log, and metadata in one record.
+/// Bytes of labels that are encoded before they go into the log, and of metadata or histograms in one record.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Everything that decides whether and how a sample is stored.
@@ -29,12 +30,15 @@ pub(crate) struct Committer {
     boundary: u64,
     /// The samples of the group being committed.
     judged: JudgedColumns,
+    /// The histograms of the group.
+    histograms: Vec<JudgedHistogram>,
     undo: Vec<(u32, Last)>,
 }
 
 /// The outcome of one batch, before it is durable.
 pub(crate) struct Judged {
     samples: Range<usize>,
+    histograms: Range<usize>,
     pub(crate) late: u64,
     /// The newest timestamp stored.
     pub(crate) newest: Option<i64>,
@@ -46,12 +50,14 @@ impl Committer {
     pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples, wal: Wal) -> Self {
         let logged = registry.len();
         let judged = JudgedColumns::default();
-        Self { registry, view, last, wal, logged, known: logged, boundary: 0, judged, undo: Vec::new() }
+        let (histograms, undo) = (Vec::new(), Vec::new());
+        Self { registry, view, last, wal, logged, known: logged, boundary: 0, judged, histograms, undo }
     }
 
     /// Starts a group: what the group before left is forgotten.
     pub(crate) fn begin(&mut self) {
         self.judged.clear();
+        self.histograms.clear();
         self.undo.clear();
         self.known = self.registry.len();
         self.last.grow(self.known);
@@ -71,19 +77,46 @@ impl Committer {
                     report.accepted += 1;
                 }
                 Verdict::Known => report.accepted += 1,
-                Verdict::Refuse(kind) => {
-                    report.refused_total += 1;
-                    if report.refused.len() < REFUSALS_MAX {
-                        let labels = self.registry.labels(series);
-                        let reason = self.explain(kind, series, time, bounds);
-                        report.refused.push(Refusal { kind, labels, timestamp: Some(time), reason });
-                    }
-                }
+                Verdict::Refuse(kind) => self.refuse(kind, series, time, bounds, &mut report),
             }
         }
         let samples = start..self.judged.len();
         let newest = self.judged.range(samples.clone()).times.iter().copied().max();
-        Judged { samples, late, newest, report }
+        let histograms = self.histograms.len()..self.histograms.len();
+        let mut judged = Judged { samples, histograms, late, newest, report };
+        if !batch.histograms.is_empty() {
+            self.judge_histograms(batch, bounds, &mut judged);
+        }
+        judged
+    }
+
+    fn judge_histograms(&mut self, batch: &WriteBatch, bounds: Bounds, judged: &mut Judged) {
+        for NewHistogram { series, time, bytes } in &batch.histograms {
+            let mark = histogram_mark(hash_one_histogram(bytes));
+            match self.last.judge(*series, *time, mark, bounds, &mut self.undo) {
+                Verdict::Store(arrival) => {
+                    let is_late = matches!(arrival, Arrival::Late);
+                    judged.late += u64::from(is_late);
+                    judged.newest = judged.newest.max(Some(*time));
+                    judged.report.accepted += 1;
+                    let bytes = Arc::clone(bytes);
+                    self.histograms.push(JudgedHistogram { series: *series, time: *time, bytes, is_late });
+                }
+                Verdict::Known => judged.report.accepted += 1,
+                Verdict::Refuse(kind) => self.refuse(kind, *series, *time, bounds, &mut judged.report),
+            }
+        }
+        judged.histograms.end = self.histograms.len();
+    }
+
+    #[cold]
+    fn refuse(&self, kind: ErrorKind, series: u32, time: i64, bounds: Bounds, report: &mut CommitReport) {
+        report.refused_total += 1;
+        if report.refused.len() < REFUSALS_MAX {
+            let labels = self.registry.labels(series);
+            let reason = self.explain(kind, series, time, bounds);
+            report.refused.push(Refusal { kind, labels, timestamp: Some(time), reason });
+        }
     }
 
     fn explain(&self, kind: ErrorKind, series: u32, time: i64, bounds: Bounds) -> String {
@@ -150,6 +183,8 @@ impl Committer {
                     values: samples.values,
                 })?;
             }
+            let histograms = self.histograms.get(judged.histograms.clone()).unwrap_or_default();
+            push_histograms(&mut self.wal, histograms)?;
             self.push_metadata(&batch.metadata)?;
         }
         Ok(())
@@ -211,8 +246,9 @@ impl Committer {
     /// Makes the samples of a judged batch visible.
     pub(crate) fn apply(&self, judged: &Judged) {
         let samples = self.samples_of(judged);
-        if !samples.series.is_empty() {
-            self.view.apply(samples);
+        let histograms = self.histograms.get(judged.histograms.clone()).unwrap_or_default();
+        if !(samples.series.is_empty() && histograms.is_empty()) {
+            self.view.apply(samples, histograms);
         }
     }
 
@@ -220,5 +256,26 @@ impl Committer {
     fn undo(&mut self) {
         self.last.undo(&mut self.undo);
         self.judged.clear();
+        self.histograms.clear();
     }
+}
+
+/// Writes histograms to the log, in records of moderate size.
+fn push_histograms(wal: &mut Wal, mut rest: &[JudgedHistogram]) -> Result<()> {
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|h| {
+            let is_in = bytes < PIECE_BYTES;
+            bytes += h.bytes.len();
+            is_in
+        });
+        let (part, after) = rest.split_at(fits.count());
+        rest = after;
+        let ids: Vec<u32> = part.iter().map(|h| h.series).collect();
+        let timestamps: Vec<i64> = part.iter().map(|h| h.time).collect();
+        let histograms: Vec<&[u8]> = part.iter().map(|h| h.bytes.as_ref()).collect();
+        let record = HistogramsRecord { ids: &ids, timestamps: &timestamps, histograms: &histograms };
+        wal.push_histograms(record)?;
+    }
+    Ok(())
 }

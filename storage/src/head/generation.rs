@@ -1,5 +1,6 @@
 //! A memtable generation: the pages of all series since the last freeze, copied on write while readers hold them.
 
+use super::histograms::{Encoded, Form};
 use super::page::{PAGE_SERIES, Page};
 use crate::error::Result;
 use crate::model::{TimeRange, Timestamp};
@@ -82,6 +83,25 @@ impl Generation {
         self.widen(other.times);
     }
 
+    /// Adds histograms, after the floats of the same batch.
+    pub(crate) fn apply_histograms(&mut self, histograms: &[JudgedHistogram]) {
+        for JudgedHistogram { series, time, bytes, is_late } in histograms {
+            let page = self.page_mut(*series);
+            let before = page.memory_bytes();
+            let slot = *series as usize % PAGE_SERIES;
+            if *is_late {
+                page.push_late_histogram(slot, *time, Arc::clone(bytes));
+            } else {
+                page.push_histogram(slot, *time, Arc::clone(bytes));
+            }
+            let after = page.memory_bytes();
+            self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
+            self.samples += 1;
+            let (low, high) = self.times.unwrap_or((*time, *time));
+            self.times = Some((low.min(*time), high.max(*time)));
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.samples == 0
     }
@@ -111,19 +131,21 @@ impl Generation {
         })
     }
 
-    /// Appends the samples of `series` in `range`, in time order, one a timestamp.
+    /// Appends the samples of `series` in `range`, floats to the first two vectors, histograms to the third: each in time
+    /// order, one sample a timestamp.
     ///
     /// # Errors
     /// A broken invariant.
-    pub(crate) fn read(
+    pub(crate) fn read<F: Form>(
         &self,
         series: u32,
         range: TimeRange,
         times: &mut Vec<Timestamp>,
         values: &mut Vec<f64>,
+        histograms: &mut Vec<(Timestamp, F)>,
     ) -> Result<()> {
         match self.page(series) {
-            Some(page) => page.read(series as usize % PAGE_SERIES, range, times, values),
+            Some(page) => page.read(series as usize % PAGE_SERIES, range, times, values, histograms),
             None => Ok(()),
         }
     }
@@ -144,6 +166,15 @@ pub(crate) enum Arrival {
     Next { previous: f64 },
     /// Not newer.
     Late,
+}
+
+/// A histogram on its way into a generation.
+#[derive(Debug, Clone)]
+pub(crate) struct JudgedHistogram {
+    pub(crate) series: u32,
+    pub(crate) time: Timestamp,
+    pub(crate) bytes: Encoded,
+    pub(crate) is_late: bool,
 }
 
 /// Samples on their way into a generation, as columns of equal length.

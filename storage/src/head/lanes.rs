@@ -4,11 +4,14 @@
 //! loads of samples to all lanes, and each takes out its own, in order. What becomes of a sample depends only on the earlier
 //! ones of its page, so the number of lanes changes nothing. A log shorter than one load starts no thread.
 
-use super::generation::Generation;
-use super::last::LastSamples;
+use super::generation::{Arrival, Generation, JudgedHistogram};
+use super::histograms::Encoded;
+use super::last::{LastSamples, histogram_mark};
 use super::paged::PAGE_LEN;
+use crate::chunk::hash_one_histogram;
 use crate::error::{Error, Result};
 use crate::model::Timestamp;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -22,6 +25,18 @@ pub(crate) struct Load {
     pub(crate) series: Vec<u32>,
     pub(crate) times: Vec<Timestamp>,
     pub(crate) values: Vec<f64>,
+    /// In the same order.
+    pub(crate) histograms: Vec<LoadedHistogram>,
+}
+
+/// A histogram of the log.
+#[derive(Debug)]
+pub(crate) struct LoadedHistogram {
+    /// How many floats of the load come before it.
+    pub(crate) floats_before: usize,
+    pub(crate) series: u32,
+    pub(crate) time: Timestamp,
+    pub(crate) bytes: Encoded,
 }
 
 /// What the lanes made of a log.
@@ -49,8 +64,33 @@ impl Lane {
     }
 
     fn apply(&mut self, load: &Load) {
-        let mut end = 0;
-        for run in load.series.chunk_by(|a, b| a / PAGE_LEN as u32 == b / PAGE_LEN as u32) {
+        let mut from = 0;
+        for group in load.histograms.chunk_by(|a, b| a.floats_before == b.floats_before) {
+            let to = group.first().map_or(from, |h| h.floats_before);
+            self.apply_floats(load, from..to);
+            group.iter().for_each(|histogram| self.apply_histogram(histogram));
+            from = to;
+        }
+        self.apply_floats(load, from..load.series.len());
+    }
+
+    fn apply_histogram(&mut self, histogram: &LoadedHistogram) {
+        let LoadedHistogram { series, time, bytes, .. } = histogram;
+        let Some(own) = self.own_number(*series) else { return };
+        self.last.grow(own.saturating_add(1).next_multiple_of(PAGE_LEN as u32));
+        let mark = histogram_mark(hash_one_histogram(bytes));
+        if let Some(arrival) = self.last.restore(own, *time, mark) {
+            let is_late = matches!(arrival, Arrival::Late);
+            let bytes = Arc::clone(bytes);
+            let judged = JudgedHistogram { series: *series, time: *time, bytes, is_late };
+            self.generation.apply_histograms(&[judged]);
+        }
+    }
+
+    fn apply_floats(&mut self, load: &Load, range: Range<usize>) {
+        let mut end = range.start;
+        let series = load.series.get(range).unwrap_or_default();
+        for run in series.chunk_by(|a, b| a / PAGE_LEN as u32 == b / PAGE_LEN as u32) {
             let start = end;
             end += run.len();
             let Some(own) = run.first().and_then(|first| self.own_number(*first)) else { continue };

@@ -5,7 +5,8 @@ use super::paged::{PAGE_LEN, Paged};
 use crate::error::ErrorKind;
 use crate::model::Timestamp;
 
-/// Time and value of a series' newest sample. `i64::MIN` stands for none: no sample can have that time.
+/// Time and value of a series' newest sample. `i64::MIN` stands for none: no sample can have that time. If it is a histogram,
+/// the value is its [`histogram_mark`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Last {
     pub(crate) time: Timestamp,
@@ -14,6 +15,13 @@ pub(crate) struct Last {
 
 /// No sample yet.
 pub(crate) const NEVER: Last = Last { time: i64::MIN, value: 0.0 };
+
+/// What stands for a histogram in place of a value: a NaN of a kind that no arithmetic makes, with 50 bits of the hash of
+/// the histogram. Should a sender store that very NaN as a float, nothing happens but that floats do not follow it in one
+/// chunk.
+pub(crate) fn histogram_mark(hash: u64) -> f64 {
+    f64::from_bits(0xfffc << 48 | hash >> 14)
+}
 
 /// The times that are accepted at one moment.
 #[derive(Debug, Clone, Copy)]

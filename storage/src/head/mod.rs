@@ -6,6 +6,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod generation;
 pub(crate) mod hash;
+pub(crate) mod histograms;
 pub(crate) mod lanes;
 pub(crate) mod last;
 pub(crate) mod order;

@@ -5,6 +5,7 @@
 //! a value equal to the one before stores nothing at all. Readers hold a page behind an `Arc`; the writer copies it
 //! first if any does, so sealed bytes are in shared pieces and the rest is flat and small.
 
+use super::histograms::{Encoded, Form, Histograms, merge_kinds};
 use super::sealed::{Chunk, Part, Sealed};
 use super::tokens;
 use crate::model::{TimeRange, Timestamp};
@@ -69,6 +70,8 @@ pub(crate) struct Page {
     garbage: usize,
     sealed: Sealed,
     late: HashMap<u16, Late>,
+    /// Of the few series that have any.
+    histograms: Option<Box<Histograms>>,
     group_bytes: usize,
     late_bytes: usize,
     samples: u64,
@@ -86,6 +89,7 @@ impl Default for Page {
             garbage: 0,
             sealed: Sealed::default(),
             late: HashMap::new(),
+            histograms: None,
             group_bytes: 0,
             late_bytes: 0,
             samples: 0,
@@ -133,6 +137,23 @@ impl Page {
         let before = late.capacity();
         late.push((time, value));
         self.late_bytes += (late.capacity() - before) * 16;
+    }
+
+    /// Adds a histogram newer than all samples of its series.
+    pub(crate) fn push_histogram(&mut self, slot: usize, time: Timestamp, bytes: Encoded) {
+        self.count_sample(time);
+        // The float that follows does not know the float before, so it must not go on in the same chunk.
+        if slot < self.open.len() {
+            self.seal(slot);
+        }
+        self.histograms.get_or_insert_default().push(slot, time, bytes);
+    }
+
+    /// Adds a histogram that is not newer than the newest sample of its series.
+    pub(crate) fn push_late_histogram(&mut self, slot: usize, time: Timestamp, bytes: Encoded) {
+        self.count_sample(time);
+        let floats_before = self.late.get(&(slot as u16)).map_or(0, |late| late.len());
+        self.histograms.get_or_insert_default().push_late(slot, time, floats_before, bytes);
     }
 
     fn count_sample(&mut self, time: Timestamp) {
@@ -296,12 +317,17 @@ impl Page {
             + self.group_bytes
             + self.late_bytes
             + self.sealed.memory_bytes()
+            + self.histograms.as_ref().map_or(0, |h| h.memory_bytes())
     }
 
     /// Whether series `slot` may have samples in `range`.
     pub(crate) fn has_samples(&self, slot: usize, range: TimeRange) -> bool {
         let late = self.late.get(&(slot as u16));
         if late.is_some_and(|late| late.iter().any(|s| range.contains(s.0))) {
+            return true;
+        }
+        let histograms = self.histograms.as_ref().and_then(|h| h.column(slot));
+        if histograms.is_some_and(|column| column.has_samples(range)) {
             return true;
         }
         let mut found = false;
@@ -347,16 +373,18 @@ impl Page {
         }
     }
 
-    /// Appends the samples of `slot` in `range` to the two vectors, in time order, one a timestamp.
+    /// Appends the samples of `slot` in `range`, floats to the first two vectors, histograms to the third: each in time
+    /// order, one sample a timestamp.
     ///
     /// # Errors
     /// A sealed chunk does not decode: a broken invariant.
-    pub(crate) fn read(
+    pub(crate) fn read<F: Form>(
         &self,
         slot: usize,
         range: TimeRange,
         times: &mut Vec<Timestamp>,
         values: &mut Vec<f64>,
+        histograms: &mut Vec<(Timestamp, F)>,
     ) -> crate::Result<()> {
         if range.is_empty() {
             return Ok(());
@@ -370,7 +398,12 @@ impl Page {
         for part in parts.iter().rev() {
             self.read_part(part, range, times, values)?;
         }
-        if let Some(late) = self.late.get(&(slot as u16)) {
+        let late = self.late.get(&(slot as u16));
+        if let Some(column) = self.histograms.as_ref().and_then(|h| h.column(slot)) {
+            let late = late.map_or(&[][..], |late| late.as_slice());
+            return merge_kinds(column, late, range, begin, (times, values), histograms);
+        }
+        if let Some(late) = late {
             merge_late(late, range, begin, times, values);
         }
         Ok(())
@@ -411,7 +444,11 @@ impl Page {
             })
             .chain(late_only)
             .collect();
+        if let Some(histograms) = &self.histograms {
+            slots.extend(histograms.slots());
+        }
         slots.sort_unstable();
+        slots.dedup();
         slots.into_iter()
     }
 }
@@ -470,121 +507,5 @@ fn merge_late(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    type Model = BTreeMap<Timestamp, u64>;
-
-    fn read(page: &Page, slot: usize, range: TimeRange) -> Vec<(Timestamp, u64)> {
-        let (mut times, mut values) = (Vec::new(), Vec::new());
-        page.read(slot, range, &mut times, &mut values).unwrap();
-        times.into_iter().zip(values.into_iter().map(f64::to_bits)).collect()
-    }
-
-    /// Applies a sample to the page and to a model, in order or late as the time says.
-    fn apply(page: &mut Page, models: &mut [(Model, f64)], slot: usize, time: Timestamp, value: f64) {
-        let (model, previous) = &mut models[slot];
-        match model.last_key_value() {
-            Some((last, _)) if *last >= time => page.push_late(slot, time, value),
-            _ => {
-                page.push(slot, time, value, *previous);
-                *previous = value;
-            }
-        }
-        model.insert(time, value.to_bits());
-    }
-
-    #[test]
-    fn a_scrape_shares_its_timestamps_and_constants_take_no_bytes() {
-        let mut page = Page::default();
-        for scrape in 0..480 {
-            for slot in 0..1000 {
-                let previous = if scrape == 0 { 0.0 } else { 7.0 };
-                page.push(slot, 1_000_000 + scrape * 15_000, 7.0, previous);
-            }
-        }
-        assert_eq!(page.groups.len(), 1);
-        assert!(page.memory_bytes() < 1000 * 50, "{}", page.memory_bytes());
-        assert_eq!(read(&page, 999, TimeRange::ALL).len(), 480);
-        assert_eq!(read(&page, 3, TimeRange::closed(1_015_000, 1_045_000)).len(), 3);
-    }
-
-    #[test]
-    fn two_targets_get_two_groups_and_a_missed_scrape_comes_back() {
-        let mut page = Page::default();
-        let mut models = vec![(Model::new(), 0.0); 100];
-        for scrape in 0..50 {
-            for slot in 0..100 {
-                if slot == 7 && scrape % 10 == 3 {
-                    continue;
-                }
-                let time = scrape * 1000 + if slot < 60 { 0 } else { 123 };
-                apply(&mut page, &mut models, slot, time, (scrape * slot as i64) as f64 * 0.1);
-            }
-        }
-        assert_eq!(page.groups.len(), 2);
-        for slot in [0, 7, 59, 60, 99] {
-            assert_eq!(
-                read(&page, slot, TimeRange::ALL),
-                models[slot].0.clone().into_iter().collect::<Vec<_>>()
-            );
-        }
-    }
-
-    #[test]
-    fn has_samples_looks_at_chunks_and_late_samples() {
-        let mut page = Page::default();
-        page.push(1, 1000, 1.0, 0.0);
-        page.push(1, 2000, 2.0, 1.0);
-        page.push_late(1, 10, 1.0);
-        page.push_late(2, 50, 1.0);
-        assert!(page.has_samples(1, TimeRange::closed(1500, 3000)));
-        assert!(
-            page.has_samples(1, TimeRange::closed(0, 10)) && !page.has_samples(1, TimeRange::closed(0, 9))
-        );
-        assert!(!page.has_samples(1, TimeRange::closed(2001, 3000)) && !page.has_samples(0, TimeRange::ALL));
-        assert_eq!(page.slots().collect::<Vec<_>>(), [1, 2]);
-    }
-
-    fn value() -> impl Strategy<Value = f64> {
-        prop_oneof![
-            4 => Just(1.0),
-            4 => (0..1000i32).prop_map(f64::from),
-            2 => any::<u64>().prop_map(f64::from_bits),
-            1 => Just(-0.0),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn a_page_answers_as_a_map_does(
-            steps in proptest::collection::vec((0usize..8, 0i64..6, value()), 0..1500),
-            copy_every in 1usize..200,
-            from in 0i64..3000, len in 0i64..3000,
-        ) {
-            let mut page = Arc::new(Page::default());
-            let mut models = vec![(Model::new(), 0.0); 8];
-            let mut now = 0;
-            let mut held = None;
-            for (i, (slot, step, value)) in steps.into_iter().enumerate() {
-                // A step of 5 goes back, of 0 repeats the time of the sample before.
-                now += if step == 5 { -7 } else { step };
-                apply(Arc::make_mut(&mut page), &mut models, slot, now, value);
-                if i % copy_every == 0 {
-                    held = Some(Arc::clone(&page));
-                }
-            }
-            drop(held);
-            for range in [TimeRange::ALL, TimeRange::closed(from, from + len)] {
-                for (slot, (model, _)) in models.iter().enumerate() {
-                    let expected: Vec<_> = model.iter().filter(|s| range.contains(*s.0)).map(|s| (*s.0, *s.1)).collect();
-                    prop_assert_eq!(page.has_samples(slot, range) || expected.is_empty(), true);
-                    prop_assert_eq!(read(&page, slot, range), expected);
-                }
-            }
-        }
-    }
-}
+#[path = "page_tests.rs"]
+mod tests;

@@ -1,15 +1,18 @@
 //! Replay: the records of the log become the registry and the active generation again, in the order of the log.
 
 use super::generation::Generation;
-use super::lanes::{Applied, Lanes, Load};
+use super::lanes::{Applied, Lanes, Load, LoadedHistogram};
 use super::last::LastSamples;
 use super::registry::Registry;
 use crate::error::Result;
 use crate::model::{Labels, Metadata};
-use crate::wal::{ReplayVisitor, SamplesRecord};
+use crate::wal::{HistogramsRecord, ReplayVisitor, SamplesRecord};
+use std::sync::Arc;
 
 /// Samples that are handed on together: enough to be worth a message, few enough to stay in the cache.
 const LOAD_SAMPLES: usize = 32 * 1024;
+/// As how many samples a histogram counts there.
+const HISTOGRAM_WEIGHT: usize = 8;
 /// More threads than this wait for the one that reads.
 const LANES_MAX: usize = 8;
 
@@ -72,6 +75,23 @@ impl Replay<'_> {
             self.numbers_used = self.numbers_used.max(id.saturating_add(1));
         }
     }
+
+    /// Lets the lanes apply what has gathered, if it is enough.
+    fn hand_on(&mut self) -> Result<()> {
+        let load = &mut self.load;
+        let enough = load.histograms.len().saturating_mul(HISTOGRAM_WEIGHT) >= self.load_samples;
+        if load.series.len() < self.load_samples && !enough {
+            return Ok(());
+        }
+        let room = load.series.len() + load.series.len() / 8;
+        let next = Load {
+            series: Vec::with_capacity(room),
+            times: Vec::with_capacity(room),
+            values: Vec::with_capacity(room),
+            histograms: Vec::new(),
+        };
+        self.lanes.apply(std::mem::replace(load, next))
+    }
 }
 
 impl ReplayVisitor for Replay<'_> {
@@ -108,16 +128,22 @@ impl ReplayVisitor for Replay<'_> {
                 load.values.push(*value);
             }
         }
-        if load.series.len() >= self.load_samples {
-            let room = load.series.len() + load.series.len() / 8;
-            let next = Load {
-                series: Vec::with_capacity(room),
-                times: Vec::with_capacity(room),
-                values: Vec::with_capacity(room),
-            };
-            self.lanes.apply(std::mem::replace(load, next))?;
+        self.hand_on()
+    }
+
+    fn histograms(&mut self, record: HistogramsRecord<'_>) -> Result<()> {
+        let columns = record.ids.iter().zip(record.timestamps).zip(record.histograms);
+        for ((&series, &time), bytes) in columns {
+            self.note_number(series);
+            if self.registry.is_unnamed(series) {
+                self.lost_samples += 1;
+                continue;
+            }
+            let load = &mut self.load;
+            let floats_before = load.series.len();
+            load.histograms.push(LoadedHistogram { floats_before, series, time, bytes: Arc::from(*bytes) });
         }
-        Ok(())
+        self.hand_on()
     }
 
     fn metadata(&mut self, family: &str, metadata: &Metadata) -> Result<()> {
@@ -130,7 +156,7 @@ impl ReplayVisitor for Replay<'_> {
 mod tests {
     use super::*;
     use crate::head::hash::HashKey;
-    use crate::model::TimeRange;
+    use crate::model::{FloatHistogram, TimeRange};
     use crate::options::Limits;
 
     const SERIES: u32 = 30_000;
@@ -183,7 +209,9 @@ mod tests {
                 assert_eq!((a.time, a.value.to_bits()), (b.time, b.value.to_bits()), "series {id}");
                 let read = |generation: &Generation| {
                     let (mut times, mut values) = (Vec::new(), Vec::new());
-                    generation.read(id, TimeRange::ALL, &mut times, &mut values).unwrap();
+                    generation
+                        .read::<FloatHistogram>(id, TimeRange::ALL, &mut times, &mut values, &mut Vec::new())
+                        .unwrap();
                     (times, values)
                 };
                 assert_eq!(read(&found.generation), read(&expected.generation), "series {id}");

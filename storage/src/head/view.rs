@@ -1,6 +1,6 @@
 //! What readers see: the active generation, the frozen ones and the blocks, swapped together under one lock.
 
-use super::generation::{Generation, Judgements};
+use super::generation::{Generation, JudgedHistogram, Judgements};
 use super::last::LastSamples;
 use super::registry::Registry;
 use crate::block::Block;
@@ -91,8 +91,10 @@ impl SharedView {
     }
 
     /// Applies the samples of one batch.
-    pub(crate) fn apply(&self, samples: Judgements<'_>) {
-        self.current.lock().active.apply(samples);
+    pub(crate) fn apply(&self, samples: Judgements<'_>, histograms: &[JudgedHistogram]) {
+        let mut view = self.current.lock();
+        view.active.apply(samples);
+        view.active.apply_histograms(histograms);
     }
 
     /// Calls `read` with the current view; only for reading a few numbers.

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::head::generation::Generation;
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
-use crate::model::{TimeRange, Timestamp};
+use crate::model::{AnyHistogram, TimeRange, Timestamp};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -60,11 +60,13 @@ impl Flush<'_> {
 
         let old = TimeRange { min_time: self.oldest_kept, max_time: recent };
         let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        let (mut times, mut values) = (Vec::new(), Vec::new());
+        let (mut times, mut values, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
         for id in sorted.into_iter().filter(|id| self.generation.has_samples(*id, old)) {
             times.clear();
             values.clear();
-            self.generation.read(id, old, &mut times, &mut values)?;
+            self.generation.read::<AnyHistogram>(id, old, &mut times, &mut values, &mut histograms)?;
+            times.extend(histograms.drain(..).map(|h| h.0));
+            times.sort_unstable();
             for run in times.chunk_by(|a, b| a.div_euclid(DAY_MS) == b.div_euclid(DAY_MS)) {
                 let day = run.first().map_or(0, |t| t.div_euclid(DAY_MS));
                 days.entry(day).or_default().push(id);
@@ -96,14 +98,16 @@ impl Flush<'_> {
         let path = self.blocks_dir.join(&file);
         let spec = BlockSpec { uuid: new_uuid(), sequence: *sequence, level: 0 };
         let mut writer = BlockWriter::create(self.fs, &path, spec)?;
-        let (mut times, mut values) = (Vec::new(), Vec::new());
+        let (mut times, mut values, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
         for id in series {
             times.clear();
             values.clear();
-            self.generation.read(*id, range, &mut times, &mut values)?;
-            if !times.is_empty() {
-                writer.add_series(&self.registry.labels(*id), &[(&times, &values)])?;
+            self.generation.read(*id, range, &mut times, &mut values, &mut histograms)?;
+            if times.is_empty() && histograms.is_empty() {
+                continue;
             }
+            let (stamps, found): (Vec<Timestamp>, Vec<AnyHistogram>) = histograms.drain(..).unzip();
+            writer.add_series(&self.registry.labels(*id), &[(&times, &values)], (&stamps, &found))?;
         }
         if writer.is_empty() {
             return Ok(None);

@@ -44,6 +44,14 @@ impl AnyHistogram {
         }
     }
 
+    /// How many buckets and bounds it lists.
+    pub fn buckets(&self) -> usize {
+        match self {
+            Self::Int(h) => h.positive.len() + h.negative.len() + h.custom_bounds.len(),
+            Self::Float(h) => h.positive.len() + h.negative.len() + h.custom_bounds.len(),
+        }
+    }
+
     /// Makes a histogram from outside ours: see [`super::Histogram::normalize`], then checks it.
     ///
     /// # Errors

@@ -1,18 +1,27 @@
 //! Merging the samples of one series from several sources by timestamp; on equal timestamps the later source wins.
 
+use crate::api::{HistogramSample, Samples};
 use crate::model::Timestamp;
+use std::collections::BTreeMap;
 
 /// The samples of a series in one source, in time order, one a timestamp.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Source {
     pub(crate) times: Vec<Timestamp>,
     pub(crate) values: Vec<f64>,
+    /// At other times than the floats.
+    pub(crate) histograms: Vec<HistogramSample>,
 }
 
 impl Source {
     pub(crate) fn clear(&mut self) {
         self.times.clear();
         self.values.clear();
+        self.histograms.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.times.is_empty() && self.histograms.is_empty()
     }
 
     fn bounds(&self) -> Option<(Timestamp, Timestamp)> {
@@ -47,6 +56,29 @@ pub(crate) fn merge_sources(sources: &mut [Source], times: &mut Vec<Timestamp>, 
     }
     std::mem::swap(times, &mut merged.times);
     std::mem::swap(values, &mut merged.values);
+}
+
+/// One sample of either kind.
+enum Either {
+    Float(f64),
+    Histogram(HistogramSample),
+}
+
+/// As [`merge_sources`], for a series with histograms: of samples at one time, of either kind, that of the later source stays.
+pub(crate) fn merge_kinds(sources: &mut [Source], out: &mut Samples) {
+    let mut all: BTreeMap<Timestamp, Either> = BTreeMap::new();
+    for source in sources {
+        let floats = source.times.iter().zip(&source.values);
+        all.extend(floats.map(|(t, v)| (*t, Either::Float(*v))));
+        all.extend(source.histograms.drain(..).map(|h| (h.timestamp, Either::Histogram(h))));
+    }
+    out.clear();
+    for (time, sample) in all {
+        match sample {
+            Either::Float(value) => out.push(time, value),
+            Either::Histogram(histogram) => out.histograms.push(histogram),
+        }
+    }
 }
 
 /// Merges `low` and `high` into `out`; `high` wins on equal timestamps.
@@ -84,8 +116,9 @@ fn copy_run(from: &Source, at: &mut usize, end: Timestamp, out: &mut Source) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::FloatHistogram;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     proptest! {
         #[test]
@@ -99,12 +132,42 @@ mod tests {
                 sources.push(Source {
                     times: map.keys().copied().collect(),
                     values: map.values().map(|v| f64::from(*v)).collect(),
+                    histograms: Vec::new(),
                 });
             }
             let (mut times, mut values) = (Vec::new(), Vec::new());
             merge_sources(&mut sources, &mut times, &mut values);
             prop_assert_eq!(times, expected.keys().copied().collect::<Vec<_>>());
             prop_assert_eq!(values, expected.values().map(|v| f64::from(*v)).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn of_either_kind_the_later_source_wins(
+            maps in proptest::collection::vec(proptest::collection::btree_map(0i64..60, (any::<bool>(), 0u32..1000), 0..20), 0..5)
+        ) {
+            let mut expected = BTreeMap::new();
+            let mut sources = Vec::new();
+            for map in &maps {
+                expected.extend(map.clone());
+                let mut source = Source::default();
+                for (time, (is_histogram, value)) in map {
+                    let value = f64::from(*value);
+                    if *is_histogram {
+                        let histogram = Arc::new(FloatHistogram { sum: value, ..FloatHistogram::default() });
+                        source.histograms.push(HistogramSample { timestamp: *time, histogram });
+                    } else {
+                        source.times.push(*time);
+                        source.values.push(value);
+                    }
+                }
+                sources.push(source);
+            }
+            let mut out = Samples::new();
+            merge_kinds(&mut sources, &mut out);
+            let floats = out.timestamps.iter().zip(&out.values).map(|(t, v)| (*t, (false, *v as u32)));
+            let histograms = out.histograms.iter().map(|h| (h.timestamp, (true, h.histogram.sum as u32)));
+            prop_assert!(out.timestamps.is_sorted() && out.histograms.is_sorted_by_key(|h| h.timestamp));
+            prop_assert_eq!(floats.chain(histograms).collect::<BTreeMap<_, _>>(), expected);
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `StoreSeriesSet`: the series a select found, read from every source that has them. Hot path.
 
-use super::merge::{Source, merge_sources};
+use super::merge::{Source, merge_kinds, merge_sources};
 use super::warnings::Warnings;
-use crate::api::{LabelColumn, Samples, SeriesSet};
+use crate::api::{HistogramSample, LabelColumn, Samples, SeriesSet};
 use crate::block::BlockReader;
 use crate::error::Result;
 use crate::head::registry::Registry;
 use crate::head::view::View;
-use crate::model::{Labels, TimeRange, Timestamp};
+use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -62,6 +62,7 @@ struct Scratch {
     sources: Vec<Source>,
     reader: BlockReader,
     samples: Samples,
+    histograms: Vec<(Timestamp, FloatHistogram)>,
 }
 
 thread_local! {
@@ -106,21 +107,28 @@ impl StoreSeriesSet {
 
     /// Fills the sources with the samples of `entry`, lowest priority first, and answers how many have some.
     fn read_sources(&self, entry: &Entry, range: TimeRange, scratch: &mut Scratch) -> Result<usize> {
-        let Scratch { sources, reader, samples, .. } = scratch;
+        let Scratch { sources, reader, samples, histograms, .. } = scratch;
         let mut used = 0;
         for part in &entry.parts {
             self.read_part(*part, range, reader, samples)?;
             let source = source_at(sources, used);
             source.times.extend_from_slice(&samples.timestamps);
             source.values.extend_from_slice(&samples.values);
-            used += usize::from(!source.times.is_empty());
+            source.histograms.append(&mut samples.histograms);
+            used += usize::from(!source.is_empty());
         }
         let Name::Registered(id) = entry.name else { return Ok(used) };
         let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
         for generation in frozen.chain([&self.view.active]) {
             let source = source_at(sources, used);
-            generation.read(id, range, &mut source.times, &mut source.values)?;
-            used += usize::from(!source.times.is_empty());
+            generation.read(id, range, &mut source.times, &mut source.values, histograms)?;
+            source.histograms.extend(
+                histograms.drain(..).map(|(timestamp, histogram)| HistogramSample {
+                    timestamp,
+                    histogram: Arc::new(histogram),
+                }),
+            );
+            used += usize::from(!source.is_empty());
         }
         Ok(used)
     }
@@ -133,10 +141,16 @@ impl StoreSeriesSet {
         out: &mut Samples,
     ) -> Result<()> {
         out.values.clear();
+        out.histograms.clear();
         let used = self.read_sources(entry, range, scratch)?;
         let Scratch { times, sources, .. } = scratch;
+        let sources = sources.get_mut(..used).unwrap_or_default();
+        if sources.iter().any(|source| !source.histograms.is_empty()) {
+            merge_kinds(sources, out);
+            return Ok(());
+        }
         times.clear();
-        merge_sources(sources.get_mut(..used).unwrap_or_default(), times, &mut out.values);
+        merge_sources(sources, times, &mut out.values);
         if *times != out.timestamps {
             std::mem::swap(times, &mut out.timestamps);
             out.timestamps_version += 1;

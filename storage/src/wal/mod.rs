@@ -28,7 +28,7 @@ mod reader;
 mod writer;
 
 pub use reader::{ReplayReport, ReplayVisitor};
-pub use record::SamplesRecord;
+pub use record::{HistogramsRecord, SamplesRecord};
 pub use writer::Wal;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 //! gap is told apart: frames that were durable and are gone are *lost* (reported, the segment is copied to quarantine);
 //! frames that were still on their way when the power went are *torn* (normal: nobody was told they were stored).
 
-use super::record::{self, Record, SamplesRecord, Scratch};
+use super::record::{self, HistogramsRecord, Record, SamplesRecord, Scratch};
 use super::segment::{self, DurabilityKind, Epoch, Header};
 use crate::codec::frame::{FrameReader, Piece};
 use crate::codec::varint::Cursor;
@@ -27,6 +27,12 @@ pub trait ReplayVisitor {
     /// # Errors
     /// Ends the replay.
     fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()>;
+
+    /// Native histograms were accepted. What holds for samples holds for them.
+    ///
+    /// # Errors
+    /// Ends the replay.
+    fn histograms(&mut self, histograms: HistogramsRecord<'_>) -> Result<()>;
 
     /// A metric family was described.
     ///
@@ -274,6 +280,10 @@ impl Replay<'_> {
             Some(Record::Samples(samples)) => {
                 report.samples += samples.ids.len() as u64;
                 self.visitor.samples(samples)?;
+            }
+            Some(Record::Histograms(ids, timestamps, histograms)) => {
+                report.samples += ids.len() as u64;
+                self.visitor.histograms(HistogramsRecord { ids, timestamps, histograms: &histograms })?;
             }
             Some(Record::Metadata(entries)) => {
                 for (family, metadata) in entries {

@@ -1,9 +1,9 @@
-//! The bodies of records: series, samples, metadata. Hot path.
+//! The bodies of records: series, samples, histograms, metadata. Hot path.
 //!
 //! ```text
 //! frame body  index u32 | durable u32 | kind u8 | record          index: of the frame in its segment, from 0
 //!                                                                 durable: frames before it that were synced by then
-//! kind        2 SERIES  3 SAMPLES  6 METADATA  10 END;  | 0x80: uvarint raw length, then the record as an lz4 block
+//! kind        2 SERIES  3 SAMPLES  4 HISTOGRAMS  6 METADATA  10 END;  | 0x80: uvarint raw length, then the record as an lz4 block
 //!
 //! SERIES      uvarint n | n × { zigzag id − (previous id + 1) | uvarint length | label bytes }
 //! SAMPLES     uvarint n | ids: runs until n | timestamps: runs until n | n values
@@ -11,12 +11,15 @@
 //!   timestamps  run: zigzag t − previous t | uvarint length of the run of equal timestamps
 //!   value       an integer below 2^53: uvarint zigzag(i) × 2
 //!               else: u8 tz × 2 + 1 | the 8 − tz high bytes of the float, lowest first    (tz: low bytes that are zero)
+//! HISTOGRAMS  uvarint n | ids: runs until n | timestamps: runs until n | n × { uvarint length | histogram }
+//!                                                                         as in `chunk::one_histogram`
 //! METADATA    uvarint n | n × { family | u8 type | unit | help }   texts: uvarint length | bytes
 //! END         nothing: the log was closed in order
 //! ```
 //! The first run starts from id 0 and timestamp 0; an id difference is taken modulo 2^64. The lowest bit of a value's first
 //! byte says which form it has. Every float comes back with its very bits.
 
+use crate::chunk::is_one_histogram;
 use crate::codec::compress::{lz4_decode, lz4_encode};
 use crate::codec::varint::{Cursor, put_bytes, put_ivarint, put_uvarint, zigzag};
 use crate::model::{Metadata, MetricType};
@@ -25,6 +28,8 @@ use crate::model::{Metadata, MetricType};
 pub const KIND_SERIES: u8 = 2;
 /// Kind of a record of samples.
 pub const KIND_SAMPLES: u8 = 3;
+/// Kind of a record of native histograms.
+pub const KIND_HISTOGRAMS: u8 = 4;
 /// Kind of a record of metadata.
 pub const KIND_METADATA: u8 = 6;
 /// Kind of the record that ends a log closed in order.
@@ -50,6 +55,17 @@ pub struct SamplesRecord<'a> {
     pub values: &'a [f64],
 }
 
+/// Native histograms as three columns of equal length.
+#[derive(Debug, Clone, Copy)]
+pub struct HistogramsRecord<'a> {
+    /// Series.
+    pub ids: &'a [u32],
+    /// Milliseconds since 1970.
+    pub timestamps: &'a [i64],
+    /// Each encoded by [`crate::chunk::encode_one_histogram`]; those of a decoded record could have been accepted.
+    pub histograms: &'a [&'a [u8]],
+}
+
 /// Room for decoding that is used again for every record.
 #[derive(Debug, Default)]
 pub struct Scratch {
@@ -66,6 +82,8 @@ pub enum Record<'a> {
     Series(SeriesIter<'a>),
     /// Samples.
     Samples(SamplesRecord<'a>),
+    /// Native histograms: ids, timestamps, and each histogram's bytes.
+    Histograms(&'a [u32], &'a [i64], Vec<&'a [u8]>),
     /// Metadata of metric families.
     Metadata(Vec<(&'a str, Metadata)>),
     /// The log was closed in order.
@@ -121,6 +139,27 @@ pub fn encode_samples(samples: SamplesRecord<'_>, compressed: bool, out: &mut Ve
     let values = samples.values.get(..n).unwrap_or_default();
     out.push(KIND_SAMPLES);
     put_uvarint(out, n as u64);
+    encode_ids(ids, out);
+    encode_timestamps(timestamps, out);
+    encode_values(values, out);
+    if compressed {
+        compress(out, start);
+    }
+}
+
+/// Appends kind and body of a HISTOGRAMS record. The columns must be of equal length; what is longer is left out.
+pub fn encode_histograms(record: HistogramsRecord<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    let n = record.ids.len().min(record.timestamps.len()).min(record.histograms.len());
+    out.push(KIND_HISTOGRAMS);
+    put_uvarint(out, n as u64);
+    encode_ids(record.ids.get(..n).unwrap_or_default(), out);
+    encode_timestamps(record.timestamps.get(..n).unwrap_or_default(), out);
+    record.histograms.iter().take(n).for_each(|histogram| put_bytes(out, histogram));
+    compress(out, start);
+}
+
+fn encode_ids(ids: &[u32], out: &mut Vec<u8>) {
     let mut expected = 0i64;
     for run in ids.chunk_by(|a, b| a.wrapping_add(1) == *b && *b != 0) {
         let first = i64::from(run.first().copied().unwrap_or_default());
@@ -128,16 +167,15 @@ pub fn encode_samples(samples: SamplesRecord<'_>, compressed: bool, out: &mut Ve
         put_uvarint(out, run.len() as u64);
         expected = first + run.len() as i64;
     }
+}
+
+fn encode_timestamps(timestamps: &[i64], out: &mut Vec<u8>) {
     let mut previous = 0i64;
     for run in timestamps.chunk_by(|a, b| a == b) {
         let timestamp = run.first().copied().unwrap_or_default();
         put_ivarint(out, timestamp.wrapping_sub(previous));
         put_uvarint(out, run.len() as u64);
         previous = timestamp;
-    }
-    encode_values(values, out);
-    if compressed {
-        compress(out, start);
     }
 }
 
@@ -248,6 +286,15 @@ pub fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Option<Record<'a
             decode_values(&mut cursor, n, values)?;
             cursor.is_empty().then_some(Record::Samples(SamplesRecord { ids, timestamps, values }))
         }
+        KIND_HISTOGRAMS => {
+            // A histogram takes two bytes at least.
+            let n = cursor.count(2)?;
+            decode_ids(&mut cursor, n, ids)?;
+            decode_timestamps(&mut cursor, n, timestamps)?;
+            let histogram = |_| cursor.prefixed().filter(|bytes| is_one_histogram(bytes));
+            let histograms: Vec<&[u8]> = (0..n).map(histogram).collect::<Option<_>>()?;
+            cursor.is_empty().then_some(Record::Histograms(ids, timestamps, histograms))
+        }
         KIND_METADATA => decode_metadata(&mut cursor).map(Record::Metadata),
         KIND_END => cursor.is_empty().then_some(Record::End),
         _ => None,
@@ -323,6 +370,8 @@ fn decode_metadata<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<(&'a str, Metadata
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::encode_one_histogram;
+    use crate::model::{AnyHistogram, Buckets, IntHistogram};
     use proptest::prelude::*;
 
     fn samples_bytes(ids: &[u32], timestamps: &[i64], values: &[f64], compressed: bool) -> Vec<u8> {
@@ -353,6 +402,48 @@ mod tests {
         assert_eq!(entries, [("up", metadata)]);
     }
 
+    fn histogram_bytes(count: u64) -> Vec<u8> {
+        let positive = Buckets::run(3, vec![count, count + 1]).unwrap();
+        let histogram = IntHistogram { count: 2 * count + 1, sum: 1.5, positive, ..IntHistogram::default() };
+        let mut out = Vec::new();
+        encode_one_histogram(&AnyHistogram::Int(histogram), &mut out);
+        out
+    }
+
+    #[test]
+    fn the_diagram_of_histograms_is_true() {
+        let (one, stale) = (histogram_bytes(1), vec![32]);
+        let histograms = [one.as_slice(), &stale];
+        let record = HistogramsRecord { ids: &[5, 6], timestamps: &[10, 10], histograms: &histograms };
+        let mut out = Vec::new();
+        encode_histograms(record, &mut out);
+        let expected = [&[4, 2, 10, 2, 20, 2][..], &[one.len() as u8], &one, &[1, 32]].concat();
+        assert_eq!(out, expected);
+        let mut scratch = Scratch::default();
+        let Some(Record::Histograms(ids, timestamps, found)) = decode(&out, &mut scratch) else {
+            panic!("histograms")
+        };
+        assert_eq!((ids, timestamps, &found[..]), (&[5, 6][..], &[10, 10][..], &histograms[..]));
+        for at in 0..out.len() {
+            assert!(decode(&out[..at], &mut scratch).is_none());
+        }
+        // Whole as a record, but the histogram counts one observation and holds none.
+        assert!(
+            decode(&[4, 1, 0, 1, 0, 1, 14, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &mut scratch).is_none()
+        );
+        let many: Vec<Vec<u8>> = (0..100).map(histogram_bytes).collect();
+        let histograms: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
+        let ids: Vec<u32> = (0..100).collect();
+        out.clear();
+        encode_histograms(
+            HistogramsRecord { ids: &ids, timestamps: &[7; 100], histograms: &histograms },
+            &mut out,
+        );
+        assert_eq!(out[0], KIND_HISTOGRAMS | COMPRESSED);
+        let Some(Record::Histograms(_, _, found)) = decode(&out, &mut scratch) else { panic!("histograms") };
+        assert_eq!(found, histograms);
+    }
+
     #[test]
     fn a_scrape_takes_three_bytes_a_sample() {
         let n = 2000;
@@ -366,7 +457,7 @@ mod tests {
     #[test]
     fn hostile_counts_do_not_allocate() {
         let mut scratch = Scratch::default();
-        for kind in [KIND_SERIES, KIND_SAMPLES, KIND_METADATA, KIND_SAMPLES | COMPRESSED] {
+        for kind in [KIND_SERIES, KIND_SAMPLES, KIND_HISTOGRAMS, KIND_METADATA, KIND_SAMPLES | COMPRESSED] {
             let mut bytes = vec![kind];
             put_uvarint(&mut bytes, 1 << 27);
             bytes.extend_from_slice(&[0; 8]);
@@ -427,7 +518,7 @@ mod tests {
             let mut scratch = Scratch::default();
             let bytes = [&[kind], &bytes[..]].concat();
             decode(&bytes, &mut scratch);
-            for known in [KIND_SERIES, KIND_SAMPLES, KIND_METADATA, KIND_END] {
+            for known in [KIND_SERIES, KIND_SAMPLES, KIND_HISTOGRAMS, KIND_METADATA, KIND_END] {
                 decode(&[&[known], &bytes[..]].concat(), &mut scratch);
             }
         }

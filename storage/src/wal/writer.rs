@@ -7,7 +7,7 @@
 use super::active::{Active, PREFIX_BYTES};
 use super::prepare::{Preparation, Prepared};
 use super::reader::{ReplayReport, ReplayVisitor, Retired, replay};
-use super::record::{self, SamplesRecord};
+use super::record::{self, HistogramsRecord, SamplesRecord};
 use super::segment::{self, Epoch};
 use super::{Durability, WalOptions};
 use crate::codec::frame;
@@ -141,6 +141,14 @@ impl Wal {
         );
         let compressed = self.options.compress_samples;
         self.push(|out| record::encode_samples(samples, compressed, out))
+    }
+
+    /// Adds native histograms to the group, as one record. The columns must be of equal length.
+    ///
+    /// # Errors
+    /// `LimitExceeded` if they are larger than a record may be; the group keeps what it had.
+    pub fn push_histograms(&mut self, histograms: HistogramsRecord<'_>) -> Result<()> {
+        self.push(|out| record::encode_histograms(histograms, out))
     }
 
     /// Adds descriptions of metric families to the group.
