@@ -9,7 +9,7 @@ use kymo_query::{Engine, EngineOptions, HistogramPoint, QueryOptions, Series, Va
 use kymo_storage::Storage;
 use kymo_storage::api::Queryable;
 use kymo_storage::env::{MemoryFs, SimClock};
-use kymo_storage::model::Labels;
+use kymo_storage::model::{AnyHistogram, FloatHistogram, Labels};
 use kymo_storage::options::Options;
 use std::path::Path;
 use std::sync::Arc;
@@ -106,8 +106,10 @@ impl Backend for InProcess {
             for (timestamp, value) in points {
                 match value {
                     SampleValue::Float(value) => batch.sample(id, *timestamp, *value),
-                    // The store holds none yet: evaluations that need them are not carried out.
-                    SampleValue::Histogram(_) => {}
+                    SampleValue::Histogram(histogram) => {
+                        let histogram = AnyHistogram::Float(FloatHistogram::clone(histogram));
+                        batch.histogram(id, *timestamp, histogram).map_err(|r| r.reason)?;
+                    }
                 }
             }
         }
