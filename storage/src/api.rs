@@ -84,6 +84,9 @@ pub struct Samples {
     pub timestamps: Vec<Timestamp>,
     /// As many values.
     pub values: Vec<f64>,
+    /// Since when each value counts: milliseconds, 0 where that is not known. Empty if it is known of no sample, else as
+    /// long as `timestamps`.
+    pub start_timestamps: Vec<Timestamp>,
     /// Grows whenever `timestamps` may differ from what the read before left. A caller that computed something from
     /// the timestamps alone (which sample each window begins with) may use it again while the version stands still:
     /// the series of one scrape share their timestamps.
@@ -98,6 +101,8 @@ pub struct Samples {
 pub struct HistogramSample {
     /// Milliseconds since the Unix epoch.
     pub timestamp: Timestamp,
+    /// Since when its counts count, in milliseconds; 0 if that is not known.
+    pub start_timestamp: Timestamp,
     /// The histogram; a staleness marker is one whose [`FloatHistogram::is_stale`] is true.
     pub histogram: Arc<FloatHistogram>,
 }
@@ -108,7 +113,13 @@ static NEXT_VERSION: AtomicU64 = AtomicU64::new(0);
 impl Default for Samples {
     fn default() -> Self {
         let timestamps_version = NEXT_VERSION.fetch_add(1 << 32, Ordering::Relaxed);
-        Self { timestamps: Vec::new(), values: Vec::new(), timestamps_version, histograms: Vec::new() }
+        Self {
+            timestamps: Vec::new(),
+            values: Vec::new(),
+            start_timestamps: Vec::new(),
+            timestamps_version,
+            histograms: Vec::new(),
+        }
     }
 }
 
@@ -122,14 +133,31 @@ impl Samples {
     pub fn clear(&mut self) {
         self.timestamps.clear();
         self.values.clear();
+        self.start_timestamps.clear();
         self.histograms.clear();
         self.timestamps_version += 1;
     }
 
     /// Adds one sample at the end. The caller has called [`Samples::clear`] before the first.
     pub fn push(&mut self, timestamp: Timestamp, value: f64) {
+        self.push_with_start(timestamp, 0, value);
+    }
+
+    /// As [`Samples::push`], for a sample that counts since `start`; 0 if that is not known.
+    pub fn push_with_start(&mut self, timestamp: Timestamp, start: Timestamp, value: f64) {
+        if start != 0 && self.start_timestamps.is_empty() {
+            self.start_timestamps.resize(self.timestamps.len(), 0);
+        }
+        if start != 0 || !self.start_timestamps.is_empty() {
+            self.start_timestamps.push(start);
+        }
         self.timestamps.push(timestamp);
         self.values.push(value);
+    }
+
+    /// Since when sample `index` counts; 0 if that is not known.
+    pub fn start_timestamp(&self, index: usize) -> Timestamp {
+        self.start_timestamps.get(index).copied().unwrap_or(0)
     }
 }
 
@@ -156,5 +184,24 @@ impl LabelColumn {
             column.ids.push(id);
         }
         column
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_timestamps_are_there_from_the_first_known_one_on() {
+        let mut samples = Samples::new();
+        samples.push(10, 1.0);
+        assert!(samples.start_timestamps.is_empty());
+        assert_eq!(samples.start_timestamp(0), 0);
+        samples.push_with_start(20, 15, 2.0);
+        samples.push(30, 3.0);
+        assert_eq!(samples.start_timestamps, [0, 15, 0]);
+        assert_eq!(samples.start_timestamp(1), 15);
+        samples.clear();
+        assert!(samples.start_timestamps.is_empty());
     }
 }

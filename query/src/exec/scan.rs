@@ -132,7 +132,11 @@ impl Input {
                 }
                 for (step, histogram) in column.histograms.drain(..) {
                     let histogram = of_subquery(histogram);
-                    leaf.raw.histograms.push(HistogramSample { timestamp: grid.time(step), histogram });
+                    leaf.raw.histograms.push(HistogramSample {
+                        timestamp: grid.time(step),
+                        start_timestamp: 0,
+                        histogram,
+                    });
                 }
                 worker.put_column(column);
             }

@@ -62,6 +62,7 @@ impl SeriesSet for Found {
         let same = out.timestamps.iter().copied().eq(points.clone().map(|(t, _)| *t));
         if same {
             out.values.clear();
+            out.start_timestamps.clear();
             out.values.extend(points.map(|(_, v)| *v));
             return Ok(());
         }

@@ -157,7 +157,11 @@ impl BlockReader {
             for (timestamp, histogram) in self.column.iter().zip(self.decoded.drain(..)) {
                 if range.contains(*timestamp) {
                     let histogram = Arc::new(histogram);
-                    out.histograms.push(HistogramSample { timestamp: *timestamp, histogram });
+                    out.histograms.push(HistogramSample {
+                        timestamp: *timestamp,
+                        start_timestamp: 0,
+                        histogram,
+                    });
                 }
             }
         }
@@ -279,6 +283,7 @@ impl Block {
         let number = (series % SERIES_PER_PAGE) as usize;
         let chunks = page.chunks(number);
         out.values.clear();
+        out.start_timestamps.clear();
         out.histograms.clear();
         reader.read_timestamps(self, chunks, range, out)?;
         let spans = std::mem::take(&mut reader.spans);

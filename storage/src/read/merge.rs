@@ -154,7 +154,7 @@ mod tests {
                     let value = f64::from(*value);
                     if *is_histogram {
                         let histogram = Arc::new(FloatHistogram { sum: value, ..FloatHistogram::default() });
-                        source.histograms.push(HistogramSample { timestamp: *time, histogram });
+                        source.histograms.push(HistogramSample { timestamp: *time, start_timestamp: 0, histogram });
                     } else {
                         source.times.push(*time);
                         source.values.push(value);

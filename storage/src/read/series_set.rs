@@ -122,12 +122,11 @@ impl StoreSeriesSet {
         for generation in frozen.chain([&self.view.active]) {
             let source = source_at(sources, used);
             generation.read(id, range, &mut source.times, &mut source.values, histograms)?;
-            source.histograms.extend(
-                histograms.drain(..).map(|(timestamp, histogram)| HistogramSample {
-                    timestamp,
-                    histogram: Arc::new(histogram),
-                }),
-            );
+            source.histograms.extend(histograms.drain(..).map(|(timestamp, histogram)| HistogramSample {
+                timestamp,
+                start_timestamp: 0,
+                histogram: Arc::new(histogram),
+            }));
             used += usize::from(!source.is_empty());
         }
         Ok(used)
@@ -141,6 +140,7 @@ impl StoreSeriesSet {
         out: &mut Samples,
     ) -> Result<()> {
         out.values.clear();
+        out.start_timestamps.clear();
         out.histograms.clear();
         let used = self.read_sources(entry, range, scratch)?;
         let Scratch { times, sources, .. } = scratch;

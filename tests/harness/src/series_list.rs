@@ -101,7 +101,11 @@ impl SeriesSet for Selected {
                 SampleValue::Float(value) => out.push(*timestamp, *value),
                 SampleValue::Histogram(histogram) => {
                     let histogram = Arc::clone(histogram);
-                    out.histograms.push(HistogramSample { timestamp: *timestamp, histogram });
+                    out.histograms.push(HistogramSample {
+                        timestamp: *timestamp,
+                        start_timestamp: 0,
+                        histogram,
+                    });
                 }
             }
         }
