@@ -7,6 +7,7 @@ mod protocol;
 mod queries;
 mod remote_write;
 mod status;
+mod syntax;
 
 use kymo_tests::http::Client;
 use kymo_tests::remote_write::{Request, TimeSeries, send};

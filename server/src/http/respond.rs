@@ -173,18 +173,31 @@ pub fn success(
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = Vec::new();
-        // Writing to memory cannot fail.
-        let _ = body.write_all(br#"{"status":"error","errorType":"#);
-        let _ = json::string(&mut body, self.error_type);
-        let _ = body.write_all(br#","error":"#);
-        let _ = json::string(&mut body, &self.message);
-        let _ = body.write_all(b"}");
-        let mut response = (self.status, body).into_response();
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        add_retry_after(&mut response);
-        response
+        error(&self, None)
     }
+}
+
+/// The envelope of an error that has more to say than its text.
+pub fn error_with_data(failure: &ApiError, data: &serde_json::Value) -> Response {
+    error(failure, Some(data))
+}
+
+fn error(failure: &ApiError, data: Option<&serde_json::Value>) -> Response {
+    let mut body = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = body.write_all(br#"{"status":"error","#);
+    if let Some(data) = data {
+        let _ = write!(body, "\"data\":{data},");
+    }
+    let _ = body.write_all(br#""errorType":"#);
+    let _ = json::string(&mut body, failure.error_type);
+    let _ = body.write_all(br#","error":"#);
+    let _ = json::string(&mut body, &failure.message);
+    let _ = body.write_all(b"}");
+    let mut response = (failure.status, body).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    add_retry_after(&mut response);
+    response
 }
 
 /// Plain text, as the write path, health and unknown paths answer.

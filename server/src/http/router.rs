@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// One row: the path and what answers it. `GET` answers `HEAD` too.
 type Row = (&'static str, MethodRouter<App>);
 
-fn rows() -> [Row; 18] {
+fn rows() -> [Row; 19] {
     [
         ("/", get(health::front_page)),
         ("/-/healthy", get(health::healthy)),
@@ -24,7 +24,8 @@ fn rows() -> [Row; 18] {
         ("/api/v1/query", get(v1::query::instant).post(v1::query::instant)),
         ("/api/v1/query_range", get(v1::query::range).post(v1::query::range)),
         ("/api/v1/query_exemplars", get(v1::query::exemplars).post(v1::query::exemplars)),
-        ("/api/v1/format_query", get(v1::query::format).post(v1::query::format)),
+        ("/api/v1/format_query", get(v1::syntax::format).post(v1::syntax::format)),
+        ("/api/v1/parse_query", get(v1::syntax::parse).post(v1::syntax::parse)),
         ("/api/v1/series", get(v1::series::series).post(v1::series::series)),
         ("/api/v1/labels", get(v1::series::labels).post(v1::series::labels)),
         ("/api/v1/label/{name}/values", get(v1::series::label_values)),

@@ -5,3 +5,4 @@ pub mod json;
 pub mod protobuf;
 pub mod remote_write_histogram;
 pub mod remote_write_v1;
+pub mod syntax_tree;

@@ -4,4 +4,5 @@ pub mod metadata;
 pub mod query;
 pub mod series;
 pub mod status;
+pub mod syntax;
 pub mod write;

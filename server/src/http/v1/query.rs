@@ -1,4 +1,4 @@
-//! Instant and range queries, and what else is asked about a query's text.
+//! Instant and range queries.
 
 use super::status;
 use crate::error::{ApiError, Side};
@@ -145,21 +145,6 @@ pub async fn exemplars(State(app): State<App>, request: Request) -> Result<Respo
     let encoding = Encoding::accepted(request.headers());
     app.params(request).await?;
     Ok(status::empty_list(encoding))
-}
-
-/// `GET|POST /api/v1/format_query`: the text of `query`, laid out for reading.
-pub async fn format(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    let encoding = Encoding::accepted(request.headers());
-    let params = app.params(request).await?;
-    let text = params.get("query").unwrap_or_default().to_owned();
-    run_query(&app.query_gate, &app.metrics, move |_| {
-        let expr = kymo_query::parse(&text, &kymo_query::ParseOptions::default()).map_err(|errors| {
-            ApiError::parameter("query", errors.first().map(ToString::to_string).unwrap_or_default())
-        })?;
-        let formatted = kymo_query::pretty::pretty(&expr);
-        Ok(respond::success(encoding, &Notes::default(), |out| json::string(out, &formatted)))
-    })
-    .await
 }
 
 fn write_data(out: &mut BodyWriter, value: &Value, stats: Option<&QueryStats>) -> io::Result<()> {
