@@ -1,10 +1,11 @@
 //! The Kymo server: Prometheus remote write in, PromQL over the Prometheus HTTP API out.
 //!
-//! The only asynchronous crate of the house. Floors, lowest first: [`config`], [`telemetry`], [`error`]; [`wire`];
+//! The only asynchronous crate of the house. Floors, lowest first: [`config`], [`telemetry`], [`error`]; [`access`], [`wire`];
 //! [`ingest`]; [`http`]; [`run`](mod@run).
 
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod config;
 pub mod error;
 pub mod http;

@@ -1,6 +1,7 @@
 //! What the owner of a store chooses: `Options`, `Limits`, `Durability`, each with its default.
 
 use crate::error::{Error, Result};
+use crate::model::Matcher;
 use std::time::Duration;
 
 /// What an acknowledged write survives.
@@ -54,11 +55,23 @@ impl Default for Limits {
     }
 }
 
+/// How long some series are kept. Of several rules the first whose matchers all hold for a series decides; a series that no rule
+/// matches is kept as long as [`Options::retention`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionRule {
+    /// All of them must hold for the labels of a series.
+    pub matchers: Vec<Matcher>,
+    /// How long the samples of these series are kept.
+    pub keep: Duration,
+}
+
 /// How a store behaves. The default is what a server should run with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// How long samples are kept; `None` keeps them for ever.
     pub retention: Option<Duration>,
+    /// Series that are kept for another time than [`Options::retention`].
+    pub retention_rules: Vec<RetentionRule>,
     /// What an acknowledgement means.
     pub durability: Durability,
     /// What a sender may ask.
@@ -89,6 +102,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             retention: Some(Duration::from_secs(15 * 24 * 3600)),
+            retention_rules: Vec::new(),
             durability: Durability::Sync,
             limits: Limits::default(),
             flush_bytes: 256 << 20,
@@ -116,6 +130,9 @@ impl Options {
         let refuse = |text: String| Err(Error::invalid(text));
         if self.retention.is_some_and(|r| r < Duration::from_secs(1)) {
             return refuse(format!("retention is {:?}; the least is 1s", self.retention.unwrap_or_default()));
+        }
+        if let Some(rule) = self.retention_rules.iter().find(|r| r.matchers.is_empty() || r.keep.is_zero()) {
+            return refuse(format!("retention rule {rule:?}: it needs a matcher and a time"));
         }
         if self.durability == Durability::Interval(Duration::ZERO) {
             return refuse(

@@ -24,6 +24,42 @@ const SIZES: [(&str, u64); 9] = [
     ("G", 1 << 30),
 ];
 
+/// A duration in a configuration file: `7d` there, [`std::time::Duration`] here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Span(pub std::time::Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        flag(&text).map(Self)
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut rest_ms = i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX);
+        if rest_ms == 0 {
+            return f.write_str("0s");
+        }
+        for (name, unit_ms) in UNITS_MS {
+            // As Prometheus writes them: years, weeks and days only if nothing smaller follows.
+            let whole = unit_ms < 86_400_000 || rest_ms % unit_ms == 0;
+            if whole && rest_ms >= unit_ms {
+                write!(f, "{}{name}", rest_ms / unit_ms)?;
+                rest_ms %= unit_ms;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Milliseconds of a Prometheus duration: units from large to small, each at most once; `0` needs none.
 pub fn parse_ms(text: &str) -> Option<i64> {
     if text == "0" {
@@ -97,6 +133,21 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(parse_ms(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_as_text() {
+        let cases = [
+            ("0s", 0),
+            ("15d", 1_296_000_000),
+            ("1h30m", 5_400_000),
+            ("1w", 604_800_000),
+            ("25h1s", 90_001_000),
+        ];
+        for (text, ms) in cases {
+            assert_eq!(Span(std::time::Duration::from_millis(ms)).to_string(), text);
+            assert_eq!(parse_ms(text), i64::try_from(ms).ok(), "{text}");
         }
     }
 

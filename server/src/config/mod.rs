@@ -1,4 +1,7 @@
-//! What the operator sets: flags and their environment twins.
+//! What the operator sets: flags and their environment twins, and the configuration file.
 
 pub mod duration;
+pub mod file;
 pub mod flags;
+pub mod otlp;
+pub mod settings;

@@ -3,10 +3,13 @@
 use super::admission::Gate;
 use super::intake::BodyPool;
 use super::params::Params;
+use super::startup::Startup;
 use crate::config::flags::ServeFlags;
+use crate::config::settings::Settings;
 use crate::error::{ApiError, Side};
 use crate::ingest::remote_write::Receiver;
 use crate::telemetry::Metrics;
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
@@ -18,8 +21,6 @@ use std::sync::{Arc, OnceLock};
 
 /// Largest form body in bytes: a query text and many selectors fit.
 const FORM_BYTES_MAX: usize = 2 << 20;
-/// Memory of all bodies being read, as a multiple of the largest one.
-const BODY_POOL_FACTOR: usize = 8;
 
 /// One server's shared state; clones are cheap.
 #[derive(Clone)]
@@ -41,6 +42,10 @@ pub struct Parts {
     pub ingest_gate: Gate,
     /// Memory of bodies being read.
     pub bodies: BodyPool,
+    /// How far the start has come.
+    pub startup: Startup,
+    /// What holds now; a reload puts another in its place.
+    settings: ArcSwap<Settings>,
     /// Set when the store is open.
     storage: OnceLock<Storage>,
 }
@@ -54,17 +59,35 @@ impl std::ops::Deref for App {
 
 impl App {
     /// The state of a server whose store is not open yet.
-    pub fn new(flags: ServeFlags, engine: Engine, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        flags: ServeFlags,
+        settings: Settings,
+        engine: Engine,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self(Arc::new(Parts {
             query_gate: Gate::new(flags.query.query_max_concurrency, "--query-max-concurrency"),
             ingest_gate: Gate::new(flags.ingest.ingest_max_concurrency, "--ingest-max-concurrency"),
-            bodies: BodyPool::new(flags.ingest.ingest_max_body_bytes.saturating_mul(BODY_POOL_FACTOR)),
+            bodies: BodyPool::new(flags.ingest.ingest_memory),
             flags,
             metrics,
             clock,
             engine,
+            startup: Startup::default(),
+            settings: ArcSwap::from_pointee(settings),
             storage: OnceLock::new(),
         }))
+    }
+
+    /// What holds now: limits, external labels, the naming of OpenTelemetry. A request takes it once and keeps it to its end.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.0.settings.load_full()
+    }
+
+    /// From now on `settings` hold.
+    pub fn set_settings(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
     }
 
     /// The store is open: from now on the server is ready.

@@ -1,22 +1,19 @@
 //! Reads request bodies: capped in size, in slowness, and in what all of them together hold in memory.
 
 use crate::error::{ApiError, Side};
+use crate::wire::body::{Held, Memory};
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use kymo_storage::ErrorKind;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 /// A body must bring at least this much in a second, after [`GRACE`].
 const RATE_MIN_BYTES_PER_S: u64 = 1_024;
 /// The time a body has before its rate counts.
 const GRACE: Duration = Duration::from_secs(10);
-/// Bodies in memory are counted in units of this size.
-const UNIT_BYTES: usize = 1_024;
 /// The buffer's first size when the client does not say how much comes.
 const FIRST_BUFFER_BYTES: usize = 8 << 10;
 /// The largest first buffer: a claimed length is believed no further.
@@ -46,7 +43,8 @@ impl IntakeError {
                 "the body came slower than {RATE_MIN_BYTES_PER_S} bytes a second"
             )),
             Self::NoMemory => {
-                let text = "the bodies being received hold all the memory they may";
+                let text =
+                    "the bodies being received hold all the memory they may (--ingest-memory); try again";
                 ApiError::new(side, ErrorKind::Unavailable, text)
             }
             Self::Broken => {
@@ -58,20 +56,26 @@ impl IntakeError {
 
 /// Memory that all bodies being read may hold together.
 #[derive(Debug, Clone)]
-pub struct BodyPool(Arc<Semaphore>);
+pub struct BodyPool(Memory);
 
 /// A whole body; its memory counts until this is dropped.
 #[derive(Debug)]
 pub struct HeldBody {
     /// The bytes as sent.
     pub bytes: Bytes,
-    _held: Option<OwnedSemaphorePermit>,
+    /// Their memory; what is decoded of them is counted here too.
+    pub held: Held,
 }
 
 impl BodyPool {
     /// A pool of `bytes`.
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new((bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS))))
+        Self(Memory::new(bytes))
+    }
+
+    /// What is held now, in bytes.
+    pub fn used(&self) -> usize {
+        self.0.used()
     }
 
     /// Reads `body` to its end.
@@ -85,7 +89,7 @@ impl BodyPool {
         }
         let expected = claimed.exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(FIRST_BUFFER_BYTES);
         let mut bytes = BytesMut::with_capacity(expected.min(FIRST_BUFFER_BYTES_MAX));
-        let mut held: Option<OwnedSemaphorePermit> = None;
+        let mut held = self.0.hold();
         let mut body = std::pin::pin!(body);
         let started = Instant::now();
         loop {
@@ -96,16 +100,10 @@ impl BodyPool {
             if bytes.len() + data.len() > bytes_max {
                 return Err(IntakeError::TooLarge);
             }
-            let units = u32::try_from(data.len().div_ceil(UNIT_BYTES)).map_err(|_| IntakeError::TooLarge)?;
-            let more =
-                Arc::clone(&self.0).try_acquire_many_owned(units).map_err(|_| IntakeError::NoMemory)?;
-            match &mut held {
-                Some(held) => held.merge(more),
-                None => held = Some(more),
-            }
+            held.grow(data.len()).map_err(|_| IntakeError::NoMemory)?;
             bytes.extend_from_slice(&data);
         }
-        Ok(HeldBody { bytes: bytes.freeze(), _held: held })
+        Ok(HeldBody { bytes: bytes.freeze(), held })
     }
 }
 

@@ -8,4 +8,5 @@ pub mod listen;
 pub mod params;
 pub mod respond;
 pub mod router;
+pub mod startup;
 pub mod v1;

@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::{health, respond, v1};
+use crate::access::Access;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
@@ -9,47 +10,98 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
+use std::collections::HashMap;
+use std::sync::OnceLock;
 use tokio::time::Instant;
 
-/// One row: the path and what answers it. `GET` answers `HEAD` too.
-type Row = (&'static str, MethodRouter<App>);
+/// One row: a path, what it asks of those who call it, and what answers. `GET` answers `HEAD` too.
+pub struct Row {
+    /// The path, in the syntax of the router.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// Whether it answers while the store is being opened.
+    pub early: bool,
+    methods: MethodRouter<App>,
+}
 
-fn rows() -> [Row; 19] {
-    [
-        ("/", get(health::front_page)),
-        ("/-/healthy", get(health::healthy)),
-        ("/-/ready", get(health::ready)),
-        ("/metrics", get(health::metrics)),
-        ("/api/v1/write", post(v1::write::write)),
-        ("/api/v1/query", get(v1::query::instant).post(v1::query::instant)),
-        ("/api/v1/query_range", get(v1::query::range).post(v1::query::range)),
-        ("/api/v1/query_exemplars", get(v1::query::exemplars).post(v1::query::exemplars)),
-        ("/api/v1/format_query", get(v1::syntax::format).post(v1::syntax::format)),
-        ("/api/v1/parse_query", get(v1::syntax::parse).post(v1::syntax::parse)),
-        ("/api/v1/series", get(v1::series::series).post(v1::series::series)),
-        ("/api/v1/labels", get(v1::series::labels).post(v1::series::labels)),
-        ("/api/v1/label/{name}/values", get(v1::series::label_values)),
-        ("/api/v1/metadata", get(v1::metadata::metadata)),
-        ("/api/v1/status/buildinfo", get(v1::status::buildinfo)),
-        ("/api/v1/status/runtimeinfo", get(v1::status::runtimeinfo)),
-        ("/api/v1/status/tsdb", get(v1::status::tsdb)),
-        ("/api/v1/rules", get(v1::status::rules)),
-        ("/api/v1/alerts", get(v1::status::alerts)),
+fn row(path: &'static str, access: Access, methods: MethodRouter<App>) -> Row {
+    Row { path, access, early: false, methods }
+}
+
+/// A row that answers before the store is open.
+fn early(path: &'static str, access: Access, methods: MethodRouter<App>) -> Row {
+    Row { early: true, ..row(path, access, methods) }
+}
+
+/// Every route there is.
+pub fn rows() -> Vec<Row> {
+    use Access as A;
+    vec![
+        early("/", A::Anyone, get(health::front_page)),
+        early("/-/healthy", A::Anyone, get(health::healthy)),
+        early("/-/ready", A::Anyone, get(health::ready)),
+        early("/metrics", A::READ, get(health::metrics)),
+        row("/api/v1/write", A::WRITE, post(v1::write::write)),
+        row("/api/v1/query", A::READ, get(v1::query::instant).post(v1::query::instant)),
+        row("/api/v1/query_range", A::READ, get(v1::query::range).post(v1::query::range)),
+        row("/api/v1/query_exemplars", A::READ, get(v1::query::exemplars).post(v1::query::exemplars)),
+        row("/api/v1/format_query", A::READ, get(v1::syntax::format).post(v1::syntax::format)),
+        row("/api/v1/parse_query", A::READ, get(v1::syntax::parse).post(v1::syntax::parse)),
+        row("/api/v1/series", A::READ, get(v1::series::series).post(v1::series::series)),
+        row("/api/v1/labels", A::READ, get(v1::series::labels).post(v1::series::labels)),
+        row("/api/v1/label/{name}/values", A::READ, get(v1::series::label_values)),
+        row("/api/v1/metadata", A::READ, get(v1::metadata::metadata)),
+        row("/api/v1/status/buildinfo", A::READ, get(v1::status::buildinfo)),
+        row("/api/v1/status/runtimeinfo", A::READ, get(v1::status::runtimeinfo)),
+        row("/api/v1/status/tsdb", A::READ, get(v1::status::tsdb)),
+        early("/api/v1/status/walreplay", A::READ, get(v1::status::walreplay)),
+        row("/api/v1/rules", A::READ, get(v1::status::rules)),
+        row("/api/v1/alerts", A::READ, get(v1::status::alerts)),
     ]
+}
+
+/// What is known of a route before it is called.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    path: &'static str,
+    early: bool,
+}
+
+/// The row that a request is for, `None` if there is none.
+fn known(request: &Request) -> Option<Known> {
+    static TABLE: OnceLock<HashMap<&'static str, Known>> = OnceLock::new();
+    let entry = |row: Row| (row.path, Known { path: row.path, early: row.early });
+    let table = TABLE.get_or_init(|| rows().into_iter().map(entry).collect());
+    let path = request.extensions().get::<MatchedPath>()?;
+    table.get(path.as_str()).copied()
 }
 
 /// The router of the whole server.
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
-    for (path, methods) in rows() {
-        router = router.route(path, methods);
+    for row in rows() {
+        router = router.route(row.path, row.methods);
     }
     router
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(app.clone(), observe))
         .fallback(not_found)
+        .layer(middleware::from_fn_with_state(app.clone(), starting))
+        .layer(middleware::from_fn_with_state(app.clone(), observe))
         .layer(middleware::map_response(guard))
         .with_state(app)
+}
+
+/// While the store is being opened only the early rows answer, as Prometheus does it: 503, and that it is not stopping.
+async fn starting(State(app): State<App>, request: Request, next: Next) -> Response {
+    let must_wait = app.storage_if_open().is_none() && known(&request).is_some_and(|row| !row.early);
+    if !must_wait {
+        return next.run(request).await;
+    }
+    let mut response =
+        respond::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable: the server is starting\n");
+    response.headers_mut().insert("x-prometheus-stopping", HeaderValue::from_static("false"));
+    response
 }
 
 async fn not_found() -> Response {
@@ -62,19 +114,12 @@ async fn method_not_allowed() -> Response {
 
 /// Counts requests by route: by the pattern of the table, never by what the client wrote.
 async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
-    let handler = rows_index(path.as_deref());
+    let handler = known(&request).map_or("other", |row| row.path);
     let started = Instant::now();
     let response = next.run(request).await;
     app.metrics.http_duration.get(handler).observe(started.elapsed());
     app.metrics.http_requests.get((handler, response.status().as_u16())).inc();
     response
-}
-
-fn rows_index(path: Option<&str>) -> &'static str {
-    static PATHS: std::sync::OnceLock<Vec<&'static str>> = std::sync::OnceLock::new();
-    let paths = PATHS.get_or_init(|| rows().iter().map(|(path, _)| *path).collect());
-    paths.iter().find(|p| Some(**p) == path).copied().unwrap_or("other")
 }
 
 /// Headers of every response: browsers must not guess types, and no page of ours loads anything from elsewhere. There are no

@@ -2,7 +2,9 @@
 
 mod shutdown;
 
+use crate::config::file::ConfigFile;
 use crate::config::flags::{DurabilityFlag, LogFormat, ServeFlags};
+use crate::config::settings::Settings;
 use crate::http::app::App;
 use crate::http::listen::{self, Deadlines, ListenOptions};
 use crate::http::router::router;
@@ -55,8 +57,10 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
     let address = listener.local_addr().map_err(|e| format!("listen on {}: {e}", flags.listen))?;
     let metrics = Arc::new(Metrics::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let settings = settings(&flags)?;
     let app = App::new(
         flags.clone(),
+        settings.clone(),
         Engine::new(engine_options(&flags)),
         Arc::clone(&metrics),
         Arc::clone(&clock),
@@ -78,7 +82,7 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
     ));
     tracing::info!(%address, data = %flags.data.display(), version = env!("CARGO_PKG_VERSION"), "kymo is starting");
 
-    let storage = open(&flags).await?;
+    let storage = open(&flags, &settings).await?;
     app.set_storage(storage.clone());
     tracing::info!(%address, "ready: remote write at /api/v1/write, PromQL at /api/v1/query");
     let monitor = flags.self_monitor.then(|| {
@@ -108,8 +112,8 @@ fn report(ended: Result<(), tokio::task::JoinError>, what: &str) {
     }
 }
 
-async fn open(flags: &ServeFlags) -> Result<Storage, String> {
-    let (data, options) = (flags.data.clone(), storage_options(flags));
+async fn open(flags: &ServeFlags, settings: &Settings) -> Result<Storage, String> {
+    let (data, options) = (flags.data.clone(), storage_options(flags, settings));
     let opened = tokio::task::spawn_blocking(move || Storage::open(&data, options));
     match opened.await {
         Ok(result) => result.map_err(|e| e.to_string()),
@@ -124,9 +128,19 @@ async fn close(storage: Storage) -> Result<(), String> {
     }
 }
 
-fn storage_options(flags: &ServeFlags) -> Options {
+/// The flags and the configuration file.
+fn settings(flags: &ServeFlags) -> Result<Settings, String> {
+    let file = match &flags.config {
+        Some(path) => ConfigFile::read(path)?,
+        None => ConfigFile::default(),
+    };
+    Ok(Settings::resolve(flags, file))
+}
+
+fn storage_options(flags: &ServeFlags, settings: &Settings) -> Options {
     Options {
         retention: Some(flags.retention),
+        retention_rules: settings.retention_rules.clone(),
         durability: match flags.durability {
             DurabilityFlag::Sync => Durability::Sync,
             DurabilityFlag::Interval(period) => Durability::Interval(period),

@@ -10,7 +10,7 @@ use crate::wire::json;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use kymo_query::value::{HistogramPoint, Point, Series, Value, VectorSample};
-use kymo_query::{FailureKind, QueryError, QueryOptions, QueryResult, QueryStats};
+use kymo_query::{FailureKind, QueryError, QueryLimits, QueryOptions, QueryResult, QueryStats};
 use kymo_storage::model::Timestamp;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -48,12 +48,18 @@ impl Asked {
     }
 
     fn options(&self, app: &App, cancel: &Cancel) -> QueryOptions {
-        let limit = app.flags.query.query_timeout;
+        let now = app.settings().query;
+        let limits = QueryLimits {
+            samples: now.samples_max,
+            points_per_series: now.points_max,
+            timeout: now.timeout,
+            ..app.engine.options().limits
+        };
         QueryOptions {
-            timeout: Some(self.timeout.map_or(limit, |asked| asked.min(limit))),
-            lookback: self.lookback,
+            timeout: Some(self.timeout.map_or(now.timeout, |asked| asked.min(now.timeout))),
+            lookback: Some(self.lookback.unwrap_or(now.lookback)),
+            limits: Some(limits),
             cancel: cancel.flag(),
-            ..QueryOptions::default()
         }
     }
 
@@ -105,7 +111,7 @@ pub async fn range(State(app): State<App>, request: Request) -> Result<Response,
         let text = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", text));
     }
-    check_points(start, end, step, app.flags.query.query_max_points)?;
+    check_points(start, end, step, app.settings().query.points_max)?;
     let storage = app.storage(Side::Read)?;
     let work_app = app.clone();
     run_query(&app.query_gate, &app.metrics, move |cancel| {

@@ -68,6 +68,12 @@ pub async fn tsdb(State(app): State<App>, request: Request) -> Result<Response, 
     Ok(page(&request, &data))
 }
 
+/// `GET /api/v1/status/walreplay`: which segment of the log is being read at the start.
+pub async fn walreplay(State(app): State<App>, request: Request) -> Response {
+    let (min, max, current) = app.startup.progress();
+    page(&request, &json!({ "min": min, "max": max, "current": current }))
+}
+
 /// `GET /api/v1/rules`: there are no rules.
 pub async fn rules(request: Request) -> Response {
     page(&request, &json!({ "groups": [] }))

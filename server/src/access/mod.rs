@@ -1,0 +1,5 @@
+//! Who may do what: roles, and what a route asks for.
+
+mod role;
+
+pub use role::{Access, Role, Roles};
