@@ -138,6 +138,20 @@ impl Samples {
         self.timestamps_version += 1;
     }
 
+    /// Keeps the samples whose time `is_kept`; the version grows if a float goes.
+    pub fn retain(&mut self, is_kept: impl Fn(Timestamp) -> bool) {
+        self.histograms.retain(|h| is_kept(h.timestamp));
+        if self.timestamps.iter().all(|t| is_kept(*t)) {
+            return;
+        }
+        let kept: Vec<bool> = self.timestamps.iter().map(|t| is_kept(*t)).collect();
+        let mut flags = kept.iter().copied();
+        self.timestamps.retain(|_| flags.next().unwrap_or(false));
+        let mut flags = kept.iter().copied();
+        self.values.retain(|_| flags.next().unwrap_or(false));
+        self.timestamps_version += 1;
+    }
+
     /// Adds one sample at the end. The caller has called [`Samples::clear`] before the first.
     pub fn push(&mut self, timestamp: Timestamp, value: f64) {
         self.push_with_start(timestamp, 0, value);

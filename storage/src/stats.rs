@@ -45,6 +45,8 @@ pub struct Stats {
     pub block_bytes: u64,
     /// Samples in the blocks in use.
     pub block_samples: u64,
+    /// Deletes whose samples may still take room in blocks.
+    pub tombstones: u64,
     /// Blocks put aside because of damage.
     pub blocks_quarantined: u64,
     /// Flushes done.

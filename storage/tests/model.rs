@@ -55,6 +55,12 @@ enum Step {
         shape: usize,
         value: u64,
     },
+    /// The samples of one series, or of those with a parity, from a time on.
+    Delete {
+        series: Option<usize>,
+        time: i64,
+        len: i64,
+    },
     Flush,
     /// Closed in order and opened again.
     Reopen,
@@ -73,6 +79,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(series, len, after, shape, value)| Step::Histograms { series, len, after, shape, value }),
         6 => (0..SERIES, -200_000_000i64..100_000, 0..SHAPES, 0u64..3)
             .prop_map(|(series, time, shape, value)| Step::Late { series, time, shape, value }),
+        1 => (proptest::option::of(0..SERIES), -200_000_000i64..200_000, prop_oneof![Just(0), 0i64..300_000_000])
+            .prop_map(|(series, time, len)| Step::Delete { series, time, len }),
         1 => Just(Step::Flush),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
@@ -157,21 +165,29 @@ enum Sample {
 /// What the store must answer.
 type Answer = BTreeMap<Labels, BTreeMap<i64, Sample>>;
 
-/// What was written: the sample, and what tells a repeated one from another at the same time.
-type Model = BTreeMap<Labels, BTreeMap<i64, (Sample, u64)>>;
+/// What was written.
+type Model = BTreeMap<Labels, Series>;
+
+#[derive(Default)]
+struct Series {
+    samples: BTreeMap<i64, Sample>,
+    /// The time of the newest ever, and what it was: the sample, and what tells a repeated one from another at the same
+    /// time. Nothing if it was deleted.
+    newest: Option<(i64, Option<(Sample, u64)>)>,
+}
 
 /// What the rules say about a sample; answers whether it is accepted.
 fn write_model(model: &mut Model, series: usize, time: i64, (sample, identity): (Sample, u64)) -> bool {
-    let samples = model.entry(labels(series)).or_default();
+    let series = model.entry(labels(series)).or_default();
     let is_kind = |other: &Sample| matches!(other, Sample::Float(_)) == matches!(sample, Sample::Float(_));
-    match samples.last_key_value() {
+    match &mut series.newest {
         // The first of equal ones stays.
-        Some((last, (other, known))) if *last == time => is_kind(other) && *known == identity,
-        _ => {
-            samples.insert(time, (sample, identity));
-            true
-        }
+        Some((last, Some((other, known)))) if *last == time => return is_kind(other) && *known == identity,
+        Some((last, _)) if *last > time => {}
+        newest => *newest = Some((time, Some((sample.clone(), identity)))),
     }
+    series.samples.insert(time, sample);
+    true
 }
 
 fn float(value: f64) -> (Sample, u64) {
@@ -215,12 +231,12 @@ fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Answer
 
 fn expected(model: &Model, range: TimeRange, matcher: Option<&Matcher>) -> Answer {
     let mut out = Answer::new();
-    for (labels, samples) in model {
+    for (labels, series) in model {
         if matcher.is_some_and(|m| !m.matches(labels.value(m.name()))) {
             continue;
         }
-        let inside = samples.iter().filter(|s| range.contains(*s.0));
-        let samples: BTreeMap<i64, Sample> = inside.map(|(t, s)| (*t, s.0.clone())).collect();
+        let inside = series.samples.iter().filter(|s| range.contains(*s.0));
+        let samples: BTreeMap<i64, Sample> = inside.map(|(t, s)| (*t, s.clone())).collect();
         if !samples.is_empty() {
             out.insert(labels.clone(), samples);
         }
@@ -307,6 +323,9 @@ impl Pair {
                     &[(NOW + time, histogram(shape, value)), (NOW + time, again.clone())],
                 );
             }
+            Step::Delete { series, time, len } => {
+                self.delete(series, TimeRange::closed(NOW + time, NOW + time + len));
+            }
             Step::Flush => self.store().flush().unwrap(),
             Step::Reopen => {
                 self.store.take().unwrap().close().unwrap();
@@ -321,6 +340,22 @@ impl Pair {
         }
     }
 
+    fn delete(&mut self, series: Option<usize>, range: TimeRange) {
+        let matcher = match series {
+            Some(series) => Matcher::equal("i", &format!("{series:02}")),
+            None => Matcher::equal("parity", "odd"),
+        };
+        self.store().delete(range, &[vec![matcher.clone()]]).unwrap();
+        for (_, series) in self.model.iter_mut().filter(|s| matcher.matches(s.0.value(matcher.name()))) {
+            series.samples.retain(|time, _| !range.contains(*time));
+            if let Some((time, what)) = &mut series.newest
+                && range.contains(*time)
+            {
+                *what = None;
+            }
+        }
+    }
+
     fn check(&self, range: TimeRange) {
         assert_eq!(read_store(self.store(), range, &[]), expected(&self.model, range, None));
         for matcher in [Matcher::equal("__name__", "metric_1"), Matcher::equal("parity", "")] {
@@ -328,9 +363,14 @@ impl Pair {
             assert_eq!(found, expected(&self.model, range, Some(&matcher)), "{matcher}");
         }
         let querier = self.store().querier(TimeRange::ALL).unwrap();
-        let mut sorted: Vec<String> = self.model.keys().map(|l| l.value("i").to_owned()).collect();
-        sorted.sort();
-        assert_eq!(querier.label_values("i", &[]).unwrap().names, sorted);
+        let names = querier.label_values("i", &[]).unwrap().names;
+        assert!(names.is_sorted(), "{names:?}");
+        for (labels, series) in &self.model {
+            // What of a chunk was deleted piece by piece may still be listed.
+            let is_listed = names.iter().any(|name| name == labels.value("i"));
+            assert!(is_listed || series.samples.is_empty(), "{labels}");
+        }
+        assert!(names.iter().all(|name| self.model.keys().any(|labels| labels.value("i") == name)));
     }
 }
 

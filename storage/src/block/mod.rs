@@ -26,6 +26,7 @@
 //! every time it is read. What fails is [`crate::ErrorKind::Corrupt`] and names the file and the offset; the rest of the
 //! block stays readable.
 
+mod deletions;
 mod format;
 #[cfg(test)]
 mod hostile;
@@ -38,14 +39,17 @@ mod reader;
 mod samples;
 mod sections;
 mod series_page;
+mod tombstone;
 mod writer;
 
+pub use deletions::Deletions;
 pub use format::BlockMeta;
 pub use labels::NO_VALUE;
 pub use manifest::{Manifest, ManifestBlock, new_uuid};
 pub use quarantine::{Quarantined, quarantine, quarantined_blocks};
 pub use reader::Block;
 pub use samples::BlockReader;
+pub use tombstone::{TOMBSTONES_FILE, TOMBSTONES_MAX, Tombstone, load_tombstones, store_tombstones};
 pub use writer::{BlockSpec, BlockWriter};
 
 /// The ending of a block's file name.

@@ -1,6 +1,6 @@
 //! Quarantine: a bad file is set aside with the reason, never deleted and never read again.
 
-use super::BLOCK_EXTENSION;
+use super::{BLOCK_EXTENSION, TOMBSTONES_FILE};
 use crate::env::Fs;
 use crate::error::{Error, Result};
 use crate::model::{TimeRange, Timestamp};
@@ -47,12 +47,13 @@ fn read_reason(text: &str) -> (String, TimeRange) {
     (lines.join(" "), times)
 }
 
-/// The blocks in quarantine under the data directory `dir`. What cannot be read there is passed over.
+/// The blocks (and lists of deletes) in quarantine under the data directory `dir`. What cannot be read there is passed over.
 pub fn quarantined_blocks(fs: &Arc<dyn Fs>, dir: &Path) -> Vec<Quarantined> {
     let files = fs.list(&dir.join(DIRECTORY)).unwrap_or_default();
     let blocks = files.into_iter().filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.contains(&format!(".{BLOCK_EXTENSION}")) && !name.ends_with(REASON)
+        let is_data = name.contains(&format!(".{BLOCK_EXTENSION}")) || name.starts_with(TOMBSTONES_FILE);
+        is_data && !name.ends_with(REASON)
     });
     let described = blocks.map(|path| {
         let text =

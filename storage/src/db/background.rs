@@ -122,7 +122,7 @@ impl Shared {
         let written = flush.write(manifest.next_sequence)?;
         let mut live = Vec::with_capacity(written.len());
         for block in &written {
-            live.push(Arc::new(LiveBlock::new(Block::open(&self.fs, &blocks_dir.join(&block.file))?)));
+            live.push(Arc::new(LiveBlock::new(Block::open(&self.fs, &blocks_dir.join(&block.file))?, &[])));
         }
         let checkpoint = self.write_checkpoint(frozen)?;
 

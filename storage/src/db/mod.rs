@@ -1,6 +1,7 @@
 //! `Storage`: opening, writing, reading, flushing and closing a store.
 
 mod background;
+mod delete;
 mod health;
 mod open;
 mod requests;
@@ -9,6 +10,7 @@ mod writer;
 
 pub use crate::head::append::{CommitReport, WriteBatch};
 pub use crate::head::refusal::Refusal;
+pub use delete::DeleteReport;
 pub use health::Health;
 
 use crate::api::{Querier, Queryable};
@@ -118,21 +120,7 @@ impl Storage {
     /// # Errors
     /// The disk refusing; the samples stay in memory and in the log, and the flush is tried again later.
     pub fn flush(&self) -> Result<()> {
-        let shared = &self.owner.shared;
-        for _ in 0..FLUSH_ATTEMPTS {
-            shared.ask_background(Job::FlushAnd)?;
-            match shared.ask_writer(Message::Freeze) {
-                // Others froze the head as often as it may be meanwhile.
-                Err(error)
-                    if error.kind() == ErrorKind::Unavailable
-                        && !matches!(self.health(), Health::Poisoned(_)) => {}
-                frozen => {
-                    frozen?;
-                    return shared.ask_background(Job::FlushAnd);
-                }
-            }
-        }
-        Err(Error::new(ErrorKind::Unavailable, "other flushes leave no room for one more"))
+        self.owner.shared.freeze_and_flush(Message::Freeze)
     }
 
     /// Looks at age, retention and free space now instead of at the next interval, and waits for it.
@@ -259,6 +247,27 @@ impl Shared {
         receiver.recv().unwrap_or_else(|_| Err(closed()))
     }
 
+    /// Sends a message that freezes the head as soon as there is room for one more frozen generation, then flushes.
+    ///
+    /// # Errors
+    /// The disk refusing, or other flushes leave no room.
+    fn freeze_and_flush(&self, message: impl Fn(Answer) -> Message) -> Result<()> {
+        for _ in 0..FLUSH_ATTEMPTS {
+            self.ask_background(Job::FlushAnd)?;
+            match self.ask_writer(&message) {
+                // Others froze the head as often as it may be meanwhile.
+                Err(error)
+                    if error.kind() == ErrorKind::Unavailable
+                        && !matches!(self.health.current(), Health::Poisoned(_)) => {}
+                frozen => {
+                    frozen?;
+                    return self.ask_background(Job::FlushAnd);
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, "other flushes leave no room for one more"))
+    }
+
     /// The oldest time that is kept.
     pub(crate) fn retention_start(&self) -> Timestamp {
         let newest = Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest != i64::MIN);
@@ -315,6 +324,7 @@ impl Shared {
             flush_failures: counters.flush_failures.get(),
             blocks_dropped: counters.blocks_dropped.get(),
             blocks_quarantined: counters.blocks_quarantined.get(),
+            tombstones: self.tombstones.lock().len() as u64,
             blocks: blocks.len() as u64,
             block_bytes: blocks.iter().map(|b| b.block.file_bytes()).sum(),
             block_samples: blocks.iter().map(|b| b.block.meta().samples).sum(),

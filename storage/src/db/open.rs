@@ -2,7 +2,10 @@
 
 use super::requests::{self, Job, Message};
 use super::shared::Shared;
-use crate::block::{BLOCK_EXTENSION, Block, Manifest, quarantine, quarantined_blocks};
+use crate::block::{
+    BLOCK_EXTENSION, Block, Manifest, TOMBSTONES_FILE, Tombstone, load_tombstones, quarantine,
+    quarantined_blocks,
+};
 use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::checkpoint::{self, Loaded};
@@ -66,7 +69,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     let mut opening =
         Opening { fs: &fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() };
     let mut manifest = opening.load_manifest()?;
-    let blocks = opening.open_blocks(&mut manifest);
+    let tombstones = opening.load_tombstones(&mut manifest)?;
+    let blocks = opening.open_blocks(&mut manifest, &tombstones);
     let loaded = opening.load_checkpoint(&mut manifest, &options)?;
     manifest.store(&fs, dir)?;
     opening.remove_leftovers(&manifest);
@@ -105,6 +109,8 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         background: RwLock::new(Some(jobs_sender)),
         missing: Arc::from(missing),
         manifest: Mutex::new(manifest),
+        tombstones: Mutex::new(tombstones),
+        deleting: Mutex::default(),
         wal_live_bytes: AtomicU64::new(wal.live_bytes()),
         queued: AtomicUsize::new(0),
         newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
@@ -178,6 +184,25 @@ impl Opening<'_> {
         Ok(manifest)
     }
 
+    /// What was deleted. New blocks get sequences that no tombstone hides, also under a manifest that was rebuilt.
+    fn load_tombstones(&mut self, manifest: &mut Manifest) -> Result<Vec<Arc<Tombstone>>> {
+        let tombstones = match load_tombstones(self.fs, self.dir) {
+            Ok(tombstones) => tombstones,
+            Err(error) if error.is_damage() => {
+                let path = self.dir.join(TOMBSTONES_FILE);
+                let error = error.context("samples that were deleted may be back");
+                if !self.put_aside(&path, &error, None) {
+                    self.note_missing(&path, TimeRange::ALL, &error.to_string());
+                }
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        let highest = tombstones.iter().map(|t| t.sequence).max().unwrap_or(0);
+        manifest.next_sequence = manifest.next_sequence.max(highest);
+        Ok(tombstones)
+    }
+
     /// The names of the checkpoint files, oldest first.
     fn checkpoints(&self) -> Vec<String> {
         let entries = self.fs.list(&self.dir.join(HEAD)).unwrap_or_default();
@@ -189,13 +214,13 @@ impl Opening<'_> {
     }
 
     /// Opens the blocks of the manifest, oldest first. A damaged one is put aside and taken off the list.
-    fn open_blocks(&mut self, manifest: &mut Manifest) -> Vec<Arc<LiveBlock>> {
+    fn open_blocks(&mut self, manifest: &mut Manifest, tombstones: &[Arc<Tombstone>]) -> Vec<Arc<LiveBlock>> {
         let mut blocks = Vec::new();
         manifest.blocks.retain(|entry| {
             let path = self.dir.join(BLOCKS).join(&entry.file);
             match Block::open(self.fs, &path) {
                 Ok(block) => {
-                    blocks.push(Arc::new(LiveBlock::new(block)));
+                    blocks.push(Arc::new(LiveBlock::new(block, tombstones)));
                     true
                 }
                 Err(error) => {

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::{CommitReport, WriteBatch};
+use crate::model::TimeRange;
+use roaring::RoaringBitmap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -52,6 +54,8 @@ pub(crate) enum Message {
     Batch(WriteBatch, Done),
     /// Freeze the active generation so that it can be flushed.
     Freeze(Answer),
+    /// Forget the newest samples of these series in this range, and freeze what is in memory of them.
+    Forget(RoaringBitmap, TimeRange, Answer),
     /// Everything before this segment of the log is in blocks.
     Release(u64),
     /// Make everything durable and end.

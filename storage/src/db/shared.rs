@@ -2,7 +2,7 @@
 
 use super::health::HealthState;
 use super::requests::{Jobs, Queue};
-use crate::block::Manifest;
+use crate::block::{Manifest, Tombstone};
 use crate::env::{Clock, Fs};
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
@@ -35,6 +35,10 @@ pub(crate) struct Shared {
     pub(crate) background: RwLock<Option<Jobs>>,
     /// Which blocks are live, as on disk. Locked while a flush or retention changes it.
     pub(crate) manifest: Mutex<Manifest>,
+    /// What was deleted and may still lie in blocks, as on disk. Locked after `manifest`.
+    pub(crate) tombstones: Mutex<Vec<Arc<Tombstone>>>,
+    /// One delete at a time.
+    pub(crate) deleting: Mutex<()>,
     /// Bytes of the log that a restart would read.
     pub(crate) wal_live_bytes: AtomicU64,
     /// What waits in the queue; see `WriteBatch::weight`.

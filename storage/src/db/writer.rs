@@ -79,7 +79,9 @@ impl Writer {
         shared.queue.write().take();
         while let Ok(message) = self.receiver.try_recv() {
             match message {
-                Message::Freeze(answer) | Message::Stop(answer) => call(|| answer(Err(closed()))),
+                Message::Freeze(answer) | Message::Forget(_, _, answer) | Message::Stop(answer) => {
+                    call(|| answer(Err(closed())));
+                }
                 Message::Batch(..) | Message::Release(_) => {}
             }
         }
@@ -149,6 +151,11 @@ impl Writer {
                 let frozen = self.freeze();
                 call(|| answer(frozen));
             }
+            Message::Forget(series, range, answer) => {
+                let forgotten = self.check_frozen().and_then(|()| self.committer.forget(&series, range));
+                self.note_poison();
+                call(|| answer(forgotten));
+            }
             Message::Release(boundary) => {
                 if let Err(error) = self.committer.wal().release_before(boundary) {
                     tracing::warn!(%error, "segments of the log that are no longer needed stay for now");
@@ -161,10 +168,16 @@ impl Writer {
         None
     }
 
-    fn freeze(&mut self) -> Result<()> {
+    /// Whether one more generation may be frozen.
+    fn check_frozen(&self) -> Result<()> {
         if self.shared.view.peek(|view| view.frozen.len() >= FROZEN_MAX) {
             return Err(Error::new(ErrorKind::Unavailable, "earlier flushes are not finished"));
         }
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        self.check_frozen()?;
         let frozen = self.committer.freeze();
         self.note_poison();
         frozen.map(|_| ())

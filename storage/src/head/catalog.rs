@@ -375,7 +375,10 @@ mod tests {
         }
         let found = select(&catalog, &[Matcher::equal("job", "a")]).unwrap();
         assert_eq!(found.iter().collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(label_names(&catalog, &[]).unwrap(), ["__name__", "instance", "job", "zone"]);
+        assert_eq!(
+            label_names(&catalog, &[], &RoaringBitmap::new()).unwrap(),
+            ["__name__", "instance", "job", "zone"]
+        );
     }
 
     #[test]

@@ -8,8 +8,9 @@ use super::registry::Registry;
 use super::view::{Frozen, SharedView};
 use crate::chunk::hash_one_histogram;
 use crate::error::{ErrorKind, Result};
-use crate::model::Metadata;
+use crate::model::{Metadata, TimeRange};
 use crate::wal::{HistogramsRecord, SamplesRecord, Wal};
+use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -211,7 +212,36 @@ impl Committer {
     /// # Errors
     /// The log cannot be cut; nothing has changed then.
     pub(crate) fn freeze(&mut self) -> Result<bool> {
-        if self.view.peek(|view| view.active.is_empty()) && !self.wal.has_records_from(self.boundary) {
+        self.freeze_with(false)
+    }
+
+    /// The samples of `series` in `range` are about to be deleted: their newest samples are forgotten, and what is in memory
+    /// of them is frozen, so that what comes after is told from it. Nothing is frozen if neither changes anything.
+    ///
+    /// # Errors
+    /// As [`Committer::freeze`].
+    pub(crate) fn forget(&mut self, series: &RoaringBitmap, range: TimeRange) -> Result<()> {
+        let mut changed = self.view.peek(|view| series.iter().any(|id| view.active.has_samples(id, range)));
+        let mut forgotten = Vec::new();
+        for id in series {
+            let last = self.last.get(id);
+            if self.last.forget(id, range) {
+                forgotten.push((id, last));
+                changed = true;
+            }
+        }
+        // The checkpoint of the flush that follows must know what is forgotten, even if there is nothing else to write.
+        let frozen = if changed { self.freeze_with(true).map(|_| ()) } else { Ok(()) };
+        if frozen.is_err() {
+            // The open chunks in memory go on from these values.
+            self.last.undo(&mut forgotten);
+        }
+        frozen
+    }
+
+    fn freeze_with(&mut self, always: bool) -> Result<bool> {
+        let is_empty = self.view.peek(|view| view.active.is_empty());
+        if !always && is_empty && !self.wal.has_records_from(self.boundary) {
             return Ok(false);
         }
         let boundary = self.wal.cut()?;

@@ -3,7 +3,7 @@
 use super::generation::Arrival;
 use super::paged::{PAGE_LEN, Paged};
 use crate::error::ErrorKind;
-use crate::model::Timestamp;
+use crate::model::{TimeRange, Timestamp};
 
 /// Time and value of a series' newest sample. `i64::MIN` stands for none: no sample can have that time. If it is a histogram,
 /// the value is its [`histogram_mark`].
@@ -22,6 +22,10 @@ pub(crate) const NEVER: Last = Last { time: i64::MIN, value: 0.0 };
 pub(crate) fn histogram_mark(hash: u64) -> f64 {
     f64::from_bits(0xfffc << 48 | hash >> 14)
 }
+
+/// What stands for the value of a newest sample that was deleted: whatever is written at its time is new. A NaN of a kind that
+/// no arithmetic makes; a float or histogram never continues it.
+const DELETED_BITS: u64 = 0xfffb << 48;
 
 /// The times that are accepted at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -93,10 +97,22 @@ impl LastSamples {
         }
         let before = *last;
         let verdict = advance(last, time, value);
-        if matches!(verdict, Verdict::Store(Arrival::Next { .. })) {
+        if before.time != last.time || before.value.to_bits() != last.value.to_bits() {
             undo.push((series, before));
         }
         verdict
+    }
+
+    /// The newest sample of `series` is deleted if it lies in `range`. Its time is remembered, so that older samples are
+    /// late as before, its value is not. Answers whether it was remembered.
+    pub(crate) fn forget(&mut self, series: u32, range: TimeRange) -> bool {
+        let Some(last) = self.entries.get_mut(series as usize) else { return false };
+        let is_in = last.time != NEVER.time && range.contains(last.time);
+        if !is_in || last.value.to_bits() == DELETED_BITS {
+            return false;
+        }
+        last.value = f64::from_bits(DELETED_BITS);
+        true
     }
 
     /// Takes a sample of a log, which was accepted once. Answers how it arrives, or nothing if it is there already.
@@ -149,6 +165,10 @@ fn advance(last: &mut Last, time: Timestamp, value: f64) -> Verdict {
     if time < last.time {
         return Verdict::Store(Arrival::Late);
     }
+    if last.value.to_bits() == DELETED_BITS {
+        last.value = value;
+        return Verdict::Store(Arrival::Late);
+    }
     if value.to_bits() == last.value.to_bits() {
         return Verdict::Known;
     }
@@ -191,5 +211,25 @@ mod tests {
         assert!(matches!(last.judge(1, 50, 1.0, bounds, &mut undo), Verdict::Refuse(ErrorKind::NotFound)));
         last.undo(&mut undo);
         assert_eq!(last.get(0).time, i64::MIN);
+    }
+
+    #[test]
+    fn a_deleted_newest_sample_may_be_written_again() {
+        let bounds = Bounds { oldest: 10, newest: 100 };
+        let mut last = LastSamples::default();
+        last.grow(2);
+        let mut undo = Vec::new();
+        last.judge(0, 50, 1.0, bounds, &mut undo);
+        assert!(!last.forget(1, TimeRange::ALL), "a series without samples");
+        assert!(!last.forget(0, TimeRange::closed(0, 49)), "the newest is kept");
+        assert!(last.forget(0, TimeRange::closed(0, 50)) && !last.forget(0, TimeRange::ALL));
+        undo.clear();
+        let mut again = |value| last.judge(0, 50, value, bounds, &mut undo);
+        assert!(matches!(again(1.0), Verdict::Store(Arrival::Late)));
+        assert!(matches!(again(1.0), Verdict::Known));
+        assert!(matches!(again(2.0), Verdict::Refuse(ErrorKind::Duplicate)));
+        last.undo(&mut undo);
+        assert!(matches!(last.restore(0, 50, 7.0), Some(Arrival::Late)), "a refused batch leaves no trace");
+        assert!(matches!(last.judge(0, 51, 1.0, bounds, &mut undo), Verdict::Store(Arrival::Next { .. })));
     }
 }

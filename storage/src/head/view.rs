@@ -3,12 +3,12 @@
 use super::generation::{Generation, JudgedHistogram, Judgements};
 use super::last::LastSamples;
 use super::registry::Registry;
-use crate::block::Block;
+use crate::block::{Block, Deletions, Tombstone};
 use crate::error::Result;
-use crate::model::Labels;
+use crate::model::{Labels, TimeRange};
 use parking_lot::Mutex;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A generation that takes no more writes and waits to be flushed.
 pub(crate) struct Frozen {
@@ -19,19 +19,51 @@ pub(crate) struct Frozen {
     pub(crate) boundary: u64,
 }
 
-/// A block and which series of the registry its series are, filled in as queries meet them.
+/// A block, which series of the registry its series are (filled in as queries meet them), and what was deleted of it.
 pub(crate) struct LiveBlock {
-    pub(crate) block: Block,
-    ids: Vec<AtomicU32>,
+    pub(crate) block: Arc<Block>,
+    ids: Arc<[AtomicU32]>,
+    /// Those that are about this block.
+    tombstones: Vec<Arc<Tombstone>>,
+    /// The same as sets of series, made by the first who asks.
+    deletions: OnceLock<Deletions>,
 }
 
 /// A series of a block that has no number in the registry (or whose number was not looked up yet).
 const NOT_KNOWN: u32 = u32::MAX;
 
 impl LiveBlock {
-    pub(crate) fn new(block: Block) -> Self {
+    /// `tombstones` may be about other blocks too.
+    pub(crate) fn new(block: Block, tombstones: &[Arc<Tombstone>]) -> Self {
         let ids = (0..block.series_count()).map(|_| AtomicU32::new(NOT_KNOWN)).collect();
-        Self { block, ids }
+        Self { block: Arc::new(block), ids, tombstones: Vec::new(), deletions: OnceLock::new() }
+            .with_tombstones(tombstones)
+    }
+
+    /// The same block under these tombstones instead of those before.
+    pub(crate) fn with_tombstones(&self, tombstones: &[Arc<Tombstone>]) -> Self {
+        let meta = self.block.meta();
+        let is_about = |t: &&Arc<Tombstone>| {
+            t.sequence > meta.sequence && t.range.overlaps(&TimeRange::closed(meta.min_time, meta.max_time))
+        };
+        Self {
+            block: Arc::clone(&self.block),
+            ids: Arc::clone(&self.ids),
+            tombstones: tombstones.iter().filter(is_about).cloned().collect(),
+            deletions: OnceLock::new(),
+        }
+    }
+
+    /// What was deleted of the block.
+    ///
+    /// # Errors
+    /// The index of the block is damaged, so that nobody can tell which of its samples were deleted.
+    pub(crate) fn deletions(&self) -> Result<&Deletions> {
+        if let Some(known) = self.deletions.get() {
+            return Ok(known);
+        }
+        let found = Deletions::resolve(&self.block, &self.tombstones)?;
+        Ok(self.deletions.get_or_init(|| found))
     }
 
     /// The number of block series `series` in the registry, or its labels if it has none there.

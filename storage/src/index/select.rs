@@ -43,14 +43,19 @@ pub fn select<I: LabelIndex + ?Sized>(index: &I, matchers: &[Matcher]) -> Result
     Ok(found)
 }
 
-/// The label names of all series that satisfy one of `matcher_sets` (of all series if there is none), sorted.
+/// The label names of all series that satisfy one of `matcher_sets` (of all series if there is none) and are not `hidden`,
+/// sorted.
 ///
 /// # Errors
 /// What the index answers.
-pub fn label_names<I: LabelIndex + ?Sized>(index: &I, matcher_sets: &[Vec<Matcher>]) -> Result<Vec<String>> {
+pub fn label_names<I: LabelIndex + ?Sized>(
+    index: &I,
+    matcher_sets: &[Vec<Matcher>],
+    hidden: &RoaringBitmap,
+) -> Result<Vec<String>> {
     let mut names = Vec::new();
     index.visit_names(&mut |name| names.push(name.to_owned()))?;
-    let Some(series) = union_of_sets(index, matcher_sets)? else { return Ok(names) };
+    let Some(series) = union_of_sets(index, matcher_sets, hidden)? else { return Ok(names) };
     let mut kept = Vec::new();
     for name in names {
         let mut ids = Vec::new();
@@ -65,7 +70,8 @@ pub fn label_names<I: LabelIndex + ?Sized>(index: &I, matcher_sets: &[Vec<Matche
     Ok(kept)
 }
 
-/// The values of label `name` in series that satisfy one of `matcher_sets` (in all series if there is none), sorted.
+/// The values of label `name` in series that satisfy one of `matcher_sets` (in all series if there is none) and are not
+/// `hidden`, sorted.
 ///
 /// # Errors
 /// What the index answers.
@@ -73,28 +79,34 @@ pub fn label_values<I: LabelIndex + ?Sized>(
     index: &I,
     name: &str,
     matcher_sets: &[Vec<Matcher>],
+    hidden: &RoaringBitmap,
 ) -> Result<Vec<String>> {
     let mut kept = BTreeSet::new();
     let mut keep = |_, value: &str| {
         kept.insert(value.to_owned());
     };
-    match union_of_sets(index, matcher_sets)? {
+    match union_of_sets(index, matcher_sets, hidden)? {
         None => index.visit_values(name, "", &mut keep)?,
         Some(series) => index.visit_values_of(name, &series, &mut keep)?,
     }
     Ok(kept.into_iter().collect())
 }
 
-/// The series of any of the sets, or `None` when there is no set and so no restriction.
-fn union_of_sets<I: LabelIndex + ?Sized>(index: &I, sets: &[Vec<Matcher>]) -> Result<Option<RoaringBitmap>> {
+/// The series of any of the sets but those `hidden`, or `None` when there is neither a set nor a hidden series and so no
+/// restriction.
+fn union_of_sets<I: LabelIndex + ?Sized>(
+    index: &I,
+    sets: &[Vec<Matcher>],
+    hidden: &RoaringBitmap,
+) -> Result<Option<RoaringBitmap>> {
     if sets.is_empty() {
-        return Ok(None);
+        return if hidden.is_empty() { Ok(None) } else { Ok(Some(index.all_series()? - hidden)) };
     }
     let mut series = RoaringBitmap::new();
     for matchers in sets {
         series |= select(index, matchers)?;
     }
-    Ok(Some(series))
+    Ok(Some(series - hidden))
 }
 
 /// How much work a matcher is, roughly: lookups before searches, searches before walks over all values.
@@ -251,10 +263,14 @@ mod tests {
         let index = sample_index();
         let rps = vec![Matcher::equal("__name__", "rps")];
         let zoned = vec![Matcher::new(MatchOp::NotEqual, "zone", "").unwrap()];
-        assert_eq!(label_names(&index, std::slice::from_ref(&rps)).unwrap(), ["__name__", "job", "path"]);
-        assert_eq!(label_names(&index, &[]).unwrap(), ["__name__", "job", "other", "path", "zone"]);
-        assert_eq!(label_values(&index, "job", &[rps, zoned.clone()]).unwrap(), ["db", "node"]);
-        assert_eq!(label_values(&index, "__name__", &[zoned]).unwrap(), ["up"]);
-        assert_eq!(label_values(&index, "nothing", &[]).unwrap(), [""; 0]);
+        let none = RoaringBitmap::new();
+        assert_eq!(
+            label_names(&index, std::slice::from_ref(&rps), &none).unwrap(),
+            ["__name__", "job", "path"]
+        );
+        assert_eq!(label_names(&index, &[], &none).unwrap(), ["__name__", "job", "other", "path", "zone"]);
+        assert_eq!(label_values(&index, "job", &[rps, zoned.clone()], &none).unwrap(), ["db", "node"]);
+        assert_eq!(label_values(&index, "__name__", &[zoned], &none).unwrap(), ["up"]);
+        assert_eq!(label_values(&index, "nothing", &[], &none).unwrap(), [""; 0]);
     }
 }

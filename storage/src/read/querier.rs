@@ -149,7 +149,7 @@ impl Querier for StoreQuerier {
         let mut found = Found::default();
         for (at, live) in self.blocks_in(range) {
             let mut add_all = || -> Result<()> {
-                for series in live.block.postings(matchers)? {
+                for series in live.block.postings(matchers)? - live.deletions()?.gone() {
                     let part = Part { block: at as u32, series };
                     match live.identify(series, &self.registry) {
                         Ok(identity) => found.add(identity, part),
@@ -178,7 +178,9 @@ impl Querier for StoreQuerier {
         let series = self.head_series_of_sets(&catalog, matcher_sets)?;
         let from_head = catalog.names_of(&series);
         drop(catalog);
-        self.collect_names(from_head, |live| index::label_names(&live.block, matcher_sets))
+        self.collect_names(from_head, |live| {
+            index::label_names(live.block.as_ref(), matcher_sets, live.deletions()?.gone())
+        })
     }
 
     fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
@@ -186,6 +188,8 @@ impl Querier for StoreQuerier {
         let series = self.head_series_of_sets(&catalog, matcher_sets)?;
         let from_head = catalog.values_of(name, &series);
         drop(catalog);
-        self.collect_names(from_head, |live| index::label_values(&live.block, name, matcher_sets))
+        self.collect_names(from_head, |live| {
+            index::label_values(live.block.as_ref(), name, matcher_sets, live.deletions()?.gone())
+        })
     }
 }

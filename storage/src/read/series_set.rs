@@ -101,7 +101,14 @@ impl StoreSeriesSet {
             out.clear();
             return Ok(());
         };
-        self.warnings.confine(live.block.read_series(part.series, range, reader, out))?;
+        let read = live.deletions().and_then(|deletions| {
+            live.block.read_series(part.series, range, reader, out)?;
+            deletions.hide(part.series, out);
+            Ok(())
+        });
+        if self.warnings.confine(read)?.is_none() {
+            out.clear();
+        }
         Ok(())
     }
 
