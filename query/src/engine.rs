@@ -38,6 +38,9 @@ pub struct EngineOptions {
     /// Names are dropped at the end of a query instead of at each operation, as Prometheus does with
     /// `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// `rate`, `increase`, `irate` and `resets` pay attention to start timestamps, and `start_timestamp` answers them, as in
+    /// Prometheus with `use-start-timestamps`.
+    pub use_start_timestamps: bool,
 }
 
 impl Default for EngineOptions {
@@ -52,6 +55,7 @@ impl Default for EngineOptions {
             extended_ranges: true,
             fill_modifiers: true,
             delayed_name_removal: false,
+            use_start_timestamps: false,
         }
     }
 }
@@ -245,9 +249,9 @@ impl Engine {
         let plan = plan::plan(expr, question)?;
         let querier = store.querier(plan.range())?;
         let plan::Plan { root, selects } = plan;
-        let delayed = self.options.delayed_name_removal;
+        let behaviour = (self.options.delayed_name_removal, self.options.use_start_timestamps);
         let context =
-            Context::new(budget.clone(), querier, selects, self.threads, delayed, question.lookback);
+            Context::new(budget.clone(), querier, selects, self.threads, behaviour, question.lookback);
         let prepared = began.elapsed();
         let value = crate::exec::run(&context, root, question.grid(), question.step == 0)?;
         let (annotations, store_warnings) = context.finish();

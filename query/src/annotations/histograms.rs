@@ -35,6 +35,10 @@ impl Annotations {
                 left.name(),
                 right.name()
             )),
+            HistogramNote::StartOverlap(windows) => {
+                let text = "sample has start time that overlaps with previous sample timestamp";
+                self.counted(span, format!("{text} for metric {}", name()), windows);
+            }
             HistogramNote::MixedClassic => {
                 let text = "vector contains a mix of classic and native histograms";
                 self.warn(span, with_metric(text, metric));
@@ -127,6 +131,14 @@ mod tests {
                     right: SampleKind::Float,
                 },
                 "PromQL info: incompatible sample types encountered for binary operator \"-\": histogram - float (1:1)",
+            ),
+            (
+                HistogramNote::StartOverlap(1),
+                "PromQL warning: sample has start time that overlaps with previous sample timestamp for metric \"m\" (1:1)",
+            ),
+            (
+                HistogramNote::StartOverlap(3),
+                "PromQL warning: sample has start time that overlaps with previous sample timestamp for metric \"m\" (3 occurrences) (1:1)",
             ),
             (
                 HistogramNote::MixedClassic,

@@ -70,6 +70,8 @@ struct Annotation {
     severity: Severity,
     span: Span,
     repair: Option<Repair>,
+    /// How often it was added, if that is told.
+    occurrences: u64,
 }
 
 /// Warnings and infos of one query, each text once.
@@ -81,22 +83,36 @@ pub(crate) struct Annotations {
 impl Annotations {
     /// A warning; `text` is what follows `PromQL warning: `.
     pub(crate) fn warn(&mut self, span: Span, text: String) {
-        self.add(Severity::Warning, span, text, None);
+        self.add(Severity::Warning, span, text, None, 0);
     }
 
     /// An info; `text` is what follows `PromQL info: `.
     pub(crate) fn info(&mut self, span: Span, text: String) {
-        self.add(Severity::Info, span, text, None);
+        self.add(Severity::Info, span, text, None, 0);
     }
 
     /// The buckets of a classic histogram had to be repaired. Repairs of one metric are told as one.
     pub(crate) fn repaired(&mut self, span: Span, metric: &str, repair: Repair) {
         const TEXT: &str = "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
-        self.add(Severity::Info, span, with_metric(TEXT, metric), Some(repair));
+        self.add(Severity::Info, span, with_metric(TEXT, metric), Some(repair), 0);
     }
 
-    fn add(&mut self, severity: Severity, span: Span, text: String, repair: Option<Repair>) {
-        let known = self.by_text.entry(text).or_insert_with(|| Annotation { severity, span, repair: None });
+    /// A warning that says how often it was given, if more than once; now it is `times` more.
+    pub(crate) fn counted(&mut self, span: Span, text: String, times: u64) {
+        self.add(Severity::Warning, span, text, None, times);
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        span: Span,
+        text: String,
+        repair: Option<Repair>,
+        occurrences: u64,
+    ) {
+        let new = || Annotation { severity, span, repair: None, occurrences: 0 };
+        let known = self.by_text.entry(text).or_insert_with(new);
+        known.occurrences += occurrences;
         match (&mut known.repair, &repair) {
             (Some(known), Some(new)) => known.merge(new),
             (slot, _) => *slot = repair,
@@ -117,7 +133,11 @@ impl Annotations {
                 }
                 let repair = annotation.repair.as_ref().map(Repair::describe).unwrap_or_default();
                 let (line, column) = annotation.span.line_column(query).unwrap_or((1, 1));
-                texts.push(format!("PromQL {prefix}: {text}{repair} ({line}:{column})"));
+                let occurrences = match annotation.occurrences {
+                    0 | 1 => String::new(),
+                    more => format!(" ({more} occurrences)"),
+                };
+                texts.push(format!("PromQL {prefix}: {text}{repair}{occurrences} ({line}:{column})"));
             }
             if omitted > 0 {
                 texts.push(format!("{omitted} more {noun} annotations omitted"));

@@ -20,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) threads: usize,
     /// Names go away at the end of the query instead of at each operator.
     pub(crate) delayed_names: bool,
+    /// Functions of counters pay attention to start timestamps.
+    pub(crate) start_timestamps: bool,
     /// How far an instant selector looks back, in milliseconds.
     pub(crate) lookback: i64,
     querier: Box<dyn Querier>,
@@ -37,13 +39,14 @@ impl Context {
         querier: Box<dyn Querier>,
         selects: Vec<Select>,
         threads: usize,
-        delayed_names: bool,
+        (delayed_names, start_timestamps): (bool, bool),
         lookback: i64,
     ) -> Self {
         Self {
             budget,
             threads: threads.max(1),
             delayed_names,
+            start_timestamps,
             lookback,
             querier,
             sets: Mutex::new(selects.iter().map(|_| None).collect()),

@@ -6,6 +6,7 @@ use crate::math::extended::Border;
 use crate::math::histogram_note::HistogramNote;
 use crate::math::histogram_rate::{HistogramWindow, interpolate};
 use crate::math::histogram_sum::HistogramFold;
+use crate::math::start_time::Since;
 use crate::math::window::Windows;
 use crate::plan::Window;
 use kymo_storage::model::{FloatHistogram, ResetHint, Timestamp, is_stale};
@@ -18,6 +19,8 @@ pub(crate) struct HistogramWindows<'a> {
     pub(crate) timestamps: &'a [Timestamp],
     /// As many histograms.
     pub(crate) histograms: &'a [Arc<FloatHistogram>],
+    /// Since when each counts, 0 if that is not known; empty if no attention is to be paid to it.
+    pub(crate) starts: &'a [Timestamp],
     /// For each step its histograms, `[first, end)`.
     pub(crate) bounds: &'a [(u32, u32)],
 }
@@ -27,6 +30,8 @@ pub(crate) struct HistogramWindows<'a> {
 pub(crate) struct Both<'a> {
     /// The floats, whose results are in the column.
     pub(crate) floats: &'a Windows<'a>,
+    /// The starts of the floats; empty if there is none or no attention is to be paid to them.
+    pub(crate) float_starts: &'a [Timestamp],
     /// The histograms.
     pub(crate) histograms: &'a HistogramWindows<'a>,
     /// What was asked for if the windows are wider.
@@ -41,6 +46,7 @@ struct Step<'a> {
     step: usize,
     float_times: &'a [Timestamp],
     floats: &'a [f64],
+    float_starts: &'a [Timestamp],
     histograms: HistogramWindow<'a, Arc<FloatHistogram>>,
 }
 
@@ -49,6 +55,7 @@ impl Both<'_> {
     /// answer is what users should know.
     pub(crate) fn run(&self, kernel: &Kernel, out: &mut Column) -> Vec<HistogramNote> {
         let mut notes = Vec::new();
+        let mut overlapping = 0;
         for (step, (first, end)) in self.histograms.bounds.iter().enumerate() {
             if step.is_multiple_of(WINDOWS_A_CHECK)
                 && self.floats.budget.is_some_and(|budget| budget.check().is_err())
@@ -65,20 +72,27 @@ impl Both<'_> {
             let window = Step {
                 step,
                 float_times: &self.floats.timestamps[floats.clone()],
-                floats: &self.floats.values[floats],
+                floats: &self.floats.values[floats.clone()],
+                float_starts: self.float_starts.get(floats).unwrap_or_default(),
                 histograms: HistogramWindow {
                     border: (asked_end.saturating_sub(self.window.steps.range), asked_end),
                     timestamps: &self.histograms.timestamps[histograms.clone()],
-                    histograms: &self.histograms.histograms[histograms],
+                    histograms: &self.histograms.histograms[histograms.clone()],
+                    starts: self.histograms.starts.get(histograms).unwrap_or_default(),
                 },
             };
             let mut found = Vec::new();
             window.compute(kernel, self.window.border, &mut found, out);
             for note in found {
-                if !notes.contains(&note) {
+                if let HistogramNote::StartOverlap(windows) = note {
+                    overlapping += windows;
+                } else if !notes.contains(&note) {
                     notes.push(note);
                 }
             }
+        }
+        if overlapping > 0 {
+            notes.push(HistogramNote::StartOverlap(overlapping));
         }
         notes
     }
@@ -94,7 +108,10 @@ impl Step<'_> {
     ) {
         match (kernel, border) {
             (Kernel::Newest, None) | (Kernel::FloatTime, _) => self.newest(out),
-            (Kernel::NewestTime, _) => self.newest_time(out),
+            (Kernel::NewestTime, _) => {
+                self.newest_number(out, self.histograms.timestamps.last().copied());
+            }
+            (Kernel::NewestStart, _) => self.newest_number(out, self.histograms.starts.last().copied()),
             (Kernel::Newest, Some(_)) => self.unmixed(notes, out, |notes| self.smoothed(notes)),
             (Kernel::Rate(kind), None) => {
                 self.unmixed(notes, out, |notes| self.histograms.extrapolated(*kind, notes));
@@ -178,12 +195,13 @@ impl Step<'_> {
         }
     }
 
-    fn newest_time(&self, out: &mut Column) {
-        if let Some((time, histogram)) = self.newest_is_histogram() {
+    /// If the newest sample is a histogram: `millis` of it, in seconds.
+    fn newest_number(&self, out: &mut Column, millis: Option<Timestamp>) {
+        if let Some((_, histogram)) = self.newest_is_histogram() {
             if is_stale(histogram.sum) {
                 out.present.clear(self.step);
             } else {
-                out.set(self.step, time as f64 / 1000.0);
+                out.set(self.step, millis.unwrap_or(0) as f64 / 1000.0);
             }
         }
     }
@@ -257,7 +275,7 @@ impl Step<'_> {
             (float, histogram) = self.anchor()?;
         }
         let mut count = 0;
-        let mut before: Option<Sample<'_>> = None;
+        let mut before: Option<(Sample<'_>, Since)> = None;
         loop {
             let float_time = self.float_times.get(float);
             let histogram_time = self.histograms.timestamps.get(histogram);
@@ -265,16 +283,24 @@ impl Step<'_> {
                 (None, None) => return Some(count),
                 (Some(f), h) if h.is_none_or(|h| f < h) => {
                     float += 1;
-                    Sample::Float(self.floats[float - 1])
+                    let index = float - 1;
+                    let since = Since::at(self.float_starts, self.float_times, index)?;
+                    (Sample::Float(self.floats[index]), since)
                 }
                 _ => {
                     histogram += 1;
-                    Sample::Histogram(&self.histograms.histograms[histogram - 1])
+                    let index = histogram - 1;
+                    let since = Since::at(self.histograms.starts, self.histograms.timestamps, index)?;
+                    (Sample::Histogram(&self.histograms.histograms[index]), since)
                 }
             };
             if let Some(before) = before {
-                count +=
-                    usize::from(if resets { now.is_reset_after(before) } else { now.differs_from(before) });
+                let is_counted = if resets {
+                    now.0.is_reset_after(before.0) || now.1.began_after(before.1)
+                } else {
+                    now.0.differs_from(before.0)
+                };
+                count += usize::from(is_counted);
             }
             before = Some(now);
         }

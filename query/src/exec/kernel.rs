@@ -7,10 +7,11 @@ use crate::column::Column;
 use crate::math::extended;
 use crate::math::extrema::{self, Extremum};
 use crate::math::rate::{self, RateKind};
+use crate::math::start_time::Started;
 use crate::math::window::Windows;
 use crate::math::{over_time, quantile, regression};
 use crate::plan::{Grid, Window};
-use kymo_storage::model::is_stale;
+use kymo_storage::model::{Timestamp, is_stale};
 
 /// A function from windows to values.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) enum Kernel {
     Newest,
     /// Its time in seconds.
     NewestTime,
+    /// Since when it counts, in seconds; 0 if that is not known.
+    NewestStart,
     /// Its time in seconds if it is a float; a histogram stays what it is.
     FloatTime,
     Rate(RateKind),
@@ -85,7 +88,35 @@ impl Kernel {
 
     /// Whether staleness markers count: only the newest sample's being one means something.
     pub(crate) fn sees_stale(&self) -> bool {
-        matches!(self, Self::Newest | Self::NewestTime | Self::FloatTime)
+        matches!(self, Self::Newest | Self::NewestTime | Self::NewestStart | Self::FloatTime)
+    }
+
+    /// As [`Kernel::run`] for samples of which some have start timestamps: `starts` is as long as the samples. The answer is how
+    /// many windows hold starts that contradict the samples.
+    pub(crate) fn run_started(
+        &self,
+        windows: &Windows<'_>,
+        starts: &[Timestamp],
+        window: &Window,
+        scratch: &mut Scratch,
+        out: &mut Column,
+    ) -> u64 {
+        let started = Started { windows, starts };
+        match (self, window.border) {
+            (Self::Rate(kind), None) if kind.counter => {
+                return started.extrapolated(*kind, &mut scratch.resets, out);
+            }
+            (Self::Instant { counter: true }, _) => started.instant(out),
+            (Self::Resets, None) => {
+                rate::count_pairs(windows, &mut scratch.counts, out, |i| started.is_reset(i));
+            }
+            (Self::Resets, Some(_)) => {
+                extended::count_anchored(windows, &window.steps, out, |i| started.is_reset(i));
+            }
+            (Self::NewestStart, _) => newest(windows, |i, _| starts[i] as f64 / 1000.0, out),
+            _ => self.run(windows, window, scratch, out),
+        }
+        0
     }
 
     /// Computes all steps. `window` says what was asked for if `windows` are wider.
@@ -100,12 +131,17 @@ impl Kernel {
         match (self, window.border) {
             (Self::Newest, Some(_)) => extended::smoothed_instant(windows, steps, out),
             (Self::Rate(kind), Some(border)) => extended::difference(windows, steps, border, *kind, out),
-            (Self::Changes | Self::Resets, Some(_)) => {
-                extended::count_anchored(windows, steps, matches!(self, Self::Resets), out);
+            (Self::Changes, Some(_)) => {
+                let values = windows.values;
+                extended::count_anchored(windows, steps, out, |i| rate::differ(values[i - 1], values[i]));
             }
-            (Self::Newest | Self::NewestTime | Self::FloatTime, _) => {
-                newest(windows, !matches!(self, Self::Newest), out);
+            (Self::Resets, Some(_)) => {
+                let values = windows.values;
+                extended::count_anchored(windows, steps, out, |i| values[i] < values[i - 1]);
             }
+            (Self::Newest, _) => newest(windows, |_, value| value, out),
+            (Self::NewestTime | Self::FloatTime, _) => newest(windows, |i, _| seconds(windows, i), out),
+            (Self::NewestStart, _) => newest(windows, |_, _| 0.0, out),
             (Self::Rate(kind), None) => rate::extrapolated(windows, *kind, &mut scratch.resets, out),
             (Self::Instant { counter }, _) => rate::instant(windows, *counter, out),
             (Self::Changes, None) => rate::changes(windows, &mut scratch.counts, out),
@@ -137,11 +173,11 @@ fn seconds(windows: &Windows<'_>, index: usize) -> f64 {
     windows.timestamps[index] as f64 / 1000.0
 }
 
-fn newest(windows: &Windows<'_>, time: bool, out: &mut Column) {
+fn newest(windows: &Windows<'_>, of: impl Fn(usize, f64) -> f64, out: &mut Column) {
     for (step, _, end) in windows.of_at_least(1) {
         let value = windows.values[end - 1];
         if !is_stale(value) {
-            out.set(step, if time { seconds(windows, end - 1) } else { value });
+            out.set(step, of(end - 1, value));
         }
     }
 }

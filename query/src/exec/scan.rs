@@ -8,6 +8,7 @@ use crate::budget::Reservation;
 use crate::column::{Column, histogram_size};
 use crate::failure::QueryError;
 use crate::format::quote;
+use crate::math::histogram_note::HistogramNote;
 use crate::math::window::Windows;
 use crate::plan::{Grid, Window};
 use crate::span::Span;
@@ -156,9 +157,9 @@ impl Input {
             return Ok(false);
         }
         leaf.clean.clear();
-        for (t, v) in leaf.raw.timestamps.iter().zip(&leaf.raw.values) {
+        for (index, (t, v)) in leaf.raw.timestamps.iter().zip(&leaf.raw.values).enumerate() {
             if !is_stale(*v) {
-                leaf.clean.push(*t, *v);
+                leaf.clean.push_with_start(*t, leaf.raw.start_timestamp(index), *v);
             }
         }
         Ok(true)
@@ -227,15 +228,32 @@ impl Scan {
             budget: Some(&worker.context.budget),
         };
         out.reset(self.window.steps.count);
-        self.kernel.run(&windows, &self.window, &mut leaf.scratch, out);
+        let with_starts = worker.context.start_timestamps;
+        let starts = if with_starts { samples.start_timestamps.as_slice() } else { &[] };
+        let overlaps = if starts.is_empty() {
+            self.kernel.run(&windows, &self.window, &mut leaf.scratch, out);
+            0
+        } else {
+            self.kernel.run_started(&windows, starts, &self.window, &mut leaf.scratch, out)
+        };
+        if overlaps > 0 {
+            let notes = [HistogramNote::StartOverlap(overlaps)];
+            worker.context.note(&notes, self.span, self.input.labels(index).metric_name());
+        }
         if !leaf.histograms.histograms.is_empty() {
             leaf.histograms.plan.compute(&leaf.histograms.timestamps, &self.window.read);
             let histograms = HistogramWindows {
                 timestamps: &leaf.histograms.timestamps,
                 histograms: &leaf.histograms.histograms,
+                starts: if with_starts { &leaf.histograms.starts } else { &[] },
                 bounds: leaf.histograms.plan.bounds(),
             };
-            let both = Both { floats: &windows, histograms: &histograms, window: &self.window };
+            let both = Both {
+                floats: &windows,
+                float_starts: starts,
+                histograms: &histograms,
+                window: &self.window,
+            };
             let notes = both.run(&self.kernel, out);
             if !notes.is_empty() {
                 worker.context.note(&notes, self.span, self.input.labels(index).metric_name());

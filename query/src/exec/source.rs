@@ -115,6 +115,8 @@ pub(crate) struct LeafHistograms {
     pub(crate) timestamps: Vec<Timestamp>,
     /// As many histograms.
     pub(crate) histograms: Vec<Arc<FloatHistogram>>,
+    /// Since when each counts, 0 if that is not known.
+    pub(crate) starts: Vec<Timestamp>,
     /// The windows over them.
     pub(crate) plan: WindowPlan,
     memory: Option<Reservation>,
@@ -134,6 +136,7 @@ impl LeafHistograms {
     ) -> Result<(), QueryError> {
         self.timestamps.clear();
         self.histograms.clear();
+        self.starts.clear();
         self.memory = None;
         if samples.histograms.is_empty() {
             return Ok(());
@@ -150,6 +153,7 @@ impl LeafHistograms {
                 memory.hold(histogram_size(&sample.histogram))?;
                 self.timestamps.push(sample.timestamp);
                 self.histograms.push(sample.histogram);
+                self.starts.push(sample.start_timestamp);
             }
         }
         self.memory = Some(memory);

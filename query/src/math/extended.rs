@@ -131,20 +131,20 @@ pub(crate) fn difference(
     }
 }
 
-/// `changes` (or `resets`, if `falls`) of anchored ranges: the sample at or before the start counts as the first.
-pub(crate) fn count_anchored(windows: &Windows<'_>, asked: &WindowSteps, falls: bool, out: &mut Column) {
+/// `changes` or `resets` of anchored ranges: how many samples are counted after the one at or before the start. `hit` is told the
+/// index of a sample that has one before it.
+pub(crate) fn count_anchored(
+    windows: &Windows<'_>,
+    asked: &WindowSteps,
+    out: &mut Column,
+    hit: impl Fn(usize) -> bool,
+) {
     for (step, first, end) in windows.of_at_least(1) {
         let wide = wide(windows, asked, Border::Anchored, step, first, end);
         if wide.timestamps.last().is_none_or(|t| *t <= wide.start) {
             continue;
         }
-        let counted = wide.values[wide.first()..].windows(2).filter(|pair| {
-            if falls {
-                pair[1] < pair[0]
-            } else {
-                pair[0] != pair[1] && !(pair[0].is_nan() && pair[1].is_nan())
-            }
-        });
+        let counted = (first + wide.first() + 1..end).filter(|index| hit(*index));
         out.set(step, counted.count() as f64);
     }
 }

@@ -70,6 +70,8 @@ pub(crate) enum HistogramNote {
         /// What stands on the right.
         right: SampleKind,
     },
+    /// A sample claims to count since before the one before it, in so many windows. Not only of histograms.
+    StartOverlap(u64),
     /// Classic buckets and a native histogram have the same labels; there is no result.
     MixedClassic,
     /// Observations of NaN are above every bucket, and the quantile is among them.

@@ -4,6 +4,7 @@ use super::extended::Border;
 use super::histogram_arith::{MixedBuckets, add, divide, scale, subtract};
 use super::histogram_note::{HistogramNote, Operation};
 use super::rate::{RateKind, extrapolation};
+use super::start_time::{Since, stretched};
 use kymo_storage::model::{FloatHistogram, ResetHint, Timestamp};
 use std::borrow::Borrow;
 
@@ -16,6 +17,8 @@ pub(crate) struct HistogramWindow<'a, H> {
     pub(crate) timestamps: &'a [Timestamp],
     /// As many histograms.
     pub(crate) histograms: &'a [H],
+    /// Since when each counts, 0 if that is not known; empty if it is known of none.
+    pub(crate) starts: &'a [Timestamp],
 }
 
 /// What users should know; each note once for a window.
@@ -61,6 +64,16 @@ impl<H: Borrow<FloatHistogram>> HistogramWindow<'_, H> {
         Some((*self.timestamps.get(index)?, self.histograms.get(index)?.borrow()))
     }
 
+    fn since(&self, index: usize) -> Option<Since> {
+        Since::at(self.starts, self.timestamps, index)
+    }
+
+    /// Whether the counter began anew after the histogram before `index`, whose histogram is `before` if it is to count.
+    fn is_reset(&self, index: usize, before: &FloatHistogram) -> Option<bool> {
+        let began = self.since(index)?.began_after(self.since(index.checked_sub(1)?)?);
+        Some(began || self.at(index)?.1.is_reset_after(before))
+    }
+
     fn range_seconds(&self) -> f64 {
         self.border.1.saturating_sub(self.border.0) as f64 / 1000.0
     }
@@ -68,12 +81,26 @@ impl<H: Borrow<FloatHistogram>> HistogramWindow<'_, H> {
     /// `rate`, `increase` or `delta`, stretched to the borders of the window. `None` if there are fewer than two histograms,
     /// or they cannot be combined (there is then a note).
     pub(crate) fn extrapolated(&self, kind: RateKind, notes: &mut Notes) -> Option<FloatHistogram> {
-        let gaps = self.histograms.len().checked_sub(1).filter(|gaps| *gaps > 0)?;
+        let gaps = self.histograms.len().checked_sub(1)?;
         let ((first_time, first), (last_time, _)) = (self.at(0)?, self.at(gaps)?);
-        let mut result = self.difference(kind.counter, notes)?;
-        let counter = kind.counter.then_some((first.count, result.count));
         let sampled = (first_time, last_time);
-        let factor = extrapolation(self.border, sampled, gaps as f64, counter);
+        let start = if kind.counter { self.since(0)?.known_after(self.border.0) } else { None };
+        let (mut result, factor) = match start {
+            Some(start) => {
+                let result = match gaps {
+                    0 => first.clone(),
+                    _ => plus(&self.difference(kind.counter, notes)?, first, notes)?,
+                };
+                (result, stretched(self.border.1, start, sampled, gaps))
+            }
+            None if gaps == 0 => return None,
+            None => {
+                let result = self.difference(kind.counter, notes)?;
+                let counter = kind.counter.then_some((first.count, result.count));
+                let factor = extrapolation(self.border, sampled, gaps as f64, counter);
+                (result, factor)
+            }
+        };
         scale(&mut result, if kind.per_second { factor / self.range_seconds() } else { factor });
         Some(result)
     }
@@ -87,7 +114,7 @@ impl<H: Borrow<FloatHistogram>> HistogramWindow<'_, H> {
             note(notes, HistogramNote::NotCounter);
         }
         // A histogram that a reset follows has no part in the result, so its layout does not matter.
-        let is_forgotten = counter && self.histograms.get(1)?.borrow().is_reset_after(first);
+        let is_forgotten = counter && self.is_reset(1, first)?;
         let between: Vec<&FloatHistogram> = if counter { samples.collect() } else { vec![last] };
         let is_custom = if is_forgotten { between.first()?.is_custom() } else { first.is_custom() };
         if between.iter().any(|h| h.is_custom() != is_custom) {
@@ -122,7 +149,10 @@ impl<H: Borrow<FloatHistogram>> HistogramWindow<'_, H> {
         if counter {
             for (index, histogram) in between.iter().enumerate() {
                 let is_counted = index > 0 || !is_forgotten;
-                if is_counted && histogram.is_reset_after(before) {
+                if self.since(index + 1)?.overlaps(self.since(index)?) {
+                    note(notes, HistogramNote::StartOverlap(1));
+                }
+                if is_counted && self.is_reset(index + 1, before)? {
                     result = plus(&result, before, notes)?;
                 }
                 before = histogram;
@@ -148,8 +178,8 @@ impl<H: Borrow<FloatHistogram>> HistogramWindow<'_, H> {
         if !counter && [before, last].iter().any(|h| !is_gauge(h)) {
             note(notes, HistogramNote::NotGauge);
         }
-        let mut result =
-            if counter && last.is_reset_after(before) { last.clone() } else { minus(last, before, notes)? };
+        let is_reset = counter && self.is_reset(last_index, before)?;
+        let mut result = if is_reset { last.clone() } else { minus(last, before, notes)? };
         result.hint = ResetHint::Gauge;
         result.compact();
         if counter {
@@ -289,7 +319,7 @@ mod tests {
         timestamps: &'a [Timestamp],
         histograms: &'a [FloatHistogram],
     ) -> HistogramWindow<'a, FloatHistogram> {
-        HistogramWindow { border: (0, 60_000), timestamps, histograms }
+        HistogramWindow { border: (0, 60_000), timestamps, histograms, starts: &[] }
     }
 
     #[test]

@@ -20,4 +20,5 @@ pub(crate) mod over_time;
 pub(crate) mod quantile;
 pub(crate) mod rate;
 pub(crate) mod regression;
+pub(crate) mod start_time;
 pub(crate) mod window;

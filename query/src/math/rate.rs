@@ -27,13 +27,13 @@ pub(crate) struct Resets {
 const RESETS_ADDED: usize = 32;
 
 impl Resets {
-    /// Finds the resets among `values`.
-    pub(crate) fn find(&mut self, values: &[f64]) {
+    /// Finds the resets among `values`: where they fall, and where `began` says so of the index of the sample after a reset.
+    pub(crate) fn find(&mut self, values: &[f64], began: impl Fn(usize) -> bool) {
         self.at.clear();
         self.sums.clear();
         let mut sum = 0.0;
         for (i, pair) in values.windows(2).enumerate() {
-            if pair[1] < pair[0] {
+            if pair[1] < pair[0] || began(i + 1) {
                 sum += pair[0];
                 self.at.push(i as u32 + 1);
                 self.sums.push(sum);
@@ -44,7 +44,14 @@ impl Resets {
     /// `value` and the corrections for the resets between samples `first` and `last`. `hint` holds how many resets come before
     /// the window and moves with it.
     #[inline]
-    fn correct(&self, mut value: f64, values: &[f64], first: usize, last: usize, hint: &mut usize) -> f64 {
+    pub(super) fn correct(
+        &self,
+        mut value: f64,
+        values: &[f64],
+        first: usize,
+        last: usize,
+        hint: &mut usize,
+    ) -> f64 {
         if self.at.is_empty() {
             return value;
         }
@@ -69,7 +76,7 @@ impl Resets {
 /// extrapolated to the borders of the window.
 pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut Resets, out: &mut Column) {
     if kind.counter {
-        resets.find(windows.values);
+        resets.find(windows.values, |_| false);
     }
     let mut hint = 0;
     for (step, first, end) in windows.of_at_least(2) {
@@ -143,25 +150,32 @@ pub(crate) fn instant(windows: &Windows<'_>, counter: bool, out: &mut Column) {
 
 /// `changes`: how often neighbours in the window differ (`NaN` does not differ from `NaN`).
 pub(crate) fn changes(windows: &Windows<'_>, prefix: &mut Vec<u32>, out: &mut Column) {
-    count_pairs(windows, prefix, out, |a, b| a != b && !(a.is_nan() && b.is_nan()));
+    count_pairs(windows, prefix, out, |i| differ(windows.values[i - 1], windows.values[i]));
+}
+
+/// Whether `changes` counts these neighbours.
+#[inline]
+pub(crate) fn differ(before: f64, now: f64) -> bool {
+    before != now && !(before.is_nan() && now.is_nan())
 }
 
 /// `resets`: how often the value falls in the window.
 pub(crate) fn resets(windows: &Windows<'_>, prefix: &mut Vec<u32>, out: &mut Column) {
-    count_pairs(windows, prefix, out, |a, b| b < a);
+    count_pairs(windows, prefix, out, |i| windows.values[i] < windows.values[i - 1]);
 }
 
-fn count_pairs(
+/// How many samples of each window but its first are counted; `hit` is told the index of a sample that has one before it.
+pub(crate) fn count_pairs(
     windows: &Windows<'_>,
     prefix: &mut Vec<u32>,
     out: &mut Column,
-    hit: impl Fn(f64, f64) -> bool,
+    hit: impl Fn(usize) -> bool,
 ) {
     prefix.clear();
     prefix.push(0);
     let mut count = 0;
-    for pair in windows.values.windows(2) {
-        count += u32::from(hit(pair[0], pair[1]));
+    for index in 1..windows.values.len() {
+        count += u32::from(hit(index));
         prefix.push(count);
     }
     for (step, first, end) in windows.of_at_least(1) {

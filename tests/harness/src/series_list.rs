@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type Points = BTreeMap<Timestamp, SampleValue>;
+/// Since when the samples of a series count; only of those of which it is known.
+type Starts = BTreeMap<Timestamp, Timestamp>;
 
 /// Series with their samples; of two samples at one time the later appended stays.
 #[derive(Debug, Clone, Default)]
 pub struct SeriesList {
     series: Arc<BTreeMap<Labels, Points>>,
+    starts: Arc<BTreeMap<Labels, Starts>>,
 }
 
 impl SeriesList {
@@ -24,6 +27,18 @@ impl SeriesList {
     /// Adds samples. Views taken before do not see them.
     pub fn append(&mut self, labels: Labels, samples: impl IntoIterator<Item = (Timestamp, SampleValue)>) {
         Arc::make_mut(&mut self.series).entry(labels).or_default().extend(samples);
+    }
+
+    /// Says since when samples of `labels` count: the time of each sample and its start, 0 if that is not known.
+    pub fn append_starts(
+        &mut self,
+        labels: &Labels,
+        starts: impl IntoIterator<Item = (Timestamp, Timestamp)>,
+    ) {
+        let known: Starts = starts.into_iter().filter(|(_, start)| *start != 0).collect();
+        if !known.is_empty() {
+            Arc::make_mut(&mut self.starts).entry(labels.clone()).or_default().extend(known);
+        }
     }
 
     /// All series and samples, for comparison with another store.
@@ -64,7 +79,8 @@ impl Querier for View {
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>> {
         let chosen = |(labels, points): (&Labels, &Points)| {
             let inside = points.keys().any(|t| range.contains(*t));
-            (inside && matches(labels, matchers)).then(|| (labels.clone(), points.clone()))
+            let starts = || self.list.starts.get(labels).cloned().unwrap_or_default();
+            (inside && matches(labels, matchers)).then(|| (labels.clone(), points.clone(), starts()))
         };
         Ok(Box::new(Selected { series: self.list.series.iter().filter_map(chosen).collect() }))
     }
@@ -79,7 +95,7 @@ impl Querier for View {
 }
 
 struct Selected {
-    series: Vec<(Labels, Points)>,
+    series: Vec<(Labels, Points, Starts)>,
 }
 
 impl SeriesSet for Selected {
@@ -93,17 +109,19 @@ impl SeriesSet for Selected {
 
     fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
         out.clear();
-        for (timestamp, value) in &self.series[index].1 {
+        let (_, points, starts) = &self.series[index];
+        for (timestamp, value) in points {
             if !range.contains(*timestamp) {
                 continue;
             }
+            let start = starts.get(timestamp).copied().unwrap_or(0);
             match value {
-                SampleValue::Float(value) => out.push(*timestamp, *value),
+                SampleValue::Float(value) => out.push_with_start(*timestamp, start, *value),
                 SampleValue::Histogram(histogram) => {
                     let histogram = Arc::clone(histogram);
                     out.histograms.push(HistogramSample {
                         timestamp: *timestamp,
-                        start_timestamp: 0,
+                        start_timestamp: start,
                         histogram,
                     });
                 }

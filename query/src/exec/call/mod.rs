@@ -79,9 +79,7 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
             without_metric_name(context, mapped_histograms(input, property(id)), grid.count)
         }
         FunctionId::Info => info::build(context, args, grid),
-        FunctionId::StartTimestamp => Err(QueryError::execution(
-            "start_timestamp() is not yet supported: start timestamps are not stored",
-        )),
+        FunctionId::StartTimestamp => start_timestamp(context, args, grid),
         _ => window::build(context, id, args, grid),
     }
 }
@@ -178,6 +176,21 @@ fn timestamp(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc<dyn S
                 }
             })
         }
+    };
+    nameless(context, input, grid.count, OnSame::Merge)
+}
+
+/// `start_timestamp()`: since when the samples of a selector count; of all else that is not known.
+fn start_timestamp(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
+    let [arg] = arguments(args)?;
+    let span = arg.span;
+    let input = match arg.kind {
+        NodeKind::Instant(window) if context.start_timestamps => {
+            super::build::leaf(context, window, Kernel::NewestStart, (span, false))?
+        }
+        _ => mapped_columns(vector(context, arg, grid)?, |column: &mut Column, _: &Context| {
+            column.reset(column.len());
+        }),
     };
     nameless(context, input, grid.count, OnSame::Merge)
 }

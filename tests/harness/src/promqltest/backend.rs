@@ -46,8 +46,12 @@ impl InProcess {
     /// # Panics
     /// A store in memory cannot be opened.
     pub fn new(place: Place, threads: usize) -> Self {
-        let engine =
-            Engine::new(EngineOptions { threads, delayed_name_removal: true, ..EngineOptions::default() });
+        let engine = Engine::new(EngineOptions {
+            threads,
+            delayed_name_removal: true,
+            use_start_timestamps: true,
+            ..EngineOptions::default()
+        });
         Self { engine, place, store: Store::new(place) }
     }
 }
@@ -93,15 +97,17 @@ impl Backend for InProcess {
     fn load(&mut self, series: &[Stored]) -> Result<(), String> {
         let storage = match &mut self.store {
             Store::List(list) => {
-                for (labels, points) in series {
+                for Stored { labels, points, starts } in series {
                     list.append(Labels::from_pairs(labels), points.iter().cloned());
+                    let times = points.iter().map(|(time, _)| *time);
+                    list.append_starts(&Labels::from_pairs(labels), times.zip(starts.iter().copied()));
                 }
                 return Ok(());
             }
             Store::Real(storage) => storage,
         };
         let mut batch = storage.batch();
-        for (labels, points) in series {
+        for Stored { labels, points, .. } in series {
             let id = batch.series_labels(&Labels::from_pairs(labels)).map_err(|r| r.reason)?;
             for (timestamp, value) in points {
                 match value {

@@ -33,7 +33,7 @@ pub fn classify(commands: &[Command]) -> Vec<Class> {
             Command::Clear => false,
         });
         let starts = segment.iter().any(|c| match c {
-            Command::Load(load) => load.rows.iter().any(|r| r.start_timestamps),
+            Command::Load(load) => load.rows.iter().any(|r| r.starts.is_some()),
             _ => false,
         });
         for command in segment {

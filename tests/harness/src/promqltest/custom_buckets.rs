@@ -21,7 +21,7 @@ struct Classic {
 /// Buckets that do not grow with their bounds, or more in them than the count says.
 pub fn custom_buckets(series: &[Stored]) -> Result<Vec<Stored>, String> {
     let mut all: BTreeMap<LabelMap, BTreeMap<i64, Classic>> = BTreeMap::new();
-    for (labels, points) in series {
+    for Stored { labels, points, .. } in series {
         let name = labels.get("__name__").map(String::as_str).unwrap_or_default();
         let Some((base, part)) =
             ["_bucket", "_count", "_sum"].iter().find_map(|s| Some((name.strip_suffix(s)?, *s)))
@@ -51,7 +51,8 @@ pub fn custom_buckets(series: &[Stored]) -> Result<Vec<Stored>, String> {
             let histogram = classic.convert().map_err(|e| format!("{labels:?} at {time}: {e}"))?;
             Ok((time, SampleValue::Histogram(Arc::new(histogram))))
         });
-        Ok((labels.clone(), points.collect::<Result<_, String>>()?))
+        let points = points.collect::<Result<_, String>>()?;
+        Ok(Stored { labels: labels.clone(), points, starts: Vec::new() })
     };
     all.into_iter().map(convert).collect()
 }
@@ -99,7 +100,7 @@ mod tests {
         let one = |name: &str, le: Option<&str>, value: f64| -> Stored {
             let mut labels = LabelMap::from([("__name__".to_owned(), name.to_owned())]);
             labels.extend(le.map(|le| ("le".to_owned(), le.to_owned())));
-            (labels, vec![(0, SampleValue::Float(value))])
+            Stored { labels, points: vec![(0, SampleValue::Float(value))], starts: Vec::new() }
         };
         let parts = [
             one("h_bucket", Some("+Inf"), 6.0),
@@ -111,7 +112,7 @@ mod tests {
             one("other", None, 1.0),
         ];
         let converted = custom_buckets(&parts).unwrap();
-        let [(labels, points)] = &converted[..] else { panic!("{converted:?}") };
+        let [Stored { labels, points, .. }] = &converted[..] else { panic!("{converted:?}") };
         assert_eq!(labels.get("__name__").map(String::as_str), Some("h"));
         let [(0, SampleValue::Histogram(histogram))] = &points[..] else { panic!("{points:?}") };
         assert_eq!(histogram.to_string(), "{count:6, sum:7.5, [-Inf,1]:2, (1,2]:3, (2,+Inf]:1}");

@@ -1,5 +1,6 @@
 //! The series notation: `name{label="value"} 1 2+3x4 _ stale`.
 
+use super::script::parse_duration;
 use crate::answer::{LabelMap, SampleValue, parse_value};
 use kymo_query::syntax::series_text::parse_series;
 use kymo_storage::model::{FloatHistogram, stale_nan};
@@ -28,14 +29,23 @@ impl Point {
 pub struct Row {
     /// The labels, `__name__` among them.
     pub labels: LabelMap,
-    /// Whether the line gives start timestamps (`@st`); its points are then not read.
-    pub start_timestamps: bool,
-    /// The points.
+    /// The points; none on a line of start timestamps.
     pub points: Vec<Point>,
+    /// On a line of start timestamps (`@st`), which is about the line after it: milliseconds from each point of that line to
+    /// its start, `None` where that is not known.
+    pub starts: Option<Vec<Option<i64>>>,
 }
 
-/// A series to store: labels, milliseconds and values.
-pub type Stored = (LabelMap, Vec<(i64, SampleValue)>);
+/// A series to store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// The labels, `__name__` among them.
+    pub labels: LabelMap,
+    /// Milliseconds and values.
+    pub points: Vec<(i64, SampleValue)>,
+    /// Since when each point counts, in milliseconds, 0 where that is not known; empty if it is known of none.
+    pub starts: Vec<i64>,
+}
 
 /// The most points a line may stand for.
 const POINTS_MAX: usize = 1_000_000;
@@ -47,9 +57,42 @@ const POINTS_MAX: usize = 1_000_000;
 pub fn parse_row(line: &str) -> Result<Row, String> {
     let mut text = Text { rest: line.trim() };
     let labels = text.labels()?;
-    let start_timestamps = text.take("@st");
-    let points = if start_timestamps { Vec::new() } else { text.points()? };
-    Ok(Row { labels, start_timestamps, points })
+    if text.take("@st") {
+        return Ok(Row { labels, points: Vec::new(), starts: Some(parse_starts(text.rest)?) });
+    }
+    Ok(Row { labels, points: text.points()?, starts: None })
+}
+
+/// Reads a sequence of start timestamps, each relative to its sample: `_`, `_x3`, `-1m`, `-1mx3`, `-30s-1mx3`.
+fn parse_starts(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut starts = Vec::new();
+    for item in text.split_whitespace() {
+        let bad = |what: &str| format!("start timestamp {item:?}: {what}");
+        let (first, times) = match item.split_once('x') {
+            Some((first, times)) => {
+                (first, Some(times.parse::<usize>().map_err(|_| bad("no count after x"))?))
+            }
+            None => (item, None),
+        };
+        if times.unwrap_or(0) > POINTS_MAX || starts.len() > POINTS_MAX {
+            return Err(format!("more than {POINTS_MAX} points"));
+        }
+        if first == "_" {
+            starts.extend(std::iter::repeat_n(None, times.unwrap_or(1)));
+            continue;
+        }
+        let sign = first.len() - first.trim_start_matches(['+', '-']).len();
+        let split = first[sign..].find(['+', '-']).map_or(first.len(), |at| sign + at);
+        let (base, step) = first.split_at(split);
+        let duration =
+            |text: &str| parse_duration(text.strip_prefix('+').unwrap_or(text)).map_err(|e| bad(&e));
+        let (base, step) = (duration(base)?, if step.is_empty() { 0 } else { duration(step)? });
+        if step != 0 && times.is_none() {
+            return Err(bad("expected x and a count"));
+        }
+        starts.extend((0..=times.unwrap_or(0) as i64).map(|i| Some(base + i * step)));
+    }
+    Ok(starts)
 }
 
 struct Text<'a> {
@@ -331,6 +374,23 @@ mod tests {
         );
         assert_eq!(pairs("{} 1"), own(&[]));
         let row = parse_row("m{a=\"b\"}@st _ 5s").unwrap();
-        assert!(row.start_timestamps && row.labels.len() == 2);
+        assert_eq!((row.labels.len(), row.starts), (2, Some(vec![None, Some(5000)])));
+    }
+
+    #[test]
+    fn start_timestamps() {
+        let starts = |text: &str| parse_row(&format!("m@st {text}")).map(|row| row.starts.unwrap());
+        let known = |starts: &[i64]| -> Vec<Option<i64>> { starts.iter().copied().map(Some).collect() };
+        for (text, expected) in [
+            ("_ _x2", vec![None; 3]),
+            ("-1mx2", known(&[-60_000; 3])),
+            ("-60s-1mx2", known(&[-60_000, -120_000, -180_000])),
+            ("0-1mx1 +1m -0ms 1ms-1sx1", known(&[0, -60_000, 60_000, 0, 1, -999])),
+        ] {
+            assert_eq!(starts(text), Ok(expected), "{text}");
+        }
+        for bad in ["-1m-1m", "1x", "1mxa", "a", "-1m*2x3"] {
+            assert!(starts(bad).is_err(), "{bad}");
+        }
     }
 }

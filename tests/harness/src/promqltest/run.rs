@@ -98,7 +98,7 @@ pub fn run(name: &str, text: &str, backend: &mut dyn Backend, chosen: Chosen<'_>
         match command {
             Command::Clear => backend.clear()?,
             Command::Load(load) => {
-                let mut series = stored(load);
+                let mut series = stored(load).map_err(|e| format!("{name}: {e}"))?;
                 if load.with_nhcb {
                     let converted = custom_buckets(&series).map_err(|e| format!("{name}: {e}"))?;
                     series.extend(converted);
@@ -127,25 +127,44 @@ pub fn run(name: &str, text: &str, backend: &mut dyn Backend, chosen: Chosen<'_>
 }
 
 /// The samples of a `load`: point `i` lies at `i * step`.
-pub fn stored(load: &Load) -> Vec<Stored> {
+///
+/// # Errors
+/// A line of start timestamps does not belong to the line after it.
+pub fn stored(load: &Load) -> Result<Vec<Stored>, String> {
     let mut series: Vec<Stored> = Vec::new();
-    for row in &load.rows {
+    let mut rows = load.rows.iter();
+    while let Some(mut row) = rows.next() {
+        let mut offsets: &[Option<i64>] = &[];
+        if let Some(starts) = &row.starts {
+            let of = row;
+            row = rows.next().ok_or("a line of start timestamps is the last")?;
+            if row.labels != of.labels || row.points.len() != starts.len() {
+                return Err(format!("start timestamps of {:?} are not those of the next line", of.labels));
+            }
+            offsets = starts;
+        }
         let sample = |(index, point): (usize, &Point)| {
+            let time = index as i64 * load.step_ms;
             let value = match point {
                 Point::Absent => return None,
                 Point::Float(value) => SampleValue::Float(*value),
                 Point::Histogram(histogram, _) => SampleValue::Histogram(histogram.clone()),
             };
-            Some((index as i64 * load.step_ms, value))
+            let start = offsets.get(index).copied().flatten().map_or(0, |offset| time + offset);
+            Some(((time, value), start))
         };
         // Of two lines with the same labels the later one counts.
-        series.retain(|s| s.0 != row.labels);
-        let mut samples = row.points.iter().enumerate().filter_map(sample).collect();
-        hint(&mut samples);
-        series.push((row.labels.clone(), samples));
+        series.retain(|s| s.labels != row.labels);
+        let (mut points, mut starts): (Vec<_>, Vec<_>) =
+            row.points.iter().enumerate().filter_map(sample).unzip();
+        hint(&mut points);
+        if starts.iter().all(|start| *start == 0) {
+            starts.clear();
+        }
+        series.push(Stored { labels: row.labels.clone(), points, starts });
     }
-    series.retain(|(_, points)| !points.is_empty());
-    series
+    series.retain(|s| !s.points.is_empty());
+    Ok(series)
 }
 
 /// Gives histograms the hints that scripts expect of a store which compares each histogram with its neighbour.
