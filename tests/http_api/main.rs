@@ -6,6 +6,7 @@ mod bad_bodies;
 mod protocol;
 mod queries;
 mod remote_write;
+mod remote_write_v2;
 mod status;
 mod syntax;
 

@@ -196,7 +196,7 @@ fn types_and_encodings_are_judged_in_order() {
     let good = Request::of(&[series("m", vec![(now_ms(), 1.0)])]).compress();
     type Headers = [(&'static str, &'static str); 2];
     let protobuf = "application/x-protobuf";
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let v3 = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
     let cases: [(Headers, &[u8], u16, &str); 8] = [
         (
             [("Content-Encoding", "zstd"), ("Content-Type", protobuf)],
@@ -218,7 +218,7 @@ fn types_and_encodings_are_judged_in_order() {
             "corrupt input",
         ),
         (
-            [("Content-Encoding", "snappy"), ("Content-Type", v2)],
+            [("Content-Encoding", "snappy"), ("Content-Type", v3)],
             &good,
             415,
             "io.prometheus.write.v2.Request",

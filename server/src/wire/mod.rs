@@ -4,5 +4,7 @@ pub mod body;
 pub mod json;
 pub mod protobuf;
 pub mod remote_write_histogram;
+pub mod remote_write_limits;
 pub mod remote_write_v1;
+pub mod remote_write_v2;
 pub mod syntax_tree;

@@ -1,4 +1,4 @@
-//! The message `prometheus.Histogram` of remote write 1.0: a native histogram, decoded and put together.
+//! The message `Histogram` of remote write, the same in 1.0 and 2.0 but for its last field: decoded and put together.
 
 use super::protobuf::{Field, FieldValue, ProtobufError, Reader};
 use kymo_storage::model::{
@@ -11,11 +11,16 @@ use kymo_storage::model::{
 pub struct SentHistogram {
     /// Milliseconds since the Unix epoch.
     pub timestamp: Timestamp,
+    /// When counting began (version 2.0 only); 0 if that is not known.
+    pub start_timestamp: Timestamp,
     /// As it was sent; whether its parts agree is not checked yet.
     pub histogram: Result<AnyHistogram, HistogramError>,
-    /// How many numbers it lists: what it costs to keep.
+    /// How many numbers it has: what it costs to keep.
     pub numbers: usize,
 }
+
+/// What a histogram takes beside the numbers it lists, counted in numbers.
+const FRAME_NUMBERS: usize = 24;
 
 /// The two ways to send a count.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +61,7 @@ pub fn decode_histogram(message: &[u8]) -> Result<SentHistogram, ProtobufError> 
     let mut frame: Histogram<u64> = Histogram::default();
     let (mut negative, mut positive) = (Side::default(), Side::default());
     let mut bounds = Vec::new();
-    let mut timestamp = 0;
+    let (mut timestamp, mut start_timestamp) = (0, 0);
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next_field()? {
         match field.number {
@@ -77,13 +82,14 @@ pub fn decode_histogram(message: &[u8]) -> Result<SentHistogram, ProtobufError> 
             // `int64` is two's complement in 64 bits.
             15 => timestamp = field.varint()?.cast_signed(),
             16 => each_double(&field, |v| keep(&mut bounds, v))?,
+            17 => start_timestamp = field.varint()?.cast_signed(),
             _ => {}
         }
     }
-    let numbers = negative.numbers() + positive.numbers() + bounds.len();
+    let numbers = FRAME_NUMBERS + negative.numbers() + positive.numbers() + bounds.len();
     frame.custom_bounds = bounds.into();
     let histogram = put_together(frame, (count, zero_count), positive, negative);
-    Ok(SentHistogram { timestamp, histogram, numbers })
+    Ok(SentHistogram { timestamp, start_timestamp, histogram, numbers })
 }
 
 /// Which kind it is, its count says.
@@ -148,7 +154,11 @@ fn zigzag_64(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
-fn each_varint(field: &Field<'_>, mut take: impl FnMut(u64)) -> Result<(), ProtobufError> {
+/// Hands over each number of a repeated integer field, packed or not.
+///
+/// # Errors
+/// The bytes are not the field.
+pub fn each_varint(field: &Field<'_>, mut take: impl FnMut(u64)) -> Result<(), ProtobufError> {
     let FieldValue::Bytes(packed) = field.value else {
         take(field.varint()?);
         return Ok(());

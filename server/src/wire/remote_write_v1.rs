@@ -6,29 +6,10 @@
 
 use super::protobuf::{Field, ProtobufError, Reader};
 use super::remote_write_histogram::{SentHistogram, decode_histogram};
-use kymo_storage::model::{Metadata, MetricType, Sample};
+use super::remote_write_limits::{DecodeError, EXEMPLARS_MAX, HISTOGRAM_NUMBERS_MAX, Met};
+use kymo_storage::model::{Metadata, MetricType, Sample, Timestamp};
 use std::borrow::Cow;
 use std::ops::Range;
-use thiserror::Error;
-
-/// Why a body is not a `prometheus.WriteRequest`.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DecodeError {
-    /// The bytes are not the message.
-    #[error("malformed protobuf in byte {offset} of the decoded body: {cause}")]
-    Malformed {
-        /// Where the series or metadata begins in which it happened.
-        offset: usize,
-        /// What happened.
-        cause: ProtobufError,
-    },
-    /// More samples than one request may carry.
-    #[error("the request carries more than {0} samples")]
-    TooManySamples(usize),
-    /// More buckets in its histograms than one request may carry.
-    #[error("the histograms of the request have more than {0} buckets")]
-    TooManyBuckets(usize),
-}
 
 /// One series of a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +20,19 @@ pub struct Series<'a> {
     pub samples: Range<usize>,
     /// Its native histograms in [`WriteRequest::histograms`].
     pub histograms: Range<usize>,
+    /// Its exemplars in [`WriteRequest::exemplars`].
+    pub exemplars: Range<usize>,
+}
+
+/// One exemplar of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SentExemplar<'a> {
+    /// The encoding of `repeated Label labels = 1`, unchecked inside.
+    pub labels: Cow<'a, [u8]>,
+    /// The value.
+    pub value: f64,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: Timestamp,
 }
 
 /// A decoded request; borrows from the body.
@@ -50,8 +44,8 @@ pub struct WriteRequest<'a> {
     pub samples: Vec<Sample>,
     /// Metric family name and what is said of it.
     pub metadata: Vec<(Cow<'a, str>, Metadata)>,
-    /// How many exemplars were met (not decoded).
-    pub exemplars: usize,
+    /// The exemplars of all series, in the order of the body.
+    pub exemplars: Vec<SentExemplar<'a>>,
     /// The native histograms of all series, in the order of the body.
     pub histograms: Vec<SentHistogram>,
     /// How many numbers they list.
@@ -62,10 +56,7 @@ pub struct WriteRequest<'a> {
 const TAG_FIELD_1_BYTES: u8 = 0x0a;
 /// What one series with one sample takes at least in real bodies; only sizes the first allocation.
 const SERIES_BYTES_TYPICAL: usize = 160;
-/// The most numbers in the histograms of one request: a body holds one in a byte, memory in eight.
-const HISTOGRAM_NUMBERS_MAX: usize = 8_000_000;
-
-/// Decodes a request of at most `samples_max` samples.
+/// Decodes a request of at most `samples_max` samples and histograms.
 ///
 /// # Errors
 /// The body is not the message; nothing of it may then be used.
@@ -82,24 +73,33 @@ pub fn decode(body: &[u8], samples_max: usize) -> Result<WriteRequest<'_>, Decod
         let malformed = |cause| DecodeError::Malformed { offset, cause };
         let Some(field) = reader.next_field().map_err(malformed)? else { break };
         match field.number {
-            1 => decode_series(field.bytes().map_err(malformed)?, &mut request).map_err(malformed)?,
+            1 => {
+                let message = field.bytes().map_err(malformed)?;
+                decode_series(message, samples_max, &mut request).map_err(malformed)?;
+            }
             3 => {
                 let metadata = decode_metadata(field.bytes().map_err(malformed)?).map_err(malformed)?;
                 request.metadata.push(metadata);
             }
             _ => {}
         }
-        if request.samples.len() + request.histograms.len() > samples_max {
-            return Err(DecodeError::TooManySamples(samples_max));
-        }
-        if request.histogram_numbers > HISTOGRAM_NUMBERS_MAX {
-            return Err(DecodeError::TooManyBuckets(HISTOGRAM_NUMBERS_MAX));
-        }
+        let met = Met {
+            series: request.series.len(),
+            samples: request.samples.len() + request.histograms.len(),
+            exemplars: request.exemplars.len(),
+            histogram_numbers: request.histogram_numbers,
+        };
+        met.check(samples_max)?;
     }
     Ok(request)
 }
 
-fn decode_series<'a>(message: &'a [u8], request: &mut WriteRequest<'a>) -> Result<(), ProtobufError> {
+/// One series may hold the whole body; what exceeds a limit is only counted, and makes the request too large afterwards.
+fn decode_series<'a>(
+    message: &'a [u8],
+    samples_max: usize,
+    request: &mut WriteRequest<'a>,
+) -> Result<(), ProtobufError> {
     let mut reader = Reader::new(message);
     while reader.peek() == Some(TAG_FIELD_1_BYTES) {
         reader.next_field()?;
@@ -107,6 +107,7 @@ fn decode_series<'a>(message: &'a [u8], request: &mut WriteRequest<'a>) -> Resul
     let mut labels = Cow::Borrowed(reader.span(0, reader.position()));
     let first_sample = request.samples.len();
     let first_histogram = request.histograms.len();
+    let first_exemplar = request.exemplars.len();
     loop {
         let field_start = reader.position();
         let Some(field) = reader.next_field()? else { break };
@@ -115,15 +116,21 @@ fn decode_series<'a>(message: &'a [u8], request: &mut WriteRequest<'a>) -> Resul
                 field.bytes()?;
                 labels.to_mut().extend_from_slice(reader.span(field_start, reader.position()));
             }
-            2 => request.samples.push(decode_sample(&field)?),
+            2 => {
+                let sample = decode_sample(&field)?;
+                if request.samples.len() <= samples_max {
+                    request.samples.push(sample);
+                }
+            }
             3 => {
-                field.bytes()?;
-                request.exemplars += 1;
+                let exemplar = decode_exemplar(field.bytes()?)?;
+                if request.exemplars.len() <= EXEMPLARS_MAX {
+                    request.exemplars.push(exemplar);
+                }
             }
             4 => {
                 let histogram = decode_histogram(field.bytes()?)?;
                 request.histogram_numbers += histogram.numbers;
-                // One series may hold the whole body; what exceeds the limit is only counted.
                 if request.histogram_numbers <= HISTOGRAM_NUMBERS_MAX {
                     request.histograms.push(histogram);
                 }
@@ -131,9 +138,36 @@ fn decode_series<'a>(message: &'a [u8], request: &mut WriteRequest<'a>) -> Resul
             _ => {}
         }
     }
-    let samples = first_sample..request.samples.len();
-    request.series.push(Series { labels, samples, histograms: first_histogram..request.histograms.len() });
+    request.series.push(Series {
+        labels,
+        samples: first_sample..request.samples.len(),
+        histograms: first_histogram..request.histograms.len(),
+        exemplars: first_exemplar..request.exemplars.len(),
+    });
     Ok(())
+}
+
+fn decode_exemplar(message: &[u8]) -> Result<SentExemplar<'_>, ProtobufError> {
+    let mut reader = Reader::new(message);
+    while reader.peek() == Some(TAG_FIELD_1_BYTES) {
+        reader.next_field()?;
+    }
+    let labels = Cow::Borrowed(reader.span(0, reader.position()));
+    let mut exemplar = SentExemplar { labels, value: 0.0, timestamp: 0 };
+    loop {
+        let start = reader.position();
+        let Some(field) = reader.next_field()? else { break };
+        match field.number {
+            1 => {
+                field.bytes()?;
+                exemplar.labels.to_mut().extend_from_slice(reader.span(start, reader.position()));
+            }
+            2 => exemplar.value = field.double()?,
+            3 => exemplar.timestamp = field.varint()?.cast_signed(),
+            _ => {}
+        }
+    }
+    Ok(exemplar)
 }
 
 #[inline]
@@ -192,7 +226,7 @@ mod tests {
             #[prost(message, repeated, tag = "2")]
             pub(super) samples: Vec<Sample>,
             #[prost(message, repeated, tag = "3")]
-            pub(super) exemplars: Vec<Sample>,
+            pub(super) exemplars: Vec<Exemplar>,
             #[prost(message, repeated, tag = "4")]
             pub(super) histograms: Vec<Histogram>,
             #[prost(fixed32, tag = "77")]
@@ -210,6 +244,15 @@ mod tests {
             #[prost(double, tag = "1")]
             pub(super) value: f64,
             #[prost(int64, tag = "2")]
+            pub(super) timestamp: i64,
+        }
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub(super) struct Exemplar {
+            #[prost(message, repeated, tag = "1")]
+            pub(super) labels: Vec<Label>,
+            #[prost(double, tag = "2")]
+            pub(super) value: f64,
+            #[prost(int64, tag = "3")]
             pub(super) timestamp: i64,
         }
         #[derive(Clone, PartialEq, prost::Message)]
@@ -280,6 +323,15 @@ mod tests {
     fn any_sample() -> impl Strategy<Value = oracle::Sample> {
         (any::<u64>(), any::<i64>())
             .prop_map(|(bits, timestamp)| oracle::Sample { value: f64::from_bits(bits), timestamp })
+    }
+
+    fn any_exemplar() -> impl Strategy<Value = oracle::Exemplar> {
+        let label = ("[a-z]{1,5}", ".{1,9}").prop_map(|(name, value)| oracle::Label { name, value });
+        (proptest::collection::vec(label, 0..3), any_sample()).prop_map(|(labels, sample)| oracle::Exemplar {
+            labels,
+            value: sample.value,
+            timestamp: sample.timestamp,
+        })
     }
 
     type AnySide = (Vec<oracle::BucketSpan>, Vec<i64>, Vec<f64>);
@@ -393,7 +445,7 @@ mod tests {
         (
             proptest::collection::vec(label, 0..6),
             proptest::collection::vec(any_sample(), 0..4),
-            proptest::collection::vec(any_sample(), 0..2),
+            proptest::collection::vec(any_exemplar(), 0..2),
             proptest::collection::vec(any_histogram(), 0..3),
             any::<u32>(),
         )
@@ -421,6 +473,11 @@ mod tests {
             })
     }
 
+    fn encode_label(label: &oracle::Label) -> Vec<u8> {
+        let message = label.encode_to_vec();
+        [&[0x0a, message.len() as u8][..], &message].concat()
+    }
+
     fn assert_same(decoded: &WriteRequest<'_>, expected: &oracle::WriteRequest) {
         assert_eq!(decoded.series.len(), expected.timeseries.len());
         for (ours, theirs) in decoded.series.iter().zip(&expected.timeseries) {
@@ -438,7 +495,13 @@ mod tests {
             assert_eq!(histograms.len(), theirs.histograms.len());
             histograms.iter().zip(&theirs.histograms).for_each(|(h, t)| assert_same_histogram(h, t));
         }
-        assert_eq!(decoded.exemplars, expected.timeseries.iter().map(|s| s.exemplars.len()).sum::<usize>());
+        let exemplars = expected.timeseries.iter().flat_map(|s| &s.exemplars);
+        for (ours, theirs) in decoded.exemplars.iter().zip(exemplars.clone()) {
+            let labels: Vec<u8> = theirs.labels.iter().flat_map(encode_label).collect();
+            assert_eq!((ours.labels.as_ref(), ours.timestamp), (labels.as_slice(), theirs.timestamp));
+            assert_eq!(ours.value.to_bits(), theirs.value.to_bits());
+        }
+        assert_eq!(decoded.exemplars.len(), exemplars.count());
         for ((family, ours), theirs) in decoded.metadata.iter().zip(&expected.metadata) {
             assert_eq!(
                 (family.as_ref(), ours.help.as_str(), ours.unit.as_str()),
@@ -465,7 +528,7 @@ mod tests {
                 let at = usize::from(flip.0) % bytes.len();
                 bytes[at] ^= flip.1;
             }
-            // We skip what we do not use (texts, exemplars), so we may accept what prost refuses, never the other way round,
+            // We skip what we do not use (texts), so we may accept what prost refuses, never the other way round,
             // but for groups, which nobody sends.
             let ours = decode(&bytes, 1_000);
             if oracle::WriteRequest::decode(bytes.as_slice()).is_ok() {

@@ -146,6 +146,11 @@ impl Storage {
         self.owner.shared.metadata.lock().iter().map(|(k, v)| (k.clone(), v.clone())).collect()
     }
 
+    /// Whether the last thing said about `family` is `metadata`.
+    pub fn knows_metadata(&self, family: &str, metadata: &Metadata) -> bool {
+        self.owner.shared.metadata.lock().get(family) == Some(metadata)
+    }
+
     /// Flushes the head if the log is longer than [`Options::flush_on_close_bytes`], so that the next start has little to
     /// read; then stops taking writes, makes all that was committed durable, and ends the threads of the store. Reads of
     /// views taken before go on; later calls are answered `Unavailable`. A store that is dropped without this is not

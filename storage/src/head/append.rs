@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct CommitReport {
     /// Samples that are stored now (one that was there already, bit for bit, counts).
     pub accepted: u64,
+    /// How many of these are histograms.
+    pub accepted_histograms: u64,
     /// Samples refused.
     pub refused_total: u64,
     /// The first of them.

@@ -92,6 +92,7 @@ impl Committer {
     }
 
     fn judge_histograms(&mut self, batch: &WriteBatch, bounds: Bounds, judged: &mut Judged) {
+        let floats = judged.report.accepted;
         for NewHistogram { series, time, bytes } in &batch.histograms {
             let mark = histogram_mark(hash_one_histogram(bytes));
             match self.last.judge(*series, *time, mark, bounds, &mut self.undo) {
@@ -107,6 +108,7 @@ impl Committer {
                 Verdict::Refuse(kind) => self.refuse(kind, *series, *time, bounds, &mut judged.report),
             }
         }
+        judged.report.accepted_histograms = judged.report.accepted - floats;
         judged.histograms.end = self.histograms.len();
     }
 
@@ -123,14 +125,19 @@ impl Committer {
     fn explain(&self, kind: ErrorKind, series: u32, time: i64, bounds: Bounds) -> String {
         match kind {
             ErrorKind::Duplicate => {
-                format!("the newest sample of the series, at {time}, has another value")
+                format!(
+                    "duplicate sample for timestamp {time}; overrides not allowed: the newest sample of the series has another value"
+                )
             }
             ErrorKind::OutOfBounds if time > bounds.newest => {
-                format!("timestamp {time} is too far in the future; the newest accepted is {}", bounds.newest)
+                format!(
+                    "out of bounds: timestamp {time} is too far in the future; the newest accepted is {}",
+                    bounds.newest
+                )
             }
             ErrorKind::OutOfBounds => {
                 format!(
-                    "timestamp {time} is older than the retention; the oldest accepted is {}",
+                    "too old sample: timestamp {time} is older than the retention; the oldest accepted is {}",
                     bounds.oldest
                 )
             }

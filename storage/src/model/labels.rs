@@ -146,7 +146,8 @@ impl Labels {
     }
 
     /// Appends one label to `out` in the canonical form. The caller keeps the order and leaves empty values out.
-    pub(crate) fn encode_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    #[inline]
+    pub fn encode_pair(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         write_label(out, name, value);
     }
 

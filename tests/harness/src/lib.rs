@@ -25,6 +25,7 @@ pub mod peers;
 pub mod process;
 pub mod promqltest;
 pub mod remote_write;
+pub mod remote_write_v2;
 pub mod rng;
 pub mod series_list;
 pub mod server;

@@ -1,0 +1,61 @@
+//! The last step of every door: one thing into a batch.
+
+use crate::wire::remote_write_histogram::SentHistogram;
+use kymo_storage::ErrorKind;
+use kymo_storage::db::{Refusal, Storage, WriteBatch};
+use kymo_storage::model::{Labels, Metadata, SeriesRef, Timestamp};
+
+/// Adds a sample; `start` is when counting began, 0 if that is not known.
+#[inline]
+pub(super) fn sample(
+    batch: &mut WriteBatch,
+    series: SeriesRef,
+    timestamp: Timestamp,
+    _start: Timestamp,
+    value: f64,
+) {
+    batch.sample(series, timestamp, value);
+}
+
+/// Adds a native histogram as it was sent; `labels` are those of the series, for messages.
+///
+/// # Errors
+/// It contradicts itself or is too large.
+pub(super) fn histogram(
+    batch: &mut WriteBatch,
+    series: SeriesRef,
+    sent: SentHistogram,
+    labels: impl FnOnce() -> Labels,
+) -> Result<(), Refusal> {
+    let timestamp = sent.timestamp;
+    match sent.histogram {
+        Ok(histogram) => batch.histogram(series, timestamp, histogram),
+        Err(error) => Err(Refusal {
+            kind: ErrorKind::Invalid,
+            labels: labels(),
+            timestamp: Some(timestamp),
+            reason: error.to_string(),
+        }),
+    }
+}
+
+/// Adds an exemplar, whose labels `wire_label_bytes` encode as those of a series.
+///
+/// # Errors
+/// The labels are malformed.
+pub(super) fn exemplar(
+    _batch: &mut WriteBatch,
+    _series: SeriesRef,
+    _wire_label_bytes: &[u8],
+    _value: f64,
+    _timestamp: Timestamp,
+) -> Result<(), Refusal> {
+    Ok(())
+}
+
+/// Adds what is said of a metric family, unless the store knows that already: senders repeat it all the time.
+pub(super) fn metadata(batch: &mut WriteBatch, storage: &Storage, family: &str, metadata: &Metadata) {
+    if !storage.knows_metadata(family, metadata) {
+        batch.metadata(family, metadata.clone());
+    }
+}
