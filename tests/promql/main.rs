@@ -1,140 +1,100 @@
-//! The PromQL scripts: our own in `tests/testdata/promql`, and Prometheus' where `KYMO_PROMQLTEST` names their folder
-//! or `../shared/promqltest` holds them.
+//! The PromQL scripts over the engine in this process: our own in `tests/testdata/promql`, and Prometheus' where
+//! `KYMO_PROMQLTEST` names their folder or `../shared/promqltest` holds them. Over HTTP: `tests/promql_http`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stdout,
-    clippy::disallowed_methods
+    reason = "a failed expectation is a failed test"
 )]
 
-use kymo_tests::promqltest::backend::{InProcess, Place};
-use kymo_tests::promqltest::classify::{Class, classify};
-use kymo_tests::promqltest::run::{Report, run};
-use kymo_tests::promqltest::script::{Eval, parse};
-use std::path::{Path, PathBuf};
+use kymo::Db;
+use kymo_tests::answer::Outcome;
+use kymo_tests::promqltest::backend::{InProcess, Place, append, engine_options, memory_store, outcome};
+use kymo_tests::promqltest::classify::Class;
+use kymo_tests::promqltest::folder::{NOT_STORED, own_scripts, prometheus_scripts, require_all, run_all};
+use kymo_tests::promqltest::notation::Stored;
+use kymo_tests::promqltest::run::Backend;
+use kymo_tests::promqltest::script::When;
 
-/// Prometheus' own scripts, if they are on this machine.
-fn foreign_scripts() -> Option<PathBuf> {
-    let named = std::env::var_os("KYMO_PROMQLTEST").map(PathBuf::from);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let beside = [root.join("../shared/promqltest"), root.join("../../shared/promqltest")];
-    named.into_iter().chain(beside).find(|dir| dir.is_dir())
+/// The embedded database, new after every `clear`.
+struct Embedded(Db);
+
+impl Embedded {
+    fn new() -> Self {
+        Self(Db::from_storage(memory_store(), engine_options(2)))
+    }
 }
 
-fn scripts(dir: &Path) -> Vec<(String, String)> {
-    let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-    let mut found: Vec<(String, String)> = entries
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "test"))
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read_to_string(&path).unwrap())
+impl Backend for Embedded {
+    fn clear(&mut self) -> Result<(), String> {
+        self.0.close().map_err(|e| e.to_string())?;
+        *self = Self::new();
+        Ok(())
+    }
+
+    fn load(&mut self, series: &[Stored]) -> Result<(), String> {
+        append(self.0.storage(), series)
+    }
+
+    fn ask(&mut self, query: &str, when: When) -> Outcome {
+        outcome(match when {
+            When::Instant { at_ms } => self.0.instant(query, at_ms),
+            When::Range { start_ms, end_ms, step_ms } => self.0.range(query, start_ms, end_ms, step_ms),
         })
-        .collect();
-    found.sort();
-    found
-}
-
-/// Our scripts.
-fn own_scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/promql")
-}
-
-/// `KYMO_PROMQL_ONLY=functions.test` or `functions.test:123` carries out one script or one evaluation of it.
-fn chosen(script: &str, eval: &Eval) -> bool {
-    let Ok(only) = std::env::var("KYMO_PROMQL_ONLY") else { return true };
-    match only.split_once(':') {
-        Some((name, line)) => script == name && eval.line.to_string() == line,
-        None => script == only,
     }
 }
 
-/// What the store cannot hold yet: evaluations that need it are counted as such, and not carried out.
-const NOT_YET: [Class; 1] = [Class::StartTimestamps];
-
-/// Carries out all scripts of `dir`.
-fn run_all(dir: &Path, place: Place, threads: usize) -> Report {
-    let mut total = Report::default();
-    for (name, text) in scripts(dir) {
-        let mut backend = InProcess::new(place, threads);
-        let wanted =
-            |class, eval: &Eval| (place == Place::List || !NOT_YET.contains(&class)) && chosen(&name, eval);
-        let report = run(&name, &text, &mut backend, &wanted).unwrap_or_else(|e| panic!("{e}"));
-        println!("{}", report.line(&name));
-        total.add(report);
-    }
-    println!("{}", total.line(&format!("all ({place:?}, {threads} threads)")));
-    println!("{} variations asked", total.variations);
-    for (class, failure) in &total.failures {
-        println!("{class:?} {failure}");
-    }
-    total
+/// What a list can hold and a store cannot.
+fn left_out(place: Place) -> &'static [Class] {
+    if place == Place::List { &[] } else { &NOT_STORED }
 }
 
-fn require_all(report: &Report) {
-    assert!(report.failures.is_empty(), "{} evaluations failed", report.failures.len());
+fn own(place: Place, threads: usize) {
+    let title = format!("all ({place:?}, {threads} threads)");
+    require_all(&run_all(&own_scripts(), &title, left_out(place), || InProcess::new(place, threads)));
+}
+
+fn prometheus(place: Place, threads: usize) {
+    let title = format!("all ({place:?}, {threads} threads)");
+    prometheus_scripts(&title, left_out(place), || InProcess::new(place, threads));
 }
 
 #[test]
 fn own_scripts_over_a_list_of_series() {
-    require_all(&run_all(&own_scripts(), Place::List, 1));
+    own(Place::List, 1);
 }
 
 #[test]
 fn own_scripts_over_the_head_of_a_store() {
-    require_all(&run_all(&own_scripts(), Place::Head, 4));
+    own(Place::Head, 4);
 }
 
 #[test]
 fn own_scripts_over_the_blocks_of_a_store() {
-    require_all(&run_all(&own_scripts(), Place::Blocks, 1));
+    own(Place::Blocks, 1);
 }
 
-/// How many evaluations of Prometheus' scripts need floats only and nothing experimental, in the edition this runner was
-/// written for. A newer edition may have more, never fewer.
-const FLOAT_EVALUATIONS: usize = 605;
-/// How many need native histograms.
-const HISTOGRAM_EVALUATIONS: usize = 1307;
-/// How many need start timestamps.
-const START_EVALUATIONS: usize = 26;
-
-fn prometheus_scripts(place: Place, threads: usize) {
-    let Some(dir) = foreign_scripts() else {
-        println!("skipped: KYMO_PROMQLTEST names no folder");
-        return;
-    };
-    let report = run_all(&dir, place, threads);
-    if std::env::var("KYMO_PROMQL_ONLY").is_err() {
-        let classes: Vec<Class> =
-            scripts(&dir).iter().flat_map(|(_, text)| classify(&parse(text).unwrap())).collect();
-        let asked = |class: Class, least: usize| {
-            let expected = classes.iter().filter(|c| **c == class).count();
-            assert!(expected >= least, "the scripts hold only {expected} evaluations of {class:?}");
-            let counts = report.of(class);
-            let left_out = expected - counts.passed - counts.failed;
-            assert_eq!(left_out, 0, "evaluations of {class:?} were left out");
-        };
-        asked(Class::Floats, FLOAT_EVALUATIONS);
-        asked(Class::Histograms, HISTOGRAM_EVALUATIONS);
-        if place == Place::List {
-            asked(Class::StartTimestamps, START_EVALUATIONS);
-        }
-    }
-    require_all(&report);
+#[test]
+fn own_scripts_over_the_embedded_database() {
+    require_all(&run_all(&own_scripts(), "all (embedded)", &NOT_STORED, Embedded::new));
 }
 
 #[test]
 fn prometheus_scripts_over_a_list_of_series() {
-    prometheus_scripts(Place::List, 1);
+    prometheus(Place::List, 1);
 }
 
 #[test]
 fn prometheus_scripts_over_the_head_of_a_store() {
-    prometheus_scripts(Place::Head, 4);
+    prometheus(Place::Head, 4);
 }
 
 #[test]
 fn prometheus_scripts_over_the_blocks_of_a_store() {
-    prometheus_scripts(Place::Blocks, 1);
+    prometheus(Place::Blocks, 1);
+}
+
+#[test]
+fn prometheus_scripts_over_the_embedded_database() {
+    prometheus_scripts("all (embedded)", &NOT_STORED, Embedded::new);
 }

@@ -15,6 +15,73 @@ pub enum SampleValue {
     Float(f64),
     /// A native histogram.
     Histogram(Arc<FloatHistogram>),
+    /// A native histogram as the HTTP API shows it.
+    Shown(Arc<ShownHistogram>),
+}
+
+/// What the HTTP API shows of a native histogram: no schema, no hint, no empty buckets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShownHistogram {
+    /// Observations.
+    pub count: f64,
+    /// Their sum.
+    pub sum: f64,
+    /// The buckets that are not empty, in rising order.
+    pub buckets: Vec<ShownBucket>,
+}
+
+/// A bucket as the HTTP API shows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ShownBucket {
+    /// Which bounds are inside: 0 the upper, 1 the lower, 2 none, 3 both.
+    pub boundary_rule: u8,
+    /// The lower bound.
+    pub lower: f64,
+    /// The upper bound.
+    pub upper: f64,
+    /// Observations.
+    pub count: f64,
+}
+
+impl ShownHistogram {
+    /// What should be shown of `histogram`.
+    pub fn of(histogram: &FloatHistogram) -> Self {
+        let buckets = histogram.populated_buckets().map(|b| ShownBucket {
+            boundary_rule: b.boundary_rule(),
+            lower: b.lower,
+            upper: b.upper,
+            count: b.count,
+        });
+        Self { count: histogram.count, sum: histogram.sum, buckets: buckets.collect() }
+    }
+
+    /// Reads `{"count":"3","sum":"4.5","buckets":[[0,"1","2","3"]]}`.
+    fn read(json: &Json) -> Result<Self, String> {
+        let number = |json: &Json| {
+            json.as_str().and_then(parse_value).ok_or_else(|| format!("no number as a string: {json}"))
+        };
+        let object = json.as_object().ok_or_else(|| format!("no histogram: {json}"))?;
+        if let Some(key) = object.keys().find(|k| !["count", "sum", "buckets"].contains(&k.as_str())) {
+            return Err(format!("unknown key {key} in {json}"));
+        }
+        let mut buckets = Vec::new();
+        for row in object.get("buckets").and_then(Json::as_array).into_iter().flatten() {
+            let bucket = match row.as_array().map(Vec::as_slice) {
+                Some([rule, lower, upper, count]) => ShownBucket {
+                    boundary_rule: rule.as_u64().filter(|r| *r < 4).ok_or("no boundary rule")? as u8,
+                    lower: number(lower)?,
+                    upper: number(upper)?,
+                    count: number(count)?,
+                },
+                _ => return Err(format!("no bucket: {row}")),
+            };
+            buckets.push(bucket);
+        }
+        if object.contains_key("buckets") && buckets.is_empty() {
+            return Err("an empty list of buckets is left out".to_owned());
+        }
+        Ok(Self { count: number(&json["count"])?, sum: number(&json["sum"])?, buckets })
+    }
 }
 
 impl SampleValue {
@@ -22,7 +89,7 @@ impl SampleValue {
     pub fn float(&self) -> Option<f64> {
         match self {
             Self::Float(value) => Some(*value),
-            Self::Histogram(_) => None,
+            Self::Histogram(_) | Self::Shown(_) => None,
         }
     }
 }
@@ -60,7 +127,7 @@ impl Outcome {
     /// Reads the envelope of the Prometheus HTTP API.
     ///
     /// # Errors
-    /// It is not that envelope, or holds what floats cannot say (native histograms).
+    /// It is not that envelope.
     pub fn from_json(json: &Json) -> Result<Self, String> {
         let list = |key: &str| -> Vec<String> {
             let items = json[key].as_array().into_iter().flatten();
@@ -83,16 +150,25 @@ fn read_data(data: &Json) -> Result<Answer, String> {
         Some("string") => Ok(Answer::Text(result[1].as_str().unwrap_or_default().to_owned())),
         Some("vector") => {
             let row = |row: &Json| {
-                let value = SampleValue::Float(read_point(&row["value"])?.1);
+                let (_, value) = match (row.get("value"), row.get("histogram")) {
+                    (Some(point), None) => read_float(point)?,
+                    (None, Some(point)) => read_histogram(point)?,
+                    _ => return Err(format!("not one of value and histogram in {row}")),
+                };
                 Ok((read_labels(&row["metric"])?, value))
             };
             Ok(Answer::Vector(rows()?.iter().map(row).collect::<Result<_, String>>()?))
         }
         Some("matrix") => {
             let row = |row: &Json| {
-                let values = row["values"].as_array().ok_or_else(|| format!("no values in {row}"))?;
-                let point = |json| read_point(json).map(|(time, value)| (time, SampleValue::Float(value)));
-                let points = values.iter().map(point).collect::<Result<_, String>>()?;
+                let list = |key: &str| row[key].as_array().into_iter().flatten();
+                let floats = list("values").map(read_float);
+                let histograms = list("histograms").map(read_histogram);
+                let mut points = floats.chain(histograms).collect::<Result<Vec<_>, String>>()?;
+                if points.is_empty() {
+                    return Err(format!("neither values nor histograms in {row}"));
+                }
+                points.sort_by_key(|point| point.0);
                 Ok((read_labels(&row["metric"])?, points))
             };
             Ok(Answer::Matrix(rows()?.iter().map(row).collect::<Result<_, String>>()?))
@@ -110,11 +186,23 @@ pub fn read_labels(json: &Json) -> Result<LabelMap, String> {
     Ok(object.iter().map(|(n, v)| (n.clone(), v.as_str().unwrap_or_default().to_owned())).collect())
 }
 
-fn read_point(json: &Json) -> Result<(i64, f64), String> {
+fn read_float(json: &Json) -> Result<(i64, SampleValue), String> {
+    read_point(json).map(|(time, value)| (time, SampleValue::Float(value)))
+}
+
+fn read_histogram(json: &Json) -> Result<(i64, SampleValue), String> {
+    Ok((read_time(json)?, SampleValue::Shown(Arc::new(ShownHistogram::read(&json[1])?))))
+}
+
+fn read_time(json: &Json) -> Result<i64, String> {
     let seconds = json[0].as_f64().ok_or_else(|| format!("no timestamp in {json}"))?;
+    Ok((seconds * 1000.0).round() as i64)
+}
+
+fn read_point(json: &Json) -> Result<(i64, f64), String> {
     let text = json[1].as_str().ok_or_else(|| format!("no value in {json}"))?;
     let value = parse_value(text).ok_or_else(|| format!("no number: {text}"))?;
-    Ok(((seconds * 1000.0).round() as i64, value))
+    Ok((read_time(json)?, value))
 }
 
 /// A number as the API and the script language write it.

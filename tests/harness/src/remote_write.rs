@@ -1,6 +1,7 @@
 //! Builds remote-write 1.0 requests: protobuf by hand, snappy block format.
 
 use crate::http::{Client, Response};
+use kymo_storage::model::{FloatHistogram, ResetHint};
 use std::io;
 
 /// One series of a request.
@@ -59,6 +60,15 @@ impl Request {
         }
     }
 
+    /// Adds a series of native histograms with float counts; each is at its milliseconds.
+    pub fn push_histograms(&mut self, labels: &[u8], histograms: &[(i64, &FloatHistogram)]) {
+        let mut series = labels.to_vec();
+        for (timestamp, histogram) in histograms {
+            field(&mut series, 0x22, &histogram_bytes(*timestamp, histogram));
+        }
+        field(&mut self.bytes, 0x0a, &series);
+    }
+
     /// Adds metadata of one family; `metric_type` is the protocol's number.
     pub fn push_metadata(&mut self, family: &str, metric_type: u64, help: &str, unit: &str) {
         let mut message = vec![0x08];
@@ -110,6 +120,62 @@ pub fn label_bytes<S: AsRef<str>>(labels: &[(S, S)]) -> Vec<u8> {
         field(&mut out, 0x0a, &label);
     }
     out
+}
+
+/// The protobuf of `Histogram` with float counts, all fields written.
+fn histogram_bytes(timestamp: i64, histogram: &FloatHistogram) -> Vec<u8> {
+    let mut out = Vec::new();
+    let double = |out: &mut Vec<u8>, tag: u8, value: f64| {
+        out.push(tag);
+        out.extend_from_slice(&value.to_le_bytes());
+    };
+    double(&mut out, 0x11, histogram.count);
+    double(&mut out, 0x19, histogram.sum);
+    out.push(0x20);
+    uvarint(&mut out, zigzag(histogram.schema));
+    double(&mut out, 0x29, histogram.zero_threshold);
+    double(&mut out, 0x39, histogram.zero_count);
+    for (spans_tag, counts_tag, buckets) in
+        [(0x42, 0x52, &histogram.negative), (0x5a, 0x6a, &histogram.positive)]
+    {
+        for span in buckets.spans() {
+            let mut message = vec![0x08];
+            uvarint(&mut message, zigzag(span.offset));
+            message.push(0x10);
+            uvarint(&mut message, u64::from(span.length));
+            field(&mut out, spans_tag, &message);
+        }
+        doubles(&mut out, counts_tag, buckets.counts());
+    }
+    out.push(0x70);
+    let hint: u64 = match histogram.hint {
+        ResetHint::Unknown => 0,
+        ResetHint::Reset => 1,
+        ResetHint::NotReset => 2,
+        ResetHint::Gauge => 3,
+    };
+    uvarint(&mut out, hint);
+    out.push(0x78);
+    uvarint(&mut out, timestamp as u64);
+    if !histogram.custom_bounds.is_empty() {
+        // Field 16 needs a tag of two bytes.
+        out.push(0x82);
+        doubles(&mut out, 0x01, &histogram.custom_bounds);
+    }
+    out
+}
+
+/// `repeated double`, packed.
+fn doubles(out: &mut Vec<u8>, tag: u8, values: &[f64]) {
+    if !values.is_empty() {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        field(out, tag, &bytes);
+    }
+}
+
+fn zigzag(value: i32) -> u64 {
+    let value = i64::from(value);
+    ((value << 1) ^ (value >> 63)) as u64
 }
 
 fn field(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {

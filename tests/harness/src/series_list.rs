@@ -116,6 +116,7 @@ impl SeriesSet for Selected {
             }
             let start = starts.get(timestamp).copied().unwrap_or(0);
             match value {
+                SampleValue::Shown(_) => panic!("only answers show histograms"),
                 SampleValue::Float(value) => out.push_with_start(*timestamp, start, *value),
                 SampleValue::Histogram(histogram) => {
                     let histogram = Arc::clone(histogram);

@@ -5,7 +5,9 @@ use super::run::Backend;
 use super::script::When;
 use crate::answer::{Answer, LabelMap, Outcome, SampleValue};
 use crate::series_list::SeriesList;
-use kymo_query::{Engine, EngineOptions, HistogramPoint, QueryOptions, Series, Value, VectorSample};
+use kymo_query::{
+    Engine, EngineOptions, HistogramPoint, QueryError, QueryOptions, QueryResult, Series, Value, VectorSample,
+};
 use kymo_storage::Storage;
 use kymo_storage::api::Queryable;
 use kymo_storage::env::{MemoryFs, SimClock};
@@ -46,13 +48,66 @@ impl InProcess {
     /// # Panics
     /// A store in memory cannot be opened.
     pub fn new(place: Place, threads: usize) -> Self {
-        let engine = Engine::new(EngineOptions {
-            threads,
-            delayed_name_removal: true,
-            use_start_timestamps: true,
-            ..EngineOptions::default()
-        });
+        let engine = Engine::new(engine_options(threads));
         Self { engine, place, store: Store::new(place) }
+    }
+}
+
+/// The options under which Prometheus' scripts are carried out.
+pub fn engine_options(threads: usize) -> EngineOptions {
+    EngineOptions {
+        threads,
+        delayed_name_removal: true,
+        use_start_timestamps: true,
+        ..EngineOptions::default()
+    }
+}
+
+/// An empty store in memory that keeps samples of any age.
+///
+/// # Panics
+/// It cannot be opened.
+pub fn memory_store() -> Storage {
+    let options = Options { retention: None, ..Options::default() };
+    let fs = Arc::new(MemoryFs::unrecorded());
+    let clock = Arc::new(SimClock::new(NOW_MS));
+    Storage::open_with(fs, clock, Path::new("/data"), options).expect("open a store in memory")
+}
+
+/// Stores series in one batch.
+///
+/// # Errors
+/// One is refused.
+pub fn append(storage: &Storage, series: &[Stored]) -> Result<(), String> {
+    let mut batch = storage.batch();
+    for Stored { labels, points, .. } in series {
+        let id = batch.series_labels(&Labels::from_pairs(labels)).map_err(|r| r.reason)?;
+        for (timestamp, value) in points {
+            match value {
+                SampleValue::Float(value) => batch.sample(id, *timestamp, *value),
+                SampleValue::Histogram(histogram) => {
+                    let histogram = AnyHistogram::Float(FloatHistogram::clone(histogram));
+                    batch.histogram(id, *timestamp, histogram).map_err(|r| r.reason)?;
+                }
+                SampleValue::Shown(_) => return Err("only answers show histograms".to_owned()),
+            }
+        }
+    }
+    let report = storage.append(batch).map_err(|e| e.to_string())?;
+    match report.refused.first() {
+        Some(refusal) => Err(format!("{} samples refused, the first: {refusal:?}", report.refused_total)),
+        None => Ok(()),
+    }
+}
+
+/// What a query of the engine came to.
+pub fn outcome(result: Result<QueryResult, QueryError>) -> Outcome {
+    match result {
+        Err(error) => Outcome::error(error.to_string()),
+        Ok(result) => {
+            let answer = read_value(result.value);
+            Outcome { result: Ok(answer), warnings: result.warnings, infos: result.infos }
+        }
     }
 }
 
@@ -61,12 +116,7 @@ impl Store {
         if place == Place::List {
             return Self::List(SeriesList::new());
         }
-        let options = Options { retention: None, ..Options::default() };
-        let fs = Arc::new(MemoryFs::unrecorded());
-        let clock = Arc::new(SimClock::new(NOW_MS));
-        let storage =
-            Storage::open_with(fs, clock, Path::new("/data"), options).expect("open a store in memory");
-        Self::Real(Box::new(storage))
+        Self::Real(Box::new(memory_store()))
     }
 
     fn queryable(&self) -> &dyn Queryable {
@@ -106,23 +156,7 @@ impl Backend for InProcess {
             }
             Store::Real(storage) => storage,
         };
-        let mut batch = storage.batch();
-        for Stored { labels, points, .. } in series {
-            let id = batch.series_labels(&Labels::from_pairs(labels)).map_err(|r| r.reason)?;
-            for (timestamp, value) in points {
-                match value {
-                    SampleValue::Float(value) => batch.sample(id, *timestamp, *value),
-                    SampleValue::Histogram(histogram) => {
-                        let histogram = AnyHistogram::Float(FloatHistogram::clone(histogram));
-                        batch.histogram(id, *timestamp, histogram).map_err(|r| r.reason)?;
-                    }
-                }
-            }
-        }
-        let report = storage.append(batch).map_err(|e| e.to_string())?;
-        if let Some(refusal) = report.refused.first() {
-            return Err(format!("{} samples refused, the first: {refusal:?}", report.refused_total));
-        }
+        append(storage, series)?;
         if self.place == Place::Blocks {
             storage.flush().map_err(|e| e.to_string())?;
         }
@@ -131,19 +165,12 @@ impl Backend for InProcess {
 
     fn ask(&mut self, query: &str, when: When) -> Outcome {
         let (store, options) = (self.store.queryable(), QueryOptions::default());
-        let result = match when {
+        outcome(match when {
             When::Instant { at_ms } => self.engine.instant(store, query, at_ms, &options),
             When::Range { start_ms, end_ms, step_ms } => {
                 self.engine.range(store, query, start_ms, end_ms, step_ms, &options)
             }
-        };
-        match result {
-            Err(error) => Outcome::error(error.to_string()),
-            Ok(result) => {
-                let answer = read_value(result.value);
-                Outcome { result: Ok(answer), warnings: result.warnings, infos: result.infos }
-            }
-        }
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::notation::{Point, Row};
 use super::script::{Eval, Expected, TextTest, When};
-use crate::answer::{Answer, LabelMap, Outcome, SampleValue};
+use crate::answer::{Answer, LabelMap, Outcome, SampleValue, ShownBucket, ShownHistogram};
 use crate::compare::close;
 use kymo_storage::model::{Buckets, FloatHistogram};
 
@@ -130,8 +130,26 @@ fn same(wanted: &Point, got: &SampleValue) -> bool {
     match (wanted, got) {
         (Point::Float(wanted), SampleValue::Float(got)) => close(*wanted, *got, EPSILON),
         (Point::Histogram(wanted, hint), SampleValue::Histogram(got)) => same_histogram(wanted, got, *hint),
+        (Point::Histogram(wanted, _), SampleValue::Shown(got)) => {
+            same_shown(&ShownHistogram::of(wanted), got)
+        }
         _ => false,
     }
+}
+
+/// What an answer does not show (schema, hint, empty buckets) cannot be judged.
+fn same_shown(wanted: &ShownHistogram, got: &ShownHistogram) -> bool {
+    let number = |a: f64, b: f64| close(a, b, EPSILON);
+    let bucket = |(a, b): (&ShownBucket, &ShownBucket)| {
+        a.boundary_rule == b.boundary_rule
+            && number(a.lower, b.lower)
+            && number(a.upper, b.upper)
+            && number(a.count, b.count)
+    };
+    number(wanted.count, got.count)
+        && number(wanted.sum, got.sum)
+        && wanted.buckets.len() == got.buckets.len()
+        && wanted.buckets.iter().zip(&got.buckets).all(bucket)
 }
 
 /// The hint counts only if the script writes one.
