@@ -1,7 +1,7 @@
 //! All that the query engine sees of a store: select series by matchers, then read them one by one.
 
 use crate::error::Result;
-use crate::model::{FloatHistogram, Labels, Matcher, TimeRange, Timestamp};
+use crate::model::{Exemplar, FloatHistogram, Labels, Matcher, TimeRange, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -42,6 +42,24 @@ pub trait Querier: Send + Sync {
 pub struct Names {
     /// The strings.
     pub names: Vec<String>,
+    /// Damage that was met and stepped around; each sentence names a file.
+    pub warnings: Vec<String>,
+}
+
+/// The exemplars of one series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExemplarSeries {
+    /// The series.
+    pub labels: Labels,
+    /// Its exemplars, in the order of [`Exemplar::order`], each once.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// What exemplars there are, and what the reader must be told about them.
+#[derive(Debug, Clone, Default)]
+pub struct Exemplars {
+    /// By labels; series without exemplars are left out.
+    pub series: Vec<ExemplarSeries>,
     /// Damage that was met and stepped around; each sentence names a file.
     pub warnings: Vec<String>,
 }
@@ -147,6 +165,10 @@ impl Samples {
         let kept: Vec<bool> = self.timestamps.iter().map(|t| is_kept(*t)).collect();
         let mut flags = kept.iter().copied();
         self.timestamps.retain(|_| flags.next().unwrap_or(false));
+        if !self.start_timestamps.is_empty() {
+            let mut flags = kept.iter().copied();
+            self.start_timestamps.retain(|_| flags.next().unwrap_or(false));
+        }
         let mut flags = kept.iter().copied();
         self.values.retain(|_| flags.next().unwrap_or(false));
         self.timestamps_version += 1;

@@ -35,6 +35,8 @@ pub struct Limits {
     pub metadata_families: usize,
     /// Populated buckets (and listed bounds) of one native histogram.
     pub histogram_buckets: usize,
+    /// Exemplars of one series that are kept between two flushes: of more the oldest go. 0 stores none.
+    pub exemplars_per_series: usize,
     /// How far ahead of the clock a sample may be.
     pub future: Duration,
 }
@@ -50,6 +52,7 @@ impl Default for Limits {
             samples_queued: 20_000_000,
             metadata_families: 100_000,
             histogram_buckets: 32_768,
+            exemplars_per_series: 128,
             future: Duration::from_secs(600),
         }
     }

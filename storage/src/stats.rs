@@ -11,6 +11,10 @@ pub struct Stats {
     pub samples_late: u64,
     /// Samples refused.
     pub samples_refused: u64,
+    /// Exemplars stored (equal ones sent again are counted too).
+    pub exemplars_accepted: u64,
+    /// Exemplars refused.
+    pub exemplars_refused: u64,
     /// Batches committed.
     pub batches: u64,
     /// Groups of batches that shared one write to the log.
@@ -23,6 +27,8 @@ pub struct Stats {
     pub symbols: u64,
     /// Samples in the head.
     pub head_samples: u64,
+    /// Exemplars in the head.
+    pub head_exemplars: u64,
     /// Bytes of memory the samples of the head take.
     pub head_bytes: u64,
     /// Bytes of memory labels and their index take.
@@ -63,6 +69,8 @@ pub(crate) struct Counters {
     pub(crate) samples_accepted: Counter,
     pub(crate) samples_late: Counter,
     pub(crate) samples_refused: Counter,
+    pub(crate) exemplars_accepted: Counter,
+    pub(crate) exemplars_refused: Counter,
     pub(crate) batches: Counter,
     pub(crate) commit_groups: Counter,
     pub(crate) wal_failures: Counter,

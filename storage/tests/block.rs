@@ -328,13 +328,6 @@ fn the_fixture_of_version_2_is_readable() {
     check_histograms(&block, TimeRange::ALL);
 }
 
-#[test]
-#[ignore = "writes the fixture of the current format version"]
-fn write_the_fixture() {
-    let fs: Arc<dyn Fs> = Arc::new(DiskFs);
-    write_histograms(&fs, &Path::new(FIXTURES).join("block-v2.block"));
-}
-
 /// A histogram that grows; every 100th is another kind, to part chunks.
 fn histogram(series: i64, i: i64) -> AnyHistogram {
     let counts = vec![i as u64, (i * series) as u64, 3];

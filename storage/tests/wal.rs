@@ -8,7 +8,7 @@ use kymo_storage::env::{
 };
 use kymo_storage::model::{AnyHistogram, Buckets, IntHistogram, Metadata, MetricType};
 use kymo_storage::wal::{
-    Durability, HistogramsRecord, ReplayReport, ReplayVisitor, SamplesRecord, Wal, WalOptions,
+    Durability, ExemplarRecord, HistogramsRecord, ReplayReport, ReplayVisitor, SamplesRecord, Wal, WalOptions,
 };
 use kymo_storage::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ struct Seen {
     series: Vec<(u32, Vec<u8>)>,
     samples: Vec<Vec<(u32, i64, u64)>>,
     histograms: Vec<(u32, i64, Vec<u8>)>,
+    exemplars: Vec<(u32, i64, u64, Vec<u8>)>,
     metadata: Vec<(String, Metadata)>,
 }
 
@@ -42,6 +43,12 @@ impl ReplayVisitor for Seen {
     fn histograms(&mut self, record: HistogramsRecord<'_>) -> Result<()> {
         let rows = record.ids.iter().zip(record.timestamps).zip(record.histograms);
         self.histograms.extend(rows.map(|((id, t), bytes)| (*id, *t, bytes.to_vec())));
+        Ok(())
+    }
+
+    fn exemplars(&mut self, exemplars: &[ExemplarRecord<'_>]) -> Result<()> {
+        let row = |e: &ExemplarRecord<'_>| (e.id, e.timestamp, e.value.to_bits(), e.labels.to_vec());
+        self.exemplars.extend(exemplars.iter().map(row));
         Ok(())
     }
 
@@ -82,7 +89,7 @@ fn rows(n: i64) -> (Vec<u32>, Vec<i64>, Vec<f64>) {
 
 fn push(wal: &mut Wal, n: i64) {
     let (ids, timestamps, values) = rows(n);
-    let record = SamplesRecord { ids: &ids, timestamps: &timestamps, values: &values };
+    let record = SamplesRecord { ids: &ids, timestamps: &timestamps, values: &values, starts: &[] };
     wal.push_samples(record).unwrap();
 }
 
@@ -534,7 +541,8 @@ fn histograms_come_back_and_damage_costs_one_record() {
     for n in 0..5 {
         append(&mut wal, n).unwrap();
         let (a, b) = (histogram(n as u64), histogram(n as u64 + 7));
-        let record = HistogramsRecord { ids: &[1, 9], timestamps: &[n, n], histograms: &[&a, &b] };
+        let record =
+            HistogramsRecord { ids: &[1, 9], timestamps: &[n, n], histograms: &[&a, &b], starts: &[] };
         wal.push_histograms(record).unwrap();
         wal.commit().unwrap();
     }

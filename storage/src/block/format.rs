@@ -7,8 +7,8 @@ use crate::model::{TimeRange, Timestamp};
 pub(super) const MAGIC: [u8; 8] = *b"KYMOBLK1";
 /// Last bytes of the file.
 pub(super) const END_MAGIC: [u8; 8] = *b"KYMOEND1";
-/// The version this code writes: 2 has native histograms.
-pub(super) const VERSION: u32 = 2;
+/// The version this code writes: 2 has native histograms, 3 start timestamps and exemplars.
+pub(super) const VERSION: u32 = 3;
 /// The oldest version this code reads.
 pub(super) const VERSION_MIN: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
@@ -27,7 +27,8 @@ pub(super) const SERIES_PER_PAGE: u32 = 128;
 pub(super) const SERIES_PAGE_BYTES_MAX: usize = 64 << 20;
 const SECTION_BYTES: usize = 24;
 const META_BYTES: usize = 60;
-const FOOTER_BYTES: usize = SECTION_BYTES * Section::ALL.len() + META_BYTES;
+/// A footer with more sections is none of ours.
+const SECTIONS_MAX: usize = 64;
 /// Bytes of one entry of a page directory.
 pub(super) const PAGE_ENTRY_BYTES: usize = 20;
 
@@ -42,10 +43,12 @@ pub(super) enum Section {
     Names,
     Dict,
     Postings,
+    /// From version 3 on, if there are any.
+    Exemplars,
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Pages,
         Self::Tscol,
         Self::DataPages,
@@ -53,7 +56,10 @@ impl Section {
         Self::Names,
         Self::Dict,
         Self::Postings,
+        Self::Exemplars,
     ];
+    /// So many are in every file, in this order; the others are optional.
+    const REQUIRED: usize = 7;
 
     /// The place in the section table; the stored kind is one more.
     pub(super) fn index(self) -> usize {
@@ -61,9 +67,13 @@ impl Section {
     }
 
     pub(super) fn name(self) -> &'static str {
-        ["DATA", "TSCOL", "DATA_PAGES", "SERIES_PAGES", "NAMES", "DICT", "POSTINGS"][self.index()]
+        ["DATA", "TSCOL", "DATA_PAGES", "SERIES_PAGES", "NAMES", "DICT", "POSTINGS", "EXEMPLARS"]
+            [self.index()]
     }
 }
+
+/// Where each section lies, by [`Section::index`]. One that is not there is empty.
+pub(super) type Sections = [Extent; Section::ALL.len()];
 
 /// Where a section lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -202,10 +212,13 @@ pub(super) fn read_header(bytes: &[u8]) -> Result<(u32, [u8; 16]), String> {
     Ok((version, uuid))
 }
 
-/// Footer and end of a block.
-pub(super) fn write_footer(sections: &[Extent; 7], meta: &BlockMeta) -> Vec<u8> {
-    let mut out = Vec::with_capacity(FOOTER_BYTES + END_BYTES);
+/// Footer and end of a block. Optional sections that are empty are left out.
+pub(super) fn write_footer(sections: &Sections, meta: &BlockMeta) -> Vec<u8> {
+    let mut out = Vec::with_capacity(TAIL_BYTES_MAX);
     for (index, extent) in sections.iter().enumerate() {
+        if index >= Section::REQUIRED && extent.length == 0 {
+            continue;
+        }
         out.extend_from_slice(&(index as u32 + 1).to_le_bytes());
         out.extend_from_slice(&extent.crc.to_le_bytes());
         out.extend_from_slice(&extent.offset.to_le_bytes());
@@ -219,43 +232,50 @@ pub(super) fn write_footer(sections: &[Extent; 7], meta: &BlockMeta) -> Vec<u8> 
     out
 }
 
-/// Checks and reads the footer at the end of a file of `file_bytes` bytes, of which `tail` are the last; or says what is
-/// wrong. Every section lies inside the file.
-pub(super) fn read_footer(tail: &[u8], file_bytes: u64) -> Result<([Extent; 7], BlockMeta), String> {
+/// Checks and reads the footer at the end of a file of `file_bytes` bytes, of which `tail` are the last (see
+/// [`TAIL_BYTES_MAX`]); or says what is wrong. Every section lies inside the file. Sections this release does not know are
+/// passed over.
+pub(super) fn read_footer(tail: &[u8], file_bytes: u64) -> Result<(Sections, BlockMeta), String> {
     let cut_off = || "the footer is cut off or not that of a block".to_owned();
-    let (footer, end) = tail
+    let (before, end) = tail
         .len()
-        .checked_sub(FOOTER_BYTES + END_BYTES)
-        .and_then(|start| tail.get(start..))
-        .and_then(|last| last.split_at_checked(FOOTER_BYTES))
+        .checked_sub(END_BYTES)
+        .and_then(|start| tail.split_at_checked(start))
         .ok_or_else(cut_off)?;
     let mut fields = Fields(end);
-    let crc = fields.u32();
-    if fields.u32() != Some(FOOTER_BYTES as u32) || fields.array() != Some(&END_MAGIC) {
-        return Err(cut_off());
-    }
+    let (crc, length) = (fields.u32(), fields.u32().unwrap_or(0) as usize);
+    let sections = length.saturating_sub(META_BYTES) / SECTION_BYTES;
+    let is_sound = (Section::REQUIRED..=SECTIONS_MAX).contains(&sections)
+        && length == sections * SECTION_BYTES + META_BYTES
+        && fields.array() == Some(&END_MAGIC);
+    let footer = before.len().checked_sub(length).filter(|_| is_sound).and_then(|start| before.get(start..));
+    let footer = footer.ok_or_else(cut_off)?;
     if crc != Some(crc32(0, footer)) {
         return Err("the footer fails its checksum".to_owned());
     }
-    parse_footer(footer, file_bytes).ok_or_else(|| "the footer names sections outside of the file".to_owned())
+    parse_footer(footer, sections, file_bytes)
+        .ok_or_else(|| "the footer names sections outside of the file".to_owned())
 }
 
-fn parse_footer(footer: &[u8], file_bytes: u64) -> Option<([Extent; 7], BlockMeta)> {
+fn parse_footer(footer: &[u8], count: usize, file_bytes: u64) -> Option<(Sections, BlockMeta)> {
     let mut fields = Fields(footer);
-    let mut sections = [Extent::default(); 7];
-    for (index, section) in sections.iter_mut().enumerate() {
-        let kind = fields.u32()?;
-        *section = Extent { crc: fields.u32()?, offset: fields.u64()?, length: fields.u64()? };
-        let end = section.offset.checked_add(section.length)?;
-        if kind != index as u32 + 1 || end > file_bytes {
+    let mut sections = Sections::default();
+    for number in 0..count {
+        let index = (fields.u32()? as usize).checked_sub(1)?;
+        let extent = Extent { crc: fields.u32()?, offset: fields.u64()?, length: fields.u64()? };
+        let end = extent.offset.checked_add(extent.length)?;
+        if end > file_bytes || (number < Section::REQUIRED && index != number) {
             return None;
+        }
+        if let Some(section) = sections.get_mut(index) {
+            *section = extent;
         }
     }
     Some((sections, BlockMeta::read(&mut fields)?))
 }
 
-/// How many bytes at the end of a file [`read_footer`] needs.
-pub(super) const TAIL_BYTES: usize = FOOTER_BYTES + END_BYTES;
+/// How many bytes at the end of a file [`read_footer`] needs at most.
+pub(super) const TAIL_BYTES_MAX: usize = SECTIONS_MAX * SECTION_BYTES + META_BYTES + END_BYTES;
 
 #[cfg(test)]
 mod tests {
@@ -266,14 +286,22 @@ mod tests {
         let uuid = *b"0123456789abcdef";
         let header = write_header(&uuid);
         assert_eq!(header.len(), HEADER_BYTES);
-        assert_eq!(header[..12], *b"KYMOBLK1\x02\0\0\0");
+        assert_eq!(header[..12], *b"KYMOBLK1\x03\0\0\0");
         assert_eq!(header[16..32], uuid);
-        assert_eq!(read_header(&header), Ok((2, uuid)));
+        assert_eq!(read_header(&header), Ok((3, uuid)));
         let meta =
             BlockMeta { uuid, sequence: 7, min_time: -5, max_time: 9, series: 2, samples: 3, level: 1 };
-        let sections = std::array::from_fn(|i| Extent { crc: i as u32, offset: 64 + i as u64, length: 10 });
+        let mut sections = Sections::from(std::array::from_fn(|i| Extent {
+            crc: i as u32,
+            offset: 64 + i as u64,
+            length: 10,
+        }));
+        let with_all = write_footer(&sections, &meta);
+        assert_eq!(with_all.len(), 8 * 24 + 60 + 16);
+        assert_eq!(read_footer(&with_all, 1000), Ok((sections, meta)));
+        sections[Section::Exemplars.index()] = Extent::default();
         let footer = write_footer(&sections, &meta);
-        assert_eq!(footer.len(), TAIL_BYTES);
+        assert_eq!(footer.len(), 7 * 24 + 60 + 16);
         assert_eq!(footer[..4], [1, 0, 0, 0]);
         assert_eq!(footer[7 * 24..7 * 24 + 16], uuid);
         assert_eq!(footer[7 * 24 + 16], 7);
@@ -290,9 +318,9 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_by_name() {
         let mut header = write_header(&[0; 16]);
-        header[8] = 3;
+        header[8] = 4;
         let crc = crc32(0, &header[..60]);
         header[60..].copy_from_slice(&crc.to_le_bytes());
-        assert!(read_header(&header).unwrap_err().contains("version 3"));
+        assert!(read_header(&header).unwrap_err().contains("version 4"));
     }
 }

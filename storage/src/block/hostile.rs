@@ -1,6 +1,6 @@
 //! Blocks whose checksums are right and whose contents are not: every parser must stand on its own.
 
-use super::format::{self, Extent, PAGE_ENTRY_BYTES, PageEntry, Section, TAIL_BYTES};
+use super::format::{self, Extent, PAGE_ENTRY_BYTES, PageEntry, Section, TAIL_BYTES_MAX};
 use super::{Block, BlockReader, BlockSpec, BlockWriter};
 use crate::api::Samples;
 use crate::codec::compress::{zstd_decode, zstd_encode};
@@ -44,7 +44,8 @@ fn sound_block() -> Vec<u8> {
 /// Applies `edit` to a section and makes the checksums right again.
 fn reseal(whole: &[u8], section: Section, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let (mut sections, meta) =
-        format::read_footer(&whole[whole.len() - TAIL_BYTES..], whole.len() as u64).unwrap();
+        format::read_footer(&whole[whole.len() - TAIL_BYTES_MAX.min(whole.len())..], whole.len() as u64)
+            .unwrap();
     let bytes_of = |e: &Extent| whole[e.offset as usize..(e.offset + e.length) as usize].to_vec();
     let mut parts: Vec<Vec<u8>> = sections.iter().map(bytes_of).collect();
     edit(&mut parts[section.index()]);
@@ -60,7 +61,9 @@ fn reseal(whole: &[u8], section: Section, edit: impl FnOnce(&mut Vec<u8>)) -> Ve
 
 /// Applies `edit` to the first page of a directory (after decompression) and makes the checksums right again.
 fn reseal_page(whole: &[u8], directory: Section, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let (sections, _) = format::read_footer(&whole[whole.len() - TAIL_BYTES..], whole.len() as u64).unwrap();
+    let (sections, _) =
+        format::read_footer(&whole[whole.len() - TAIL_BYTES_MAX.min(whole.len())..], whole.len() as u64)
+            .unwrap();
     let at = sections[directory.index()].offset as usize;
     let mut entry = PageEntry::read(whole[at..at + PAGE_ENTRY_BYTES].try_into().unwrap()).unwrap();
     let stored = &whole[entry.offset as usize..entry.offset as usize + entry.stored as usize];

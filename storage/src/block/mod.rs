@@ -15,18 +15,21 @@
 //!             { length:varint name values:varint dictionary length:varint postings length:varint }
 //! DICT        the dictionaries of all names, one after another (see `index::dictionary`)
 //! POSTINGS    the postings of all names, one after another (see `index::postings`)
-//! footer      7 × { kind:u32 crc:u32 offset:u64 length:u64 }     TSCOL, ..., POSTINGS and kind 1: DATA with SERIES, crc 0
+//! EXEMPLARS   if there are any: the directory of their pages, which lie among those of DATA (see `exemplars.rs`)
+//! footer      n × { kind:u32 crc:u32 offset:u64 length:u64 }     kinds 1 DATA with SERIES, crc 0; 2 to 7 TSCOL, ..., POSTINGS
+//!             in this order, then others that are there: 8 EXEMPLARS. A reader passes over kinds it does not know
 //!             uuid:16 sequence:u64 min_time:i64 max_time:i64 series:u64 samples:u64 level:u32
 //! end         crc:u32 of the footer  length of the footer:u32  magic "KYMOEND1":8
 //! ```
 //!
-//! Version 1 is the same without histograms (see `series_page.rs`).
+//! Version 2 is the same without start timestamps and exemplars, version 1 has no histograms either (see `series_page.rs`).
 //!
 //! Checks: header and footer when the file is opened; each section once, when it is first used; each page of DATA and SERIES
 //! every time it is read. What fails is [`crate::ErrorKind::Corrupt`] and names the file and the offset; the rest of the
 //! block stays readable.
 
 mod deletions;
+mod exemplars;
 mod format;
 #[cfg(test)]
 mod hostile;
@@ -50,7 +53,7 @@ pub use quarantine::{Quarantined, quarantine, quarantined_blocks};
 pub use reader::Block;
 pub use samples::BlockReader;
 pub use tombstone::{TOMBSTONES_FILE, TOMBSTONES_MAX, Tombstone, load_tombstones, store_tombstones};
-pub use writer::{BlockSpec, BlockWriter};
+pub use writer::{BlockSpec, BlockWriter, SeriesContent};
 
 /// The ending of a block's file name.
 pub const BLOCK_EXTENSION: &str = "block";

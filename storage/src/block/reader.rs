@@ -1,6 +1,6 @@
 //! `Block`: an open block file; sections are checked when first used, pages every time they are read.
 
-use super::format::{self, BlockMeta, Extent, PAGE_ENTRY_BYTES, PageEntry, SERIES_PER_PAGE, Section};
+use super::format::{self, BlockMeta, PAGE_ENTRY_BYTES, PageEntry, SERIES_PER_PAGE, Section, Sections};
 use super::label_cache::LabelCache;
 use super::sections::Columns;
 use super::series_page::SeriesPage;
@@ -8,7 +8,9 @@ use crate::codec::compress::zstd_decode;
 use crate::codec::crc::crc32;
 use crate::env::{File, Fs, Mapped};
 use crate::error::{Error, Result};
+use crate::model::TimeRange;
 use parking_lot::Mutex;
+use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,8 +32,8 @@ pub struct Block {
     version: u32,
     /// Tells open blocks apart, for readers that keep things from one to the next.
     pub(super) instance: u64,
-    sections: [Extent; 7],
-    states: [AtomicU8; 7],
+    sections: Sections,
+    states: [AtomicU8; Section::ALL.len()],
     map: Mapped,
     file: Arc<dyn File>,
     series_pages: Mutex<VecDeque<(u32, Arc<SeriesPage>)>>,
@@ -57,7 +59,7 @@ impl Block {
         };
         let bytes: &[u8] = &map;
         let (version, uuid) = format::read_header(bytes).map_err(|reason| corrupt(reason, 0))?;
-        let tail_start = bytes.len().saturating_sub(format::TAIL_BYTES);
+        let tail_start = bytes.len().saturating_sub(format::TAIL_BYTES_MAX);
         let tail = bytes.get(tail_start..).unwrap_or_default();
         let (sections, meta) =
             format::read_footer(tail, bytes.len() as u64).map_err(|reason| corrupt(reason, tail_start))?;
@@ -134,7 +136,9 @@ impl Block {
         for page in 0..self.page_count(Section::DataPages)? {
             self.read_data_page(page, &mut bytes)?;
         }
-        Ok(())
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..self.series_count());
+        self.read_exemplars(&all, TimeRange::ALL, &mut |_, _| {})
     }
 
     /// Damage in this file.
@@ -159,6 +163,16 @@ impl Block {
             state.store(if is_sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
         }
         if state.load(Ordering::Relaxed) == SOUND { Ok(bytes) } else { Err(broken()) }
+    }
+
+    /// The size of a section.
+    pub(super) fn section_bytes(&self, section: Section) -> u64 {
+        self.sections.get(section.index()).map_or(0, |s| s.length)
+    }
+
+    /// Bytes of the file, which nothing has checked.
+    pub(super) fn mapped(&self, offset: u64, length: u32) -> Option<&[u8]> {
+        self.map.get(usize::try_from(offset).ok()?..)?.get(..length as usize)
     }
 
     /// The timestamp columns.
@@ -218,10 +232,7 @@ impl Block {
             let (path, offset) = (self.path.display(), entry.offset);
             Error::corrupt(format!("{path}: SERIES page {page} at {offset}: {what}"))
         };
-        let stored = usize::try_from(entry.offset)
-            .ok()
-            .and_then(|start| self.map.get(start..)?.get(..entry.stored as usize))
-            .ok_or_else(|| broken("outside of the file"))?;
+        let stored = self.mapped(entry.offset, entry.stored).ok_or_else(|| broken("outside of the file"))?;
         self.check_page("SERIES", page, &entry, stored)?;
         if entry.raw as usize > format::SERIES_PAGE_BYTES_MAX {
             return Err(broken("too large"));

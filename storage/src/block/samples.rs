@@ -4,7 +4,7 @@ use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
 use super::series_page::{ChunkEntry, Place, SeriesPage};
 use crate::api::{HistogramSample, Samples};
-use crate::chunk::{HistogramDecoder, ValueDecoder};
+use crate::chunk::{HistogramDecoder, ValueDecoder, decode_starts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{FloatHistogram, TimeRange, Timestamp};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub struct BlockReader {
     last: LastRead,
     spans: Vec<Span>,
     column: Vec<Timestamp>,
+    starts: Vec<Timestamp>,
 }
 
 /// The part of a chunk inside of the range.
@@ -132,6 +133,44 @@ impl BlockReader {
         decoded.map_err(|e| in_payload(block, place, &e))
     }
 
+    /// Decodes the start timestamps of a chunk, whose timestamps `self.column` holds: 0 for each if none is known.
+    fn decode_starts(&mut self, block: &Block, page: &SeriesPage, entry: &ChunkEntry) -> Result<()> {
+        let Some(place) = entry.starts else {
+            self.starts.clear();
+            self.starts.resize(self.column.len(), 0);
+            return Ok(());
+        };
+        let payload = self.data_pages.payload(block, page, place)?;
+        decode_starts(payload, &self.column, &mut self.starts).ok_or_else(|| {
+            let error = Error::corrupt("start timestamps do not decode");
+            in_payload(block, place, &error)
+        })
+    }
+
+    /// Fills the start timestamps of the floats of a series that has any, as `self.spans` say.
+    fn read_starts(
+        &mut self,
+        block: &Block,
+        page: &SeriesPage,
+        chunks: &[ChunkEntry],
+        out: &mut Samples,
+    ) -> Result<()> {
+        let columns = block.columns()?;
+        for span in std::mem::take(&mut self.spans) {
+            let Some(entry) = chunks.get(span.chunk as usize) else { continue };
+            columns.decode(entry.column, &mut self.column).ok_or_else(|| {
+                block.corrupt(Section::Tscol, format!("column {} is damaged", entry.column))
+            })?;
+            self.decode_starts(block, page, entry)?;
+            let inside = self.starts.get(span.skip as usize..).and_then(|s| s.get(..span.keep as usize));
+            out.start_timestamps.extend_from_slice(inside.unwrap_or_default());
+        }
+        if out.start_timestamps.iter().all(|start| *start == 0) {
+            out.start_timestamps.clear();
+        }
+        Ok(())
+    }
+
     /// Fills the histograms of a series in `range`; `out` holds its floats.
     fn read_histograms(
         &mut self,
@@ -154,14 +193,13 @@ impl BlockReader {
             self.histograms
                 .decode_floats(payload, column.samples as usize, &mut self.decoded)
                 .map_err(|e| in_payload(block, entry.place, &e))?;
-            for (timestamp, histogram) in self.column.iter().zip(self.decoded.drain(..)) {
+            self.decode_starts(block, page, entry)?;
+            let times = self.column.iter().zip(&self.starts);
+            for ((timestamp, start), histogram) in times.zip(self.decoded.drain(..)) {
                 if range.contains(*timestamp) {
+                    let (timestamp, start_timestamp) = (*timestamp, *start);
                     let histogram = Arc::new(histogram);
-                    out.histograms.push(HistogramSample {
-                        timestamp: *timestamp,
-                        start_timestamp: 0,
-                        histogram,
-                    });
+                    out.histograms.push(HistogramSample { timestamp, start_timestamp, histogram });
                 }
             }
         }
@@ -300,6 +338,9 @@ impl Block {
         });
         reader.spans = spans;
         result?;
+        if chunks.iter().any(|chunk| chunk.starts.is_some()) {
+            reader.read_starts(self, &page, chunks, out)?;
+        }
         match page.histogram_chunks(number) {
             [] => Ok(()),
             histograms => reader.read_histograms(self, &page, histograms, range, out),

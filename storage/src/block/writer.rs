@@ -1,18 +1,19 @@
 //! `BlockWriter`: series in label order become a block file, synced and renamed when it is complete.
 
+use super::exemplars::{self, ExemplarPage};
 use super::format::{
     self, BlockMeta, DATA_PAGE_BYTES, Extent, HEADER_BYTES, INLINE_BYTES, PageEntry, Section,
 };
 use super::label_index::{LabelCollector, LabelSections};
 use super::sections::ColumnsBuilder;
-use super::series_page::{NewChunks, NewPlace, PageBuilder};
-use crate::chunk::{HistogramEncoder, SAMPLES_PER_CHUNK, ValueEncoder};
+use super::series_page::{NewChunk, NewChunks, NewPlace, PageBuilder};
+use crate::chunk::{HistogramEncoder, SAMPLES_PER_CHUNK, ValueEncoder, encode_starts};
 use crate::codec::compress::zstd_encode;
 use crate::codec::crc::crc32;
 use crate::codec::varint::{Cursor, put_uvarint};
 use crate::env::{File, Fs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{AnyHistogram, Labels, Timestamp};
+use crate::model::{AnyHistogram, Exemplar, Labels, Timestamp};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,50 @@ pub struct BlockWriter {
     /// Of each series the numbers of its labels and the places of its chunks, until the numbers are final.
     rows: Vec<u8>,
     last_labels: Option<Labels>,
+    exemplar_page: ExemplarPage,
+    /// The directory of the pages of exemplars.
+    exemplar_pages: Vec<u8>,
     is_finished: bool,
+}
+
+/// What a block keeps of one series.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SeriesContent<'a> {
+    /// Pieces of timestamps and as many values, which together are in time order.
+    pub floats: &'a [(&'a [Timestamp], &'a [f64])],
+    /// Start timestamps of the floats, 0 for unknown; or empty if none is known.
+    pub float_starts: &'a [Timestamp],
+    /// Times and histograms, in time order.
+    pub histograms: (&'a [Timestamp], &'a [AnyHistogram]),
+    /// Start timestamps of the histograms, 0 for unknown; or empty if none is known.
+    pub histogram_starts: &'a [Timestamp],
+    /// Exemplars, in the order of [`Exemplar::follows`].
+    pub exemplars: &'a [Exemplar],
+}
+
+impl SeriesContent<'_> {
+    /// The first and the last time of anything, if there is anything and all is in order.
+    fn bounds(&self, timestamps: &[Timestamp], values: &[f64]) -> Result<Option<(Timestamp, Timestamp)>> {
+        let Self { float_starts, histograms, histogram_starts, exemplars, .. } = self;
+        let are_ascending = |times: &[Timestamp]| times.windows(2).all(|w| w[0] < w[1]);
+        let are_starts = |starts: &[Timestamp], n: usize| starts.is_empty() || starts.len() == n;
+        let lengths_agree = timestamps.len() == values.len()
+            && histograms.0.len() == histograms.1.len()
+            && are_starts(float_starts, timestamps.len())
+            && are_starts(histogram_starts, histograms.0.len());
+        if !(lengths_agree && are_ascending(timestamps) && are_ascending(histograms.0)) {
+            return Err(Error::internal(
+                "the samples of a series in a block are in time order, one a timestamp",
+            ));
+        }
+        if !exemplars.windows(2).all(|w| w[1].follows(&w[0])) {
+            return Err(Error::internal("the exemplars of a series in a block are in order"));
+        }
+        let (first, last) = (exemplars.first().map(|e| e.timestamp), exemplars.last().map(|e| e.timestamp));
+        let ends = [timestamps.first(), timestamps.last(), histograms.0.first(), histograms.0.last()];
+        let ends = ends.into_iter().flatten().copied().chain(first).chain(last);
+        Ok(ends.clone().min().zip(ends.max()))
+    }
 }
 
 impl BlockWriter {
@@ -103,6 +147,8 @@ impl BlockWriter {
             labels: LabelCollector::default(),
             rows: Vec::new(),
             last_labels: None,
+            exemplar_page: ExemplarPage::default(),
+            exemplar_pages: Vec::new(),
             is_finished: false,
         })
     }
@@ -122,31 +168,27 @@ impl BlockWriter {
         self.encoder.fallbacks()
     }
 
-    /// Adds a series: pieces of timestamps and as many values, which together are in time order, and histograms in time
-    /// order. A series without samples is left out.
+    /// Adds a series: floats and histograms as in [`SeriesContent`]. A series without samples is left out.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`]: labels or timestamps are not ascending, or lengths differ. Otherwise the disk refuses, or
-    /// the block is full.
+    /// As [`BlockWriter::add`].
     pub fn add_series(
         &mut self,
         labels: &Labels,
-        pieces: &[(&[Timestamp], &[f64])],
+        floats: &[(&[Timestamp], &[f64])],
         histograms: (&[Timestamp], &[AnyHistogram]),
     ) -> Result<()> {
-        let (timestamps, values) = joined(pieces);
-        let are_ascending = |times: &[Timestamp]| times.windows(2).all(|w| w[0] < w[1]);
-        let lengths_agree = timestamps.len() == values.len() && histograms.0.len() == histograms.1.len();
-        if !(lengths_agree && are_ascending(&timestamps) && are_ascending(histograms.0)) {
-            return Err(Error::internal(
-                "the samples of a series in a block are in time order, one a timestamp",
-            ));
-        }
-        let ends = [timestamps.first(), timestamps.last()].into_iter().flatten();
-        let ends = ends.chain([histograms.0.first(), histograms.0.last()].into_iter().flatten());
-        let (Some(first), Some(last)) = (ends.clone().min().copied(), ends.max().copied()) else {
-            return Ok(());
-        };
+        self.add(labels, &SeriesContent { floats, histograms, ..SeriesContent::default() })
+    }
+
+    /// Adds a series. One without any content is left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`]: labels, timestamps or exemplars are not ascending, or lengths differ. Otherwise the disk
+    /// refuses, or the block is full.
+    pub fn add(&mut self, labels: &Labels, content: &SeriesContent<'_>) -> Result<()> {
+        let (timestamps, values) = joined(content.floats);
+        let Some((first, last)) = content.bounds(&timestamps, &values)? else { return Ok(()) };
         if self.last_labels.as_ref().is_some_and(|before| before >= labels) {
             return Err(Error::internal("the series of a block are added in the order of their labels"));
         }
@@ -159,18 +201,69 @@ impl BlockWriter {
             put_uvarint(&mut self.rows, u64::from(name));
             put_uvarint(&mut self.rows, u64::from(value));
         }
-        let chunks = self.add_floats(&timestamps, &values)?;
-        self.add_histograms(chunks, histograms)?;
+        let is_known = |starts: &[Timestamp]| starts.iter().any(|start| *start != 0);
+        let has_starts = is_known(content.float_starts) || is_known(content.histogram_starts);
+        put_uvarint(&mut self.rows, u64::from(has_starts));
+        let float_starts = has_starts.then_some(content.float_starts);
+        let chunks = self.add_floats(&timestamps, &values, float_starts)?;
+        let histogram_starts = has_starts.then_some(content.histogram_starts);
+        self.add_histograms(chunks, content.histograms, histogram_starts)?;
+        self.add_exemplars(series, content.exemplars)?;
         self.meta.min_time = self.meta.min_time.min(first);
         self.meta.max_time = self.meta.max_time.max(last);
         self.meta.series += 1;
-        self.meta.samples += (timestamps.len() + histograms.0.len()) as u64;
+        self.meta.samples += (timestamps.len() + content.histograms.0.len()) as u64;
         self.last_labels = Some(labels.clone());
         Ok(())
     }
 
+    fn add_exemplars(&mut self, series: u32, mut exemplars: &[Exemplar]) -> Result<()> {
+        while !exemplars.is_empty() {
+            let taken = self.exemplar_page.add(series, exemplars);
+            exemplars = exemplars.get(taken..).unwrap_or_default();
+            if self.exemplar_page.is_full() {
+                self.flush_exemplars()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn flush_exemplars(&mut self) -> Result<()> {
+        if self.exemplar_page.is_empty() {
+            return Ok(());
+        }
+        let (first_series, raw) = self.exemplar_page.take();
+        let mut stored = Vec::new();
+        zstd_encode(&raw, ZSTD_LEVEL, &mut stored)
+            .map_err(|e| Error::internal(format!("compress a page of exemplars: {e}")))?;
+        let entry = PageEntry {
+            offset: self.output.offset(),
+            stored: stored.len() as u32,
+            raw: raw.len() as u32,
+            crc: crc32(0, &stored),
+        };
+        self.output.put(&stored)?;
+        exemplars::put_entry(first_series, &entry, &mut self.exemplar_pages);
+        Ok(())
+    }
+
+    /// Adds the start timestamps of one chunk to its row, if its series has any.
+    fn add_starts(&mut self, timestamps: &[Timestamp], starts: Option<&[Timestamp]>) -> Result<()> {
+        let Some(starts) = starts else { return Ok(()) };
+        let start = self.page.len();
+        if starts.iter().any(|start| *start != 0) {
+            encode_starts(timestamps, starts, &mut self.page);
+        }
+        self.add_payload(start)
+    }
+
     /// Adds the chunks of floats of a series, and answers how many these are.
-    fn add_floats(&mut self, timestamps: &[Timestamp], values: &[f64]) -> Result<usize> {
+    fn add_floats(
+        &mut self,
+        timestamps: &[Timestamp],
+        values: &[f64],
+        starts: Option<&[Timestamp]>,
+    ) -> Result<usize> {
         let chunks = timestamps.len().div_ceil(SAMPLES_PER_CHUNK);
         // All chunks of a series are about as long, so that no small rest is left.
         let per_chunk = timestamps.len().div_ceil(chunks.max(1)).max(1);
@@ -183,6 +276,9 @@ impl BlockWriter {
             let start = self.page.len();
             self.encoder.encode_verified(values, &mut self.page);
             self.add_payload(start)?;
+            let from = index * per_chunk;
+            let of_chunk = starts.map(|s| s.get(from..from + timestamps.len()).unwrap_or_default());
+            self.add_starts(timestamps, of_chunk)?;
         }
         Ok(chunks)
     }
@@ -192,6 +288,7 @@ impl BlockWriter {
         &mut self,
         chunks: usize,
         (mut times, mut histograms): (&[Timestamp], &[AnyHistogram]),
+        mut starts: Option<&[Timestamp]>,
     ) -> Result<()> {
         let mut count = 0;
         let before = std::mem::take(&mut self.rows);
@@ -203,9 +300,12 @@ impl BlockWriter {
             if self.page.len() - start > format::DATA_PAGE_BYTES_MAX {
                 return Err(Error::new(ErrorKind::LimitExceeded, "a chunk of histograms exceeds 8 MiB"));
             }
-            let column = self.columns.add(chunks + count, times.get(..rows).unwrap_or_default())?;
+            let of_chunk = times.get(..rows).unwrap_or_default();
+            let column = self.columns.add(chunks + count, of_chunk)?;
             put_uvarint(&mut self.rows, u64::from(column));
             self.add_payload(start)?;
+            self.add_starts(of_chunk, starts.map(|s| s.get(..rows).unwrap_or_default()))?;
+            starts = starts.map(|s| s.get(rows..).unwrap_or_default());
             count += 1;
             times = times.get(rows..).unwrap_or_default();
             histograms = histograms.get(rows..).unwrap_or_default();
@@ -288,9 +388,10 @@ impl BlockWriter {
     /// The disk refuses, or a section exceeds 4 GiB; then nothing is left behind.
     pub fn finish(mut self) -> Result<BlockMeta> {
         self.flush_page()?;
+        self.flush_exemplars()?;
         let labels = std::mem::take(&mut self.labels).finish();
         let series_pages = self.write_series(&labels)?;
-        let mut sections = [Extent::default(); 7];
+        let mut sections = format::Sections::default();
         sections[Section::Pages.index()] = Extent {
             crc: 0,
             offset: HEADER_BYTES as u64,
@@ -303,6 +404,7 @@ impl BlockWriter {
             (Section::Names, labels.names),
             (Section::Dict, labels.dict),
             (Section::Postings, labels.postings),
+            (Section::Exemplars, std::mem::take(&mut self.exemplar_pages)),
         ];
         for (section, bytes) in parts {
             if u32::try_from(bytes.len()).is_err() {
@@ -391,25 +493,31 @@ fn push_row(reader: &mut Cursor<'_>, labels: &LabelSections, builder: &mut PageB
         let name = reader.uvarint()? as u32;
         numbers.push(labels.rank(name, reader.uvarint()? as u32)?);
     }
-    let floats = read_chunks(reader)?;
-    let histograms = read_chunks(reader)?;
-    builder.push(&numbers, &NewChunks { floats, histograms });
+    let has_starts = reader.uvarint()? == 1;
+    let floats = read_chunks(reader, has_starts)?;
+    let histograms = read_chunks(reader, has_starts)?;
+    builder.push(&numbers, &NewChunks { floats, histograms, has_starts });
     Some(())
 }
 
-fn read_chunks<'a>(reader: &mut Cursor<'a>) -> Option<Vec<(u32, NewPlace<'a>)>> {
+fn read_chunks<'a>(reader: &mut Cursor<'a>, has_starts: bool) -> Option<Vec<NewChunk<'a>>> {
     let mut chunks = Vec::new();
     for _ in 0..reader.uvarint()? {
         let column = reader.uvarint()? as u32;
-        let head = reader.uvarint()?;
-        let place = if head & 1 == 1 {
-            NewPlace::Inline(reader.bytes((head >> 1) as usize)?)
-        } else {
-            NewPlace::Stored { position: reader.uvarint()?, length: (head >> 1) as u32 }
-        };
-        chunks.push((column, place));
+        let place = read_place(reader)?;
+        let starts = if has_starts { read_place(reader)? } else { NewPlace::Inline(&[]) };
+        chunks.push(NewChunk { column, place, starts });
     }
     Some(chunks)
+}
+
+fn read_place<'a>(reader: &mut Cursor<'a>) -> Option<NewPlace<'a>> {
+    let head = reader.uvarint()?;
+    Some(if head & 1 == 1 {
+        NewPlace::Inline(reader.bytes((head >> 1) as usize)?)
+    } else {
+        NewPlace::Stored { position: reader.uvarint()?, length: (head >> 1) as u32 }
+    })
 }
 
 fn directory(pages: &[PageEntry]) -> Vec<u8> {

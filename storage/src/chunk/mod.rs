@@ -30,6 +30,7 @@ mod huffman;
 mod ints;
 mod number;
 mod one_histogram;
+mod starts;
 mod tables;
 mod timestamps;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use histogram::HistogramTotals;
 pub use histogram_reader::HistogramDecoder;
 pub use histogram_writer::HistogramEncoder;
 pub use one_histogram::{decode_one_histogram, encode_one_histogram, hash_one_histogram, is_one_histogram};
+pub use starts::{decode_starts, encode_starts};
 pub use timestamps::{decode_timestamps, encode_timestamps};
 pub use values::{ValueDecoder, ValueEncoder};
 

@@ -13,11 +13,11 @@ pub use crate::head::refusal::Refusal;
 pub use delete::DeleteReport;
 pub use health::Health;
 
-use crate::api::{Querier, Queryable};
+use crate::api::{Exemplars, Querier, Queryable};
 use crate::env::{Clock, DirLock, DiskFs, Fs, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintain::retention::oldest_kept;
-use crate::model::{Metadata, TimeRange, Timestamp};
+use crate::model::{Matcher, Metadata, TimeRange, Timestamp};
 use crate::options::Options;
 use crate::read::StoreQuerier;
 use crate::stats::Stats;
@@ -151,6 +151,14 @@ impl Storage {
         self.owner.shared.metadata.lock().get(family) == Some(metadata)
     }
 
+    /// The exemplars in `range` of all series that match one of `matcher_sets` (all series if there is none).
+    ///
+    /// # Errors
+    /// `LimitExceeded`: there are too many for one answer; or the disk refusing.
+    pub fn exemplars(&self, range: TimeRange, matcher_sets: &[Vec<Matcher>]) -> Result<Exemplars> {
+        self.owner.shared.querier(range).exemplars(matcher_sets)
+    }
+
     /// Flushes the head if the log is longer than [`Options::flush_on_close_bytes`], so that the next start has little to
     /// read; then stops taking writes, makes all that was committed durable, and ends the threads of the store. Reads of
     /// views taken before go on; later calls are answered `Unavailable`. A store that is dropped without this is not
@@ -228,19 +236,22 @@ impl Drop for Owner {
 
 impl Queryable for Storage {
     fn querier(&self, range: TimeRange) -> Result<Box<dyn Querier>> {
-        let shared = &self.owner.shared;
-        let min_time = range.min_time.max(shared.retention_start());
-        Ok(Box::new(StoreQuerier {
-            registry: Arc::clone(&shared.registry),
-            order: Arc::clone(&shared.order),
-            view: Arc::new(shared.view.snapshot()),
-            missing: Arc::clone(&shared.missing),
-            range: TimeRange { min_time, max_time: range.max_time },
-        }))
+        Ok(Box::new(self.owner.shared.querier(range)))
     }
 }
 
 impl Shared {
+    fn querier(&self, range: TimeRange) -> StoreQuerier {
+        let min_time = range.min_time.max(self.retention_start());
+        StoreQuerier {
+            registry: Arc::clone(&self.registry),
+            order: Arc::clone(&self.order),
+            view: Arc::new(self.view.snapshot()),
+            missing: Arc::clone(&self.missing),
+            range: TimeRange { min_time, max_time: range.max_time },
+        }
+    }
+
     /// Sends a message to the commit thread and waits for its answer.
     fn ask_writer(&self, message: impl FnOnce(Answer) -> Message) -> Result<()> {
         let queue = self.queue.read().clone().ok_or_else(closed)?;
@@ -298,11 +309,12 @@ impl Shared {
         // Before the rest: whoever holds this lock twice may wait for a creator of series who waits for the first hold.
         let symbols = self.registry.catalog().symbol_count() as u64;
         let blocks = self.view.peek(|view| Arc::clone(&view.blocks));
-        let (head_samples, head_bytes, head_times) = self.view.peek(|view| {
+        let (head_samples, head_exemplars, head_bytes, head_times) = self.view.peek(|view| {
             let generations = || view.frozen.iter().map(|f| &f.generation).chain([&view.active]);
             let times = generations().filter_map(crate::head::generation::Generation::times);
             (
                 generations().map(|g| g.samples()).sum(),
+                generations().map(|g| g.exemplar_count() as u64).sum(),
                 generations().map(|g| g.memory_bytes() as u64).sum(),
                 times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
             )
@@ -313,10 +325,13 @@ impl Shared {
             samples_refused: counters.samples_refused.get(),
             batches: counters.batches.get(),
             commit_groups: counters.commit_groups.get(),
+            exemplars_accepted: counters.exemplars_accepted.get(),
+            exemplars_refused: counters.exemplars_refused.get(),
             samples_queued: self.queued.load(Ordering::Relaxed) as u64,
             series: u64::from(self.registry.len()),
             symbols,
             head_samples,
+            head_exemplars,
             head_bytes,
             registry_bytes: (self.registry.memory_bytes() + self.order.memory_bytes()) as u64,
             head_times,

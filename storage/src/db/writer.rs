@@ -17,6 +17,9 @@ const GROUP_SAMPLES: usize = 1_000_000;
 /// Batches after which a group is full.
 const GROUP_BATCHES: usize = 1024;
 
+/// What fits into one record of the log: a batch comes back whole or not at all.
+const BATCH_BYTES_MAX: usize = 250 << 20;
+
 impl Shared {
     /// Hands `batch` to the commit thread; `done` is called at once if it cannot be taken.
     pub(crate) fn submit(&self, batch: WriteBatch, may_wait: bool, done: Done) {
@@ -24,6 +27,11 @@ impl Shared {
         let samples = batch.len();
         if samples > limits.samples_per_batch {
             let text = format!("a batch of {samples} samples; the limit is {}", limits.samples_per_batch);
+            return done.answer(Err(Error::new(ErrorKind::LimitExceeded, text)));
+        }
+        let bytes = batch.log_bytes_max();
+        if bytes > BATCH_BYTES_MAX {
+            let text = format!("a batch of up to {bytes} bytes; the limit is {BATCH_BYTES_MAX}");
             return done.answer(Err(Error::new(ErrorKind::LimitExceeded, text)));
         }
         if let Err(error) = self.health.check_writable() {
@@ -269,6 +277,8 @@ impl Writer {
         counters.samples_accepted.add(judged.report.accepted);
         counters.samples_refused.add(judged.report.refused_total);
         counters.samples_late.add(judged.late);
+        counters.exemplars_accepted.add(judged.report.exemplars_accepted);
+        counters.exemplars_refused.add(judged.report.exemplars_refused_total);
         if let Some(newest) = judged.newest {
             self.shared.newest.fetch_max(newest, Ordering::Relaxed);
         }

@@ -5,7 +5,9 @@ use super::refusal::Refusal;
 use super::registry::{Position, Registry};
 use crate::chunk::encode_one_histogram;
 use crate::error::ErrorKind;
-use crate::model::{AnyHistogram, Labels, Metadata, SeriesRef, Timestamp};
+use crate::model::{
+    AnyHistogram, EXEMPLAR_LABEL_CHARS_MAX, Exemplar, Labels, Metadata, SeriesRef, Timestamp,
+};
 use std::sync::Arc;
 
 /// What became of a batch.
@@ -19,6 +21,12 @@ pub struct CommitReport {
     pub refused_total: u64,
     /// The first of them.
     pub refused: Vec<Refusal>,
+    /// Exemplars that are stored now, or were already. Not among the samples.
+    pub exemplars_accepted: u64,
+    /// Exemplars refused: older than the newest of their series, or out of bounds.
+    pub exemplars_refused_total: u64,
+    /// The first of them.
+    pub exemplars_refused: Vec<Refusal>,
 }
 
 /// How many refusals a report spells out.
@@ -28,6 +36,8 @@ pub(crate) const REFUSALS_MAX: usize = 10;
 pub(crate) struct NewHistogram {
     pub(crate) series: u32,
     pub(crate) time: Timestamp,
+    /// 0 if it is not known.
+    pub(crate) start: Timestamp,
     pub(crate) bytes: Encoded,
 }
 
@@ -38,8 +48,11 @@ pub struct WriteBatch {
     pub(crate) series: Vec<u32>,
     pub(crate) timestamps: Vec<Timestamp>,
     pub(crate) values: Vec<f64>,
+    /// Start timestamps, up to the last that is known.
+    pub(crate) starts: Vec<Timestamp>,
     /// Judged after the floats.
     pub(crate) histograms: Vec<NewHistogram>,
+    pub(crate) exemplars: Vec<(u32, Exemplar)>,
     pub(crate) metadata: Vec<(String, Metadata)>,
 }
 
@@ -51,7 +64,9 @@ impl WriteBatch {
             series: Vec::new(),
             timestamps: Vec::new(),
             values: Vec::new(),
+            starts: Vec::new(),
             histograms: Vec::new(),
+            exemplars: Vec::new(),
             metadata: Vec::new(),
         }
     }
@@ -82,6 +97,22 @@ impl WriteBatch {
         self.values.push(value);
     }
 
+    /// As [`WriteBatch::sample`], for a sample that counts since `start` (milliseconds since the Unix epoch); 0 if that is not
+    /// known.
+    pub fn sample_with_start(
+        &mut self,
+        series: SeriesRef,
+        timestamp: Timestamp,
+        start: Timestamp,
+        value: f64,
+    ) {
+        if start != 0 {
+            self.starts.resize(self.series.len(), 0);
+            self.starts.push(start);
+        }
+        self.sample(series, timestamp, value);
+    }
+
     /// Adds a native histogram of `series`, a number this store gave. Within one batch, floats of the series come before it.
     /// A schema above 8 is reduced to 8, empty buckets are left out.
     ///
@@ -91,6 +122,21 @@ impl WriteBatch {
         &mut self,
         series: SeriesRef,
         timestamp: Timestamp,
+        histogram: AnyHistogram,
+    ) -> std::result::Result<(), Refusal> {
+        self.histogram_with_start(series, timestamp, 0, histogram)
+    }
+
+    /// As [`WriteBatch::histogram`], for one that counts since `start` (milliseconds since the Unix epoch); 0 if that is not
+    /// known.
+    ///
+    /// # Errors
+    /// As [`WriteBatch::histogram`].
+    pub fn histogram_with_start(
+        &mut self,
+        series: SeriesRef,
+        timestamp: Timestamp,
+        start: Timestamp,
         mut histogram: AnyHistogram,
     ) -> std::result::Result<(), Refusal> {
         let accepted = histogram.accept().map_err(|e| (ErrorKind::Invalid, e.to_string()));
@@ -105,7 +151,31 @@ impl WriteBatch {
         }
         let mut bytes = Vec::with_capacity(32 + 2 * buckets);
         encode_one_histogram(&histogram, &mut bytes);
-        self.histograms.push(NewHistogram { series: series.0, time: timestamp, bytes: bytes.into() });
+        let bytes = bytes.into();
+        self.histograms.push(NewHistogram { series: series.0, time: timestamp, start, bytes });
+        Ok(())
+    }
+
+    /// Adds an exemplar of `series`, a number this store gave. It need not be of a sample of the batch. Those of one series come
+    /// in the order of time; one that is there already is nothing new.
+    ///
+    /// # Errors
+    /// The labels are too long (`LimitExceeded`, see [`EXEMPLAR_LABEL_CHARS_MAX`]); the batch is as before.
+    pub fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) -> std::result::Result<(), Refusal> {
+        let chars = exemplar.label_chars();
+        if chars > EXEMPLAR_LABEL_CHARS_MAX {
+            return Err(Refusal {
+                kind: ErrorKind::LimitExceeded,
+                labels: self.registry.labels(series.0),
+                timestamp: Some(exemplar.timestamp),
+                reason: format!(
+                    "the labels of the exemplar have {chars} characters, the limit is {EXEMPLAR_LABEL_CHARS_MAX}"
+                ),
+            });
+        }
+        if self.registry.limits().exemplars_per_series > 0 {
+            self.exemplars.push((series.0, exemplar));
+        }
         Ok(())
     }
 
@@ -120,12 +190,27 @@ impl WriteBatch {
         }
     }
 
-    /// What the batch takes of the queue's room, in samples: its histograms and metadata count as the samples that take
-    /// as many bytes.
+    /// What the batch takes of the queue's room, in samples: all else counts as the samples that take as many bytes.
     pub(crate) fn weight(&self) -> usize {
+        self.series.len() + self.other_bytes() / 20
+    }
+
+    /// About the bytes of memory of all that is no float.
+    fn other_bytes(&self) -> usize {
         let texts = self.metadata.iter().map(|(f, m)| 64 + f.len() + m.unit.len() + m.help.len());
         let histograms = self.histograms.iter().map(|h| 64 + h.bytes.len());
-        self.series.len() + (texts.sum::<usize>() + histograms.sum::<usize>()) / 20
+        let exemplars = self.exemplars.iter().map(|(_, e)| 64 + e.labels.as_bytes().len());
+        texts.sum::<usize>()
+            + histograms.sum::<usize>()
+            + exemplars.sum::<usize>()
+            + self.starts.len() * size_of::<Timestamp>()
+    }
+
+    /// No fewer bytes than the batch takes in the log.
+    pub(crate) fn log_bytes_max(&self) -> usize {
+        const SAMPLE_BYTES_MAX: usize = 6 + 11 + 9;
+        const START_BYTES_MAX: usize = 20;
+        self.series.len() * SAMPLE_BYTES_MAX + self.other_bytes() + self.starts.len() * START_BYTES_MAX
     }
 
     /// The number of samples.
@@ -133,9 +218,10 @@ impl WriteBatch {
         self.series.len() + self.histograms.len()
     }
 
-    /// Whether there are neither samples nor metadata.
+    /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty() && self.histograms.is_empty() && self.metadata.is_empty()
+        let samples = self.series.is_empty() && self.histograms.is_empty();
+        samples && self.exemplars.is_empty() && self.metadata.is_empty()
     }
 }
 

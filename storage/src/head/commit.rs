@@ -1,6 +1,7 @@
 //! The committer: judges the samples of batches in order, logs them, applies them. Owned by one thread. Hot path.
 
 use super::append::{CommitReport, NewHistogram, REFUSALS_MAX, WriteBatch};
+use super::exemplars::JudgedExemplar;
 use super::generation::{Arrival, JudgedColumns, JudgedHistogram, Judgements};
 use super::last::{Bounds, Last, LastSamples, Verdict, histogram_mark};
 use super::refusal::Refusal;
@@ -8,13 +9,14 @@ use super::registry::Registry;
 use super::view::{Frozen, SharedView};
 use crate::chunk::hash_one_histogram;
 use crate::error::{ErrorKind, Result};
-use crate::model::{Metadata, TimeRange};
-use crate::wal::{HistogramsRecord, SamplesRecord, Wal};
+use crate::model::{Exemplar, Metadata, TimeRange};
+use crate::wal::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord, Wal};
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of labels that are encoded before they go into the log, and of metadata or histograms in one record.
+/// Bytes of labels that are encoded before they go into the log.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Everything that decides whether and how a sample is stored.
@@ -33,13 +35,19 @@ pub(crate) struct Committer {
     judged: JudgedColumns,
     /// The histograms of the group.
     histograms: Vec<JudgedHistogram>,
+    /// The exemplars of the group.
+    exemplars: Vec<JudgedExemplar>,
     undo: Vec<(u32, Last)>,
+    /// The newest exemplar of each series that has one since the flush before the start.
+    newest_exemplars: HashMap<u32, Exemplar>,
+    undo_exemplars: Vec<(u32, Option<Exemplar>)>,
 }
 
 /// The outcome of one batch, before it is durable.
 pub(crate) struct Judged {
     samples: Range<usize>,
     histograms: Range<usize>,
+    exemplars: Range<usize>,
     pub(crate) late: u64,
     /// The newest timestamp stored.
     pub(crate) newest: Option<i64>,
@@ -50,50 +58,129 @@ impl Committer {
     /// A committer that goes on from `last`; every series of `registry` is in the log or in a checkpoint.
     pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples, wal: Wal) -> Self {
         let logged = registry.len();
-        let judged = JudgedColumns::default();
-        let (histograms, undo) = (Vec::new(), Vec::new());
-        Self { registry, view, last, wal, logged, known: logged, boundary: 0, judged, histograms, undo }
+        let newest_exemplars = view.peek(|view| {
+            let newest = |id| Some((id, view.active.exemplars_of(id, TimeRange::ALL).last()?.clone()));
+            view.active.series_with_exemplars().filter_map(newest).collect()
+        });
+        Self {
+            registry,
+            view,
+            last,
+            wal,
+            logged,
+            known: logged,
+            boundary: 0,
+            judged: JudgedColumns::default(),
+            histograms: Vec::new(),
+            exemplars: Vec::new(),
+            undo: Vec::new(),
+            newest_exemplars,
+            undo_exemplars: Vec::new(),
+        }
     }
 
     /// Starts a group: what the group before left is forgotten.
     pub(crate) fn begin(&mut self) {
         self.judged.clear();
         self.histograms.clear();
+        self.exemplars.clear();
         self.undo.clear();
+        self.undo_exemplars.clear();
         self.known = self.registry.len();
         self.last.grow(self.known);
     }
 
-    /// Judges the samples of `batch` in order, after those of the batches before.
+    /// Judges what is in `batch` in order, after the batches before.
     pub(crate) fn judge(&mut self, batch: &WriteBatch, bounds: Bounds) -> Judged {
         let start = self.judged.len();
-        let mut report = CommitReport::default();
-        let mut late = 0;
-        let samples = batch.series.iter().zip(&batch.timestamps).zip(&batch.values);
-        for ((&series, &time), &value) in samples {
-            match self.last.judge(series, time, value, bounds, &mut self.undo) {
-                Verdict::Store(arrival) => {
-                    late += u64::from(matches!(arrival, Arrival::Late));
-                    self.judged.push(series, time, value, arrival);
-                    report.accepted += 1;
-                }
-                Verdict::Known => report.accepted += 1,
-                Verdict::Refuse(kind) => self.refuse(kind, series, time, bounds, &mut report),
-            }
+        let none = self.histograms.len()..self.histograms.len();
+        let no_exemplars = self.exemplars.len()..self.exemplars.len();
+        let report = CommitReport::default();
+        let mut judged = Judged {
+            samples: 0..0,
+            histograms: none,
+            exemplars: no_exemplars,
+            late: 0,
+            newest: None,
+            report,
+        };
+        if batch.starts.is_empty() {
+            self.judge_floats::<false>(batch, bounds, &mut judged);
+        } else {
+            self.judge_floats::<true>(batch, bounds, &mut judged);
+            self.judged.end_batch(start);
         }
-        let samples = start..self.judged.len();
-        let newest = self.judged.range(samples.clone()).times.iter().copied().max();
-        let histograms = self.histograms.len()..self.histograms.len();
-        let mut judged = Judged { samples, histograms, late, newest, report };
+        judged.samples = start..self.judged.len();
+        judged.newest = self.judged.range(judged.samples.clone()).times.iter().copied().max();
         if !batch.histograms.is_empty() {
             self.judge_histograms(batch, bounds, &mut judged);
+        }
+        if !batch.exemplars.is_empty() {
+            self.judge_exemplars(batch, bounds, &mut judged);
         }
         judged
     }
 
+    #[inline]
+    fn judge_floats<const STARTS: bool>(&mut self, batch: &WriteBatch, bounds: Bounds, judged: &mut Judged) {
+        let samples = batch.series.iter().zip(&batch.timestamps).zip(&batch.values);
+        for (index, ((&series, &time), &value)) in samples.enumerate() {
+            match self.last.judge(series, time, value, bounds, &mut self.undo) {
+                Verdict::Store(arrival) => {
+                    judged.late += u64::from(matches!(arrival, Arrival::Late));
+                    self.judged.push(series, time, value, arrival);
+                    if STARTS && let Some(start) = batch.starts.get(index).filter(|start| **start != 0) {
+                        self.judged.start_last(*start);
+                    }
+                    judged.report.accepted += 1;
+                }
+                Verdict::Known => judged.report.accepted += 1,
+                Verdict::Refuse(kind) => self.refuse(kind, series, time, bounds, &mut judged.report),
+            }
+        }
+    }
+
+    /// The rules are Prometheus': an exemplar equal to the newest of its series is known, and none may come before it.
+    fn judge_exemplars(&mut self, batch: &WriteBatch, bounds: Bounds, judged: &mut Judged) {
+        for (series, exemplar) in &batch.exemplars {
+            let time = exemplar.timestamp;
+            let refused = if *series >= self.last.len() {
+                Some((ErrorKind::NotFound, self.explain(ErrorKind::NotFound, *series, time, bounds)))
+            } else if time > bounds.newest || time < bounds.oldest {
+                Some((ErrorKind::OutOfBounds, self.explain(ErrorKind::OutOfBounds, *series, time, bounds)))
+            } else {
+                match self.newest_exemplars.get(series) {
+                    Some(newest) if newest == exemplar => {
+                        judged.report.exemplars_accepted += 1;
+                        continue;
+                    }
+                    Some(newest) if !exemplar.follows(newest) => {
+                        let reason = format!("out of order exemplar: the newest is at {}", newest.timestamp);
+                        Some((ErrorKind::OutOfBounds, reason))
+                    }
+                    _ => None,
+                }
+            };
+            let Some((kind, reason)) = refused else {
+                let before = self.newest_exemplars.insert(*series, exemplar.clone());
+                self.undo_exemplars.push((*series, before));
+                judged.newest = judged.newest.max(Some(time));
+                self.exemplars.push(JudgedExemplar { series: *series, exemplar: exemplar.clone() });
+                judged.report.exemplars_accepted += 1;
+                continue;
+            };
+            judged.report.exemplars_refused_total += 1;
+            if judged.report.exemplars_refused.len() < REFUSALS_MAX {
+                let labels = self.registry.labels(*series);
+                judged.report.exemplars_refused.push(Refusal { kind, labels, timestamp: Some(time), reason });
+            }
+        }
+        judged.exemplars.end = self.exemplars.len();
+    }
+
     fn judge_histograms(&mut self, batch: &WriteBatch, bounds: Bounds, judged: &mut Judged) {
-        let floats = judged.report.accepted;
-        for NewHistogram { series, time, bytes } in &batch.histograms {
+        let before = judged.report.accepted;
+        for NewHistogram { series, time, start, bytes } in &batch.histograms {
             let mark = histogram_mark(hash_one_histogram(bytes));
             match self.last.judge(*series, *time, mark, bounds, &mut self.undo) {
                 Verdict::Store(arrival) => {
@@ -102,14 +189,15 @@ impl Committer {
                     judged.newest = judged.newest.max(Some(*time));
                     judged.report.accepted += 1;
                     let bytes = Arc::clone(bytes);
-                    self.histograms.push(JudgedHistogram { series: *series, time: *time, bytes, is_late });
+                    let (series, time, start) = (*series, *time, *start);
+                    self.histograms.push(JudgedHistogram { series, time, start, bytes, is_late });
                 }
                 Verdict::Known => judged.report.accepted += 1,
                 Verdict::Refuse(kind) => self.refuse(kind, *series, *time, bounds, &mut judged.report),
             }
         }
-        judged.report.accepted_histograms = judged.report.accepted - floats;
         judged.histograms.end = self.histograms.len();
+        judged.report.accepted_histograms = judged.report.accepted - before;
     }
 
     #[cold]
@@ -183,34 +271,44 @@ impl Committer {
             self.wal.push_series(series)?;
         }
         for (judged, batch) in judged.iter().zip(batches) {
-            let samples = self.judged.range(judged.samples.clone());
-            if !samples.series.is_empty() {
-                self.wal.push_samples(SamplesRecord {
-                    ids: samples.series,
-                    timestamps: samples.times,
-                    values: samples.values,
-                })?;
-            }
-            let histograms = self.histograms.get(judged.histograms.clone()).unwrap_or_default();
-            push_histograms(&mut self.wal, histograms)?;
-            self.push_metadata(&batch.metadata)?;
+            self.push_batch(judged, &batch.metadata)?;
         }
         Ok(())
     }
 
-    fn push_metadata(&mut self, metadata: &[(String, Metadata)]) -> Result<()> {
-        let mut piece = Vec::new();
-        let mut bytes = 0;
-        for (family, about) in metadata {
-            piece.push((family.as_str(), about));
-            bytes += family.len() + about.unit.len() + about.help.len();
-            if bytes >= PIECE_BYTES {
-                self.wal.push_metadata(&piece)?;
-                piece.clear();
-                bytes = 0;
-            }
+    /// Adds what a batch stores to the log: as one record, so that it comes back whole or not at all.
+    fn push_batch(&mut self, judged: &Judged, metadata: &[(String, Metadata)]) -> Result<()> {
+        let samples = self.judged.range(judged.samples.clone());
+        let samples = SamplesRecord {
+            ids: samples.series,
+            timestamps: samples.times,
+            values: samples.values,
+            starts: samples.starts,
+        };
+        let found = self.histograms.get(judged.histograms.clone()).unwrap_or_default();
+        let ids: Vec<u32> = found.iter().map(|h| h.series).collect();
+        let timestamps: Vec<i64> = found.iter().map(|h| h.time).collect();
+        let histograms: Vec<&[u8]> = found.iter().map(|h| h.bytes.as_ref()).collect();
+        let mut starts: Vec<i64> = found.iter().map(|h| h.start).collect();
+        if starts.iter().all(|start| *start == 0) {
+            starts.clear();
         }
-        if piece.is_empty() { Ok(()) } else { self.wal.push_metadata(&piece) }
+        let histograms =
+            HistogramsRecord { ids: &ids, timestamps: &timestamps, histograms: &histograms, starts: &starts };
+        let exemplars = self.exemplars.get(judged.exemplars.clone()).unwrap_or_default();
+        let exemplars: Vec<ExemplarRecord<'_>> = exemplars
+            .iter()
+            .map(|JudgedExemplar { series, exemplar }| ExemplarRecord {
+                id: *series,
+                timestamp: exemplar.timestamp,
+                value: exemplar.value,
+                labels: exemplar.labels.as_bytes(),
+            })
+            .collect();
+        let metadata: Vec<(&str, &Metadata)> =
+            metadata.iter().map(|(f, about)| (f.as_str(), about)).collect();
+        let batch = BatchRecord { samples, histograms, exemplars: &exemplars, metadata: &metadata };
+        self.wal.push_batch(&batch)
     }
 
     /// Freezes the active generation behind a boundary of the log. Answers false if neither holds anything; a log
@@ -284,35 +382,24 @@ impl Committer {
     pub(crate) fn apply(&self, judged: &Judged) {
         let samples = self.samples_of(judged);
         let histograms = self.histograms.get(judged.histograms.clone()).unwrap_or_default();
-        if !(samples.series.is_empty() && histograms.is_empty()) {
-            self.view.apply(samples, histograms);
+        let exemplars = self.exemplars.get(judged.exemplars.clone()).unwrap_or_default();
+        if !(samples.series.is_empty() && histograms.is_empty() && exemplars.is_empty()) {
+            let limit = self.registry.limits().exemplars_per_series;
+            self.view.apply(samples, histograms, exemplars, limit);
         }
     }
 
     /// Takes back everything judged since [`Committer::begin`].
     fn undo(&mut self) {
         self.last.undo(&mut self.undo);
+        while let Some((series, before)) = self.undo_exemplars.pop() {
+            match before {
+                Some(exemplar) => drop(self.newest_exemplars.insert(series, exemplar)),
+                None => drop(self.newest_exemplars.remove(&series)),
+            }
+        }
         self.judged.clear();
         self.histograms.clear();
+        self.exemplars.clear();
     }
-}
-
-/// Writes histograms to the log, in records of moderate size.
-fn push_histograms(wal: &mut Wal, mut rest: &[JudgedHistogram]) -> Result<()> {
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = rest.iter().take_while(|h| {
-            let is_in = bytes < PIECE_BYTES;
-            bytes += h.bytes.len();
-            is_in
-        });
-        let (part, after) = rest.split_at(fits.count());
-        rest = after;
-        let ids: Vec<u32> = part.iter().map(|h| h.series).collect();
-        let timestamps: Vec<i64> = part.iter().map(|h| h.time).collect();
-        let histograms: Vec<&[u8]> = part.iter().map(|h| h.bytes.as_ref()).collect();
-        let record = HistogramsRecord { ids: &ids, timestamps: &timestamps, histograms: &histograms };
-        wal.push_histograms(record)?;
-    }
-    Ok(())
 }

@@ -1,9 +1,11 @@
 //! A memtable generation: the pages of all series since the last freeze, copied on write while readers hold them.
 
+use super::exemplars::JudgedExemplar;
 use super::histograms::{Encoded, Form};
 use super::page::{PAGE_SERIES, Page};
+use super::starts::StartColumn;
 use crate::error::Result;
-use crate::model::{TimeRange, Timestamp};
+use crate::model::{Exemplar, TimeRange, Timestamp};
 use std::sync::Arc;
 
 /// Samples in memory. The active generation takes writes; a frozen one is being flushed; readers hold copies of the list
@@ -12,6 +14,8 @@ use std::sync::Arc;
 pub(crate) struct Generation {
     pages: Vec<Option<Arc<Page>>>,
     samples: u64,
+    /// Whether there are exemplars.
+    exemplars: bool,
     memory_bytes: usize,
     times: Option<(Timestamp, Timestamp)>,
 }
@@ -30,30 +34,38 @@ impl Generation {
     /// Adds samples.
     pub(crate) fn apply(&mut self, samples: Judgements<'_>) {
         let mut arrivals = samples.arrivals.iter();
-        self.add(samples.series, samples.times, samples.values, |_, _, _| arrivals.next().copied());
+        let columns = Columns { times: samples.times, values: samples.values, starts: samples.starts };
+        self.add(samples.series, columns, |_, _, _| arrivals.next().copied());
     }
 
-    /// Adds samples, columns of equal length; `arrival` is called with each in order and says how it arrives, or that it is
-    /// to be left out.
+    /// Adds samples; `arrival` is called with each in order and says how it arrives, or that it is to be left out.
     #[inline]
     pub(crate) fn add(
         &mut self,
         series: &[u32],
-        times: &[Timestamp],
-        values: &[f64],
+        columns: Columns<'_>,
         mut arrival: impl FnMut(u32, Timestamp, f64) -> Option<Arrival>,
     ) {
-        let mut samples = times.iter().zip(values);
+        let mut samples = columns.times.iter().zip(columns.values);
+        let mut starts = columns.starts;
         for run in series.chunk_by(|a, b| a / PAGE_SERIES as u32 == b / PAGE_SERIES as u32) {
             let Some(first) = run.first() else { continue };
             let page = self.page_mut(*first);
             let (bytes, count) = (page.memory_bytes(), page.samples());
-            for (series, (time, value)) in run.iter().zip(samples.by_ref()) {
+            let (of_run, rest) = starts.split_at_checked(run.len()).unwrap_or_default();
+            starts = rest;
+            let has_starts = page.has_starts() || of_run.iter().any(|start| *start != 0);
+            for (index, (series, (time, value))) in run.iter().zip(samples.by_ref()).enumerate() {
                 let slot = *series as usize % PAGE_SERIES;
-                match arrival(*series, *time, *value) {
+                let arrived = arrival(*series, *time, *value);
+                match arrived {
                     Some(Arrival::Next { previous }) => page.push(slot, *time, *value, previous),
                     Some(Arrival::Late) => page.push_late(slot, *time, *value),
-                    None => {}
+                    None => continue,
+                }
+                if has_starts {
+                    let start = of_run.get(index).copied().unwrap_or(0);
+                    page.note_start(slot, *time, start, matches!(arrived, Some(Arrival::Late)));
                 }
             }
             let (bytes_now, count_now, times) = (page.memory_bytes(), page.samples(), page.times());
@@ -79,13 +91,14 @@ impl Generation {
             *page = theirs;
         }
         self.samples += other.samples;
+        self.exemplars |= other.exemplars;
         self.memory_bytes += other.memory_bytes;
         self.widen(other.times);
     }
 
     /// Adds histograms, after the floats of the same batch.
     pub(crate) fn apply_histograms(&mut self, histograms: &[JudgedHistogram]) {
-        for JudgedHistogram { series, time, bytes, is_late } in histograms {
+        for JudgedHistogram { series, time, start, bytes, is_late } in histograms {
             let page = self.page_mut(*series);
             let before = page.memory_bytes();
             let slot = *series as usize % PAGE_SERIES;
@@ -94,6 +107,7 @@ impl Generation {
             } else {
                 page.push_histogram(slot, *time, Arc::clone(bytes));
             }
+            page.note_start(slot, *time, *start, *is_late);
             let after = page.memory_bytes();
             self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
             self.samples += 1;
@@ -102,8 +116,47 @@ impl Generation {
         }
     }
 
+    /// Adds exemplars, each behind those of its series; of more than `limit` a series the oldest go.
+    pub(crate) fn apply_exemplars(&mut self, exemplars: &[JudgedExemplar], limit: usize) {
+        for JudgedExemplar { series, exemplar } in exemplars {
+            let page = self.page_mut(*series);
+            let before = page.memory_bytes();
+            page.push_exemplar(*series as usize % PAGE_SERIES, exemplar.clone(), limit);
+            let after = page.memory_bytes();
+            self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
+            self.exemplars = true;
+            self.widen(Some((exemplar.timestamp, exemplar.timestamp)));
+        }
+    }
+
+    /// The exemplars of `series` in `range`, oldest first.
+    pub(crate) fn exemplars_of(&self, series: u32, range: TimeRange) -> impl Iterator<Item = &Exemplar> {
+        let exemplars = self.page(series).and_then(Page::exemplars);
+        exemplars.into_iter().flat_map(move |e| e.of(series as usize % PAGE_SERIES, range))
+    }
+
+    /// The series that have exemplars, in no order.
+    pub(crate) fn series_with_exemplars(&self) -> impl Iterator<Item = u32> + '_ {
+        self.pages.iter().enumerate().flat_map(|(number, page)| {
+            let exemplars = page.as_deref().and_then(Page::exemplars);
+            let slots = exemplars.into_iter().flat_map(|e| e.slots());
+            slots.map(move |slot| (number * PAGE_SERIES + slot) as u32)
+        })
+    }
+
+    /// How many exemplars there are.
+    pub(crate) fn exemplar_count(&self) -> usize {
+        let pages = self.pages.iter().filter_map(|page| page.as_deref()?.exemplars());
+        pages.map(super::exemplars::Exemplars::len).sum()
+    }
+
+    /// The start timestamps of `series`, if it has any.
+    pub(crate) fn starts(&self, series: u32) -> Option<&StartColumn> {
+        self.page(series)?.starts(series as usize % PAGE_SERIES)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.samples == 0
+        self.samples == 0 && !self.exemplars
     }
 
     pub(crate) fn samples(&self) -> u64 {
@@ -114,7 +167,7 @@ impl Generation {
         self.memory_bytes
     }
 
-    /// The oldest and newest timestamp.
+    /// The oldest and newest timestamp, of samples or exemplars.
     pub(crate) fn times(&self) -> Option<(Timestamp, Timestamp)> {
         self.times
     }
@@ -150,7 +203,7 @@ impl Generation {
         }
     }
 
-    /// All series that have samples, ascending.
+    /// All series that have samples or exemplars, ascending.
     pub(crate) fn series(&self) -> impl Iterator<Item = u32> + '_ {
         self.pages.iter().enumerate().flat_map(|(number, page)| {
             let first = (number * PAGE_SERIES) as u32;
@@ -173,6 +226,8 @@ pub(crate) enum Arrival {
 pub(crate) struct JudgedHistogram {
     pub(crate) series: u32,
     pub(crate) time: Timestamp,
+    /// 0 if it is not known.
+    pub(crate) start: Timestamp,
     pub(crate) bytes: Encoded,
     pub(crate) is_late: bool,
 }
@@ -184,6 +239,17 @@ pub(crate) struct Judgements<'a> {
     pub(crate) times: &'a [Timestamp],
     pub(crate) values: &'a [f64],
     pub(crate) arrivals: &'a [Arrival],
+    /// Empty if none is known.
+    pub(crate) starts: &'a [Timestamp],
+}
+
+/// The columns of samples but for their series, of equal length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    pub(crate) times: &'a [Timestamp],
+    pub(crate) values: &'a [f64],
+    /// Start timestamps, or empty if none is known.
+    pub(crate) starts: &'a [Timestamp],
 }
 
 /// The owner of [`Judgements`], filled again and again.
@@ -193,6 +259,8 @@ pub(crate) struct JudgedColumns {
     times: Vec<Timestamp>,
     values: Vec<f64>,
     arrivals: Vec<Arrival>,
+    /// As long as the others up to the end of the last batch that has any.
+    starts: Vec<Timestamp>,
 }
 
 impl JudgedColumns {
@@ -204,6 +272,19 @@ impl JudgedColumns {
         self.arrivals.push(arrival);
     }
 
+    /// Says since when the sample pushed last counts.
+    pub(crate) fn start_last(&mut self, start: Timestamp) {
+        self.starts.resize(self.series.len().saturating_sub(1), 0);
+        self.starts.push(start);
+    }
+
+    /// Ends a batch: if any of its samples has a start, all have one, 0 if need be.
+    pub(crate) fn end_batch(&mut self, first: usize) {
+        if self.starts.len() > first {
+            self.starts.resize(self.series.len(), 0);
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.series.len()
     }
@@ -213,6 +294,7 @@ impl JudgedColumns {
         self.times.clear();
         self.values.clear();
         self.arrivals.clear();
+        self.starts.clear();
     }
 
     /// The samples numbered `range`.
@@ -221,7 +303,8 @@ impl JudgedColumns {
             series: self.series.get(range.clone()).unwrap_or_default(),
             times: self.times.get(range.clone()).unwrap_or_default(),
             values: self.values.get(range.clone()).unwrap_or_default(),
-            arrivals: self.arrivals.get(range).unwrap_or_default(),
+            arrivals: self.arrivals.get(range.clone()).unwrap_or_default(),
+            starts: self.starts.get(range).unwrap_or_default(),
         }
     }
 }

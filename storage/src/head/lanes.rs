@@ -4,7 +4,8 @@
 //! loads of samples to all lanes, and each takes out its own, in order. What becomes of a sample depends only on the earlier
 //! ones of its page, so the number of lanes changes nothing. A log shorter than one load starts no thread.
 
-use super::generation::{Arrival, Generation, JudgedHistogram};
+use super::exemplars::JudgedExemplar;
+use super::generation::{Arrival, Columns, Generation, JudgedHistogram};
 use super::histograms::Encoded;
 use super::last::{LastSamples, histogram_mark};
 use super::paged::PAGE_LEN;
@@ -25,8 +26,21 @@ pub(crate) struct Load {
     pub(crate) series: Vec<u32>,
     pub(crate) times: Vec<Timestamp>,
     pub(crate) values: Vec<f64>,
+    /// Start timestamps up to the last that is known.
+    pub(crate) starts: Vec<Timestamp>,
     /// In the same order.
     pub(crate) histograms: Vec<LoadedHistogram>,
+    /// In their own order.
+    pub(crate) exemplars: Vec<JudgedExemplar>,
+}
+
+impl Load {
+    /// If any sample has a start timestamp, all get one, 0 if need be.
+    pub(crate) fn pad_starts(&mut self) {
+        if !self.starts.is_empty() {
+            self.starts.resize(self.series.len(), 0);
+        }
+    }
 }
 
 /// A histogram of the log.
@@ -36,6 +50,7 @@ pub(crate) struct LoadedHistogram {
     pub(crate) floats_before: usize,
     pub(crate) series: u32,
     pub(crate) time: Timestamp,
+    pub(crate) start: Timestamp,
     pub(crate) bytes: Encoded,
 }
 
@@ -53,6 +68,8 @@ struct Lane {
     /// Of this lane's stretches only, one behind the other; so a series has another number here.
     last: LastSamples,
     generation: Generation,
+    /// Of more exemplars of a series the oldest go.
+    exemplar_limit: usize,
 }
 
 impl Lane {
@@ -72,17 +89,23 @@ impl Lane {
             from = to;
         }
         self.apply_floats(load, from..load.series.len());
+        for exemplar in &load.exemplars {
+            if self.own_number(exemplar.series).is_some() {
+                self.generation.apply_exemplars(std::slice::from_ref(exemplar), self.exemplar_limit);
+            }
+        }
     }
 
     fn apply_histogram(&mut self, histogram: &LoadedHistogram) {
-        let LoadedHistogram { series, time, bytes, .. } = histogram;
+        let LoadedHistogram { series, time, start, bytes, .. } = histogram;
         let Some(own) = self.own_number(*series) else { return };
         self.last.grow(own.saturating_add(1).next_multiple_of(PAGE_LEN as u32));
         let mark = histogram_mark(hash_one_histogram(bytes));
         if let Some(arrival) = self.last.restore(own, *time, mark) {
             let is_late = matches!(arrival, Arrival::Late);
             let bytes = Arc::clone(bytes);
-            let judged = JudgedHistogram { series: *series, time: *time, bytes, is_late };
+            let (series, time, start) = (*series, *time, *start);
+            let judged = JudgedHistogram { series, time, start, bytes, is_late };
             self.generation.apply_histograms(&[judged]);
         }
     }
@@ -96,10 +119,13 @@ impl Lane {
             let Some(own) = run.first().and_then(|first| self.own_number(*first)) else { continue };
             let base = own - own % PAGE_LEN as u32;
             self.last.grow(base.saturating_add(PAGE_LEN as u32));
-            let times = load.times.get(start..end).unwrap_or_default();
-            let values = load.values.get(start..end).unwrap_or_default();
+            let columns = Columns {
+                times: load.times.get(start..end).unwrap_or_default(),
+                values: load.values.get(start..end).unwrap_or_default(),
+                starts: load.starts.get(start..end).unwrap_or_default(),
+            };
             let last = &mut self.last;
-            self.generation.add(run, times, values, |series, time, value| {
+            self.generation.add(run, columns, |series, time, value| {
                 last.restore(base + series % PAGE_LEN as u32, time, value)
             });
         }
@@ -118,13 +144,14 @@ enum Stage {
 /// See the module.
 pub(crate) struct Lanes {
     wanted: usize,
+    exemplar_limit: usize,
     stage: Stage,
 }
 
 impl Lanes {
-    /// `count` lanes that go on from `last`.
-    pub(crate) fn new(last: LastSamples, count: usize) -> Self {
-        Self { wanted: count.max(1), stage: Stage::Waiting(last) }
+    /// `count` lanes that go on from `last`; of more than `exemplar_limit` exemplars of a series the oldest go.
+    pub(crate) fn new(last: LastSamples, count: usize, exemplar_limit: usize) -> Self {
+        Self { wanted: count.max(1), exemplar_limit, stage: Stage::Waiting(last) }
     }
 
     /// Applies a load behind those before.
@@ -133,7 +160,7 @@ impl Lanes {
     /// No thread is to be had, or one met a bug.
     pub(crate) fn apply(&mut self, load: Load) -> Result<()> {
         if let Stage::Waiting(last) = &mut self.stage {
-            self.stage = Stage::Running(start(std::mem::take(last), self.wanted)?);
+            self.stage = Stage::Running(start(std::mem::take(last), self.wanted, self.exemplar_limit)?);
         }
         let Stage::Running(threads) = &self.stage else { return Ok(()) };
         let load = Arc::new(load);
@@ -151,7 +178,7 @@ impl Lanes {
         let mut lanes = Vec::new();
         match &mut self.stage {
             Stage::Waiting(last) => {
-                let mut lane = new_lane(0, 1, std::mem::take(last));
+                let mut lane = new_lane(0, 1, std::mem::take(last), self.exemplar_limit);
                 lane.apply(&load);
                 lanes.push(lane);
             }
@@ -178,15 +205,15 @@ fn failed() -> Error {
     Error::internal("a thread that applies the log met a bug")
 }
 
-fn new_lane(number: usize, of: usize, last: LastSamples) -> Lane {
-    Lane { number, of, last, generation: Generation::default() }
+fn new_lane(number: usize, of: usize, last: LastSamples, exemplar_limit: usize) -> Lane {
+    Lane { number, of, last, generation: Generation::default(), exemplar_limit }
 }
 
-fn start(last: LastSamples, count: usize) -> Result<Vec<Thread>> {
+fn start(last: LastSamples, count: usize, exemplar_limit: usize) -> Result<Vec<Thread>> {
     let mut threads = Vec::with_capacity(count);
     for (number, part) in last.deal(count).into_iter().enumerate() {
         let (sender, receiver): (_, Receiver<Arc<Load>>) = sync_channel(LOADS_WAITING);
-        let mut lane = new_lane(number, count, part);
+        let mut lane = new_lane(number, count, part, exemplar_limit);
         let body = move || {
             while let Ok(load) = receiver.recv() {
                 lane.apply(&load);

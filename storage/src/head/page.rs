@@ -5,10 +5,12 @@
 //! a value equal to the one before stores nothing at all. Readers hold a page behind an `Arc`; the writer copies it
 //! first if any does, so sealed bytes are in shared pieces and the rest is flat and small.
 
+use super::exemplars::Exemplars;
 use super::histograms::{Encoded, Form, Histograms, merge_kinds};
 use super::sealed::{Chunk, Part, Sealed};
+use super::starts::{StartColumn, Starts};
 use super::tokens;
-use crate::model::{TimeRange, Timestamp};
+use crate::model::{Exemplar, TimeRange, Timestamp};
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -72,6 +74,8 @@ pub(crate) struct Page {
     late: HashMap<u16, Late>,
     /// Of the few series that have any.
     histograms: Option<Box<Histograms>>,
+    starts: Option<Box<Starts>>,
+    exemplars: Option<Box<Exemplars>>,
     group_bytes: usize,
     late_bytes: usize,
     samples: u64,
@@ -90,6 +94,8 @@ impl Default for Page {
             sealed: Sealed::default(),
             late: HashMap::new(),
             histograms: None,
+            starts: None,
+            exemplars: None,
             group_bytes: 0,
             late_bytes: 0,
             samples: 0,
@@ -154,6 +160,33 @@ impl Page {
         self.count_sample(time);
         let floats_before = self.late.get(&(slot as u16)).map_or(0, |late| late.len());
         self.histograms.get_or_insert_default().push_late(slot, time, floats_before, bytes);
+    }
+
+    /// Whether any series of the page has start timestamps: then each further sample is to be noted.
+    #[inline]
+    pub(crate) fn has_starts(&self) -> bool {
+        self.starts.is_some()
+    }
+
+    /// Remembers that a sample counts since `start`, 0 if that is not known.
+    pub(crate) fn note_start(&mut self, slot: usize, time: Timestamp, start: Timestamp, is_late: bool) {
+        if start != 0 || self.starts.is_some() {
+            self.starts.get_or_insert_default().note(slot, time, start, is_late);
+        }
+    }
+
+    /// The start timestamps of a series, if it has any.
+    pub(crate) fn starts(&self, slot: usize) -> Option<&StartColumn> {
+        self.starts.as_ref()?.column(slot)
+    }
+
+    /// Adds an exemplar; of more than `limit` a series the oldest go.
+    pub(crate) fn push_exemplar(&mut self, slot: usize, exemplar: Exemplar, limit: usize) {
+        self.exemplars.get_or_insert_default().push(slot, exemplar, limit);
+    }
+
+    pub(crate) fn exemplars(&self) -> Option<&Exemplars> {
+        self.exemplars.as_deref()
     }
 
     fn count_sample(&mut self, time: Timestamp) {
@@ -318,6 +351,8 @@ impl Page {
             + self.late_bytes
             + self.sealed.memory_bytes()
             + self.histograms.as_ref().map_or(0, |h| h.memory_bytes())
+            + self.starts.as_ref().map_or(0, |s| s.memory_bytes())
+            + self.exemplars.as_ref().map_or(0, |e| e.memory_bytes())
     }
 
     /// Whether series `slot` may have samples in `range`.
@@ -433,7 +468,7 @@ impl Page {
         }
     }
 
-    /// The slots that have samples.
+    /// The slots that have samples or exemplars.
     pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
         let in_order = self.open.len();
         let late_only = self.late.keys().map(|s| usize::from(*s)).filter(move |s| *s >= in_order);
@@ -446,6 +481,9 @@ impl Page {
             .collect();
         if let Some(histograms) = &self.histograms {
             slots.extend(histograms.slots());
+        }
+        if let Some(exemplars) = &self.exemplars {
+            slots.extend(exemplars.slots());
         }
         slots.sort_unstable();
         slots.dedup();

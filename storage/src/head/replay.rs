@@ -1,12 +1,13 @@
 //! Replay: the records of the log become the registry and the active generation again, in the order of the log.
 
+use super::exemplars::JudgedExemplar;
 use super::generation::Generation;
 use super::lanes::{Applied, Lanes, Load, LoadedHistogram};
 use super::last::LastSamples;
 use super::registry::Registry;
 use crate::error::Result;
-use crate::model::{Labels, Metadata};
-use crate::wal::{HistogramsRecord, ReplayVisitor, SamplesRecord};
+use crate::model::{Exemplar, Labels, Metadata};
+use crate::wal::{ExemplarRecord, HistogramsRecord, ReplayVisitor, SamplesRecord};
 use std::sync::Arc;
 
 /// Samples that are handed on together: enough to be worth a message, few enough to stay in the cache.
@@ -48,7 +49,7 @@ impl<'a> Replay<'a> {
     fn with_lanes(registry: &'a Registry, last: LastSamples, lanes: usize, load_samples: usize) -> Self {
         Self {
             registry,
-            lanes: Lanes::new(last, lanes),
+            lanes: Lanes::new(last, lanes, registry.limits().exemplars_per_series),
             load: Load::default(),
             load_samples,
             metadata: Vec::new(),
@@ -63,8 +64,9 @@ impl<'a> Replay<'a> {
     /// A thread cannot be had, or met a bug.
     pub(crate) fn finish(self) -> Result<Replayed> {
         self.registry.reserve_numbers(self.numbers_used);
-        let Applied { last, generation, samples } = self.lanes.finish(self.load, self.registry.len())?;
-        let Self { metadata, lost_samples, .. } = self;
+        let Self { mut load, lanes, metadata, lost_samples, .. } = self;
+        load.pad_starts();
+        let Applied { last, generation, samples } = lanes.finish(load, self.registry.len())?;
         Ok(Replayed { last, generation, metadata, lost_samples, samples })
     }
 }
@@ -79,7 +81,8 @@ impl Replay<'_> {
     /// Lets the lanes apply what has gathered, if it is enough.
     fn hand_on(&mut self) -> Result<()> {
         let load = &mut self.load;
-        let enough = load.histograms.len().saturating_mul(HISTOGRAM_WEIGHT) >= self.load_samples;
+        let others = load.histograms.len().saturating_add(load.exemplars.len());
+        let enough = others.saturating_mul(HISTOGRAM_WEIGHT) >= self.load_samples;
         if load.series.len() < self.load_samples && !enough {
             return Ok(());
         }
@@ -88,8 +91,9 @@ impl Replay<'_> {
             series: Vec::with_capacity(room),
             times: Vec::with_capacity(room),
             values: Vec::with_capacity(room),
-            histograms: Vec::new(),
+            ..Load::default()
         };
+        load.pad_starts();
         self.lanes.apply(std::mem::replace(load, next))
     }
 }
@@ -105,7 +109,7 @@ impl ReplayVisitor for Replay<'_> {
     }
 
     fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
-        let SamplesRecord { ids, timestamps, values } = samples;
+        let SamplesRecord { ids, timestamps, values, starts } = samples;
         let highest = ids.iter().copied().max().unwrap_or(0);
         if self.registry.is_possible(highest) {
             self.note_number(highest);
@@ -113,12 +117,16 @@ impl ReplayVisitor for Replay<'_> {
             ids.iter().for_each(|id| self.note_number(*id));
         }
         let load = &mut self.load;
+        if !starts.is_empty() {
+            load.starts.resize(load.series.len(), 0);
+        }
         if highest < self.registry.len() && self.registry.is_whole() {
             load.series.extend_from_slice(ids);
             load.times.extend_from_slice(timestamps);
             load.values.extend_from_slice(values);
+            load.starts.extend_from_slice(starts);
         } else {
-            for ((id, time), value) in ids.iter().zip(timestamps).zip(values) {
+            for (index, ((id, time), value)) in ids.iter().zip(timestamps).zip(values).enumerate() {
                 if self.registry.is_unnamed(*id) {
                     self.lost_samples += 1;
                     continue;
@@ -126,6 +134,7 @@ impl ReplayVisitor for Replay<'_> {
                 load.series.push(*id);
                 load.times.push(*time);
                 load.values.push(*value);
+                load.starts.extend(starts.get(index));
             }
         }
         self.hand_on()
@@ -133,7 +142,7 @@ impl ReplayVisitor for Replay<'_> {
 
     fn histograms(&mut self, record: HistogramsRecord<'_>) -> Result<()> {
         let columns = record.ids.iter().zip(record.timestamps).zip(record.histograms);
-        for ((&series, &time), bytes) in columns {
+        for (index, ((&series, &time), bytes)) in columns.enumerate() {
             self.note_number(series);
             if self.registry.is_unnamed(series) {
                 self.lost_samples += 1;
@@ -141,7 +150,20 @@ impl ReplayVisitor for Replay<'_> {
             }
             let load = &mut self.load;
             let floats_before = load.series.len();
-            load.histograms.push(LoadedHistogram { floats_before, series, time, bytes: Arc::from(*bytes) });
+            let (start, bytes) = (record.starts.get(index).copied().unwrap_or(0), Arc::from(*bytes));
+            load.histograms.push(LoadedHistogram { floats_before, series, time, start, bytes });
+        }
+        self.hand_on()
+    }
+
+    fn exemplars(&mut self, exemplars: &[ExemplarRecord<'_>]) -> Result<()> {
+        for ExemplarRecord { id, timestamp, value, labels } in exemplars.iter().copied() {
+            self.note_number(id);
+            let Ok(labels) = Labels::from_wire(labels) else { continue };
+            if !self.registry.is_unnamed(id) {
+                let exemplar = Exemplar { labels, value, timestamp };
+                self.load.exemplars.push(JudgedExemplar { series: id, exemplar });
+            }
         }
         self.hand_on()
     }
@@ -186,7 +208,8 @@ mod tests {
                     |i: u32| i64::from(scrape * 1000 - if (i + scrape) % 50 == 3 { scrape * 900 } else { 0 });
                 let timestamps: Vec<i64> = ids.iter().map(|i| time(*i)).collect();
                 let values: Vec<f64> = ids.iter().map(|i| f64::from((i ^ scrape) % 97) / 8.0).collect();
-                let record = SamplesRecord { ids: &ids, timestamps: &timestamps, values: &values };
+                let record =
+                    SamplesRecord { ids: &ids, timestamps: &timestamps, values: &values, starts: &[] };
                 replay.samples(record).unwrap();
             }
         }
@@ -225,7 +248,8 @@ mod tests {
         let mut replay = Replay::with_lanes(&registry, LastSamples::default(), 2, 100);
         for id in [u32::MAX, u32::MAX - 1, 7] {
             replay.series(id, labels(0).as_bytes()).unwrap();
-            let record = SamplesRecord { ids: &[id, 9], timestamps: &[5, 5], values: &[1.0, 1.0] };
+            let record =
+                SamplesRecord { ids: &[id, 9], timestamps: &[5, 5], values: &[1.0, 1.0], starts: &[] };
             replay.samples(record).unwrap();
         }
         let replayed = replay.finish().unwrap();

@@ -1,5 +1,6 @@
 //! What readers see: the active generation, the frozen ones and the blocks, swapped together under one lock.
 
+use super::exemplars::JudgedExemplar;
 use super::generation::{Generation, JudgedHistogram, Judgements};
 use super::last::LastSamples;
 use super::registry::Registry;
@@ -122,11 +123,18 @@ impl SharedView {
         self.current.lock().clone()
     }
 
-    /// Applies the samples of one batch.
-    pub(crate) fn apply(&self, samples: Judgements<'_>, histograms: &[JudgedHistogram]) {
+    /// Applies what one batch stores; of more than `exemplar_limit` exemplars a series the oldest go.
+    pub(crate) fn apply(
+        &self,
+        samples: Judgements<'_>,
+        histograms: &[JudgedHistogram],
+        exemplars: &[JudgedExemplar],
+        exemplar_limit: usize,
+    ) {
         let mut view = self.current.lock();
         view.active.apply(samples);
         view.active.apply_histograms(histograms);
+        view.active.apply_exemplars(exemplars, exemplar_limit);
     }
 
     /// Calls `read` with the current view; only for reading a few numbers.

@@ -3,13 +3,13 @@
 //! Most samples lie within a day of the newest and make one block. Much older ones (backfill) are put into blocks of their
 //! own by day, so that retention can drop them in time.
 
-use crate::block::{BlockSpec, BlockWriter, ManifestBlock, new_uuid};
+use crate::block::{BlockSpec, BlockWriter, ManifestBlock, SeriesContent, new_uuid};
 use crate::env::Fs;
 use crate::error::Result;
 use crate::head::generation::Generation;
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
-use crate::model::{AnyHistogram, TimeRange, Timestamp};
+use crate::model::{AnyHistogram, Exemplar, TimeRange, Timestamp};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -61,11 +61,14 @@ impl Flush<'_> {
         let old = TimeRange { min_time: self.oldest_kept, max_time: recent };
         let mut days: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         let (mut times, mut values, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
-        for id in sorted.into_iter().filter(|id| self.generation.has_samples(*id, old)) {
+        for id in sorted {
             times.clear();
             values.clear();
-            self.generation.read::<AnyHistogram>(id, old, &mut times, &mut values, &mut histograms)?;
+            if self.generation.has_samples(id, old) {
+                self.generation.read::<AnyHistogram>(id, old, &mut times, &mut values, &mut histograms)?;
+            }
             times.extend(histograms.drain(..).map(|h| h.0));
+            times.extend(self.generation.exemplars_of(id, old).map(|e| e.timestamp));
             times.sort_unstable();
             for run in times.chunk_by(|a, b| a.div_euclid(DAY_MS) == b.div_euclid(DAY_MS)) {
                 let day = run.first().map_or(0, |t| t.div_euclid(DAY_MS));
@@ -99,15 +102,30 @@ impl Flush<'_> {
         let spec = BlockSpec { uuid: new_uuid(), sequence: *sequence, level: 0 };
         let mut writer = BlockWriter::create(self.fs, &path, spec)?;
         let (mut times, mut values, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut float_starts, mut histogram_starts) = (Vec::new(), Vec::new());
         for id in series {
             times.clear();
             values.clear();
+            float_starts.clear();
+            histogram_starts.clear();
             self.generation.read(*id, range, &mut times, &mut values, &mut histograms)?;
-            if times.is_empty() && histograms.is_empty() {
+            let exemplars: Vec<Exemplar> = self.generation.exemplars_of(*id, range).cloned().collect();
+            if times.is_empty() && histograms.is_empty() && exemplars.is_empty() {
                 continue;
             }
             let (stamps, found): (Vec<Timestamp>, Vec<AnyHistogram>) = histograms.drain(..).unzip();
-            writer.add_series(&self.registry.labels(*id), &[(&times, &values)], (&stamps, &found))?;
+            if let Some(starts) = self.generation.starts(*id) {
+                starts.read(times.iter().copied(), &mut float_starts);
+                starts.read(stamps.iter().copied(), &mut histogram_starts);
+            }
+            let content = SeriesContent {
+                floats: &[(&times, &values)],
+                float_starts: &float_starts,
+                histograms: (&stamps, &found),
+                histogram_starts: &histogram_starts,
+                exemplars: &exemplars,
+            };
+            writer.add(&self.registry.labels(*id), &content)?;
         }
         if writer.is_empty() {
             return Ok(None);

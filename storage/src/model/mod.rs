@@ -3,6 +3,7 @@
 mod any_histogram;
 mod bucket_bounds;
 mod buckets;
+mod exemplar;
 mod histogram;
 mod histogram_check;
 mod histogram_custom;
@@ -19,6 +20,7 @@ mod time;
 pub use any_histogram::AnyHistogram;
 pub use bucket_bounds::{Bucket, General, exponential_bound};
 pub use buckets::{BUCKETS_MAX, BucketCount, Buckets, BucketsIter, POSITION_MAX, Span};
+pub use exemplar::{EXEMPLAR_LABEL_CHARS_MAX, Exemplar};
 pub use histogram::{
     CUSTOM_SCHEMA, EXPONENTIAL_SCHEMAS, FloatHistogram, Histogram, IntHistogram, ResetHint,
     SCHEMA_ACCEPTED_MAX,

@@ -1,6 +1,7 @@
 //! Merging the samples of one series from several sources by timestamp; on equal timestamps the later source wins.
 
 use crate::api::{HistogramSample, Samples};
+use crate::head::starts::StartColumn;
 use crate::model::Timestamp;
 use std::collections::BTreeMap;
 
@@ -9,6 +10,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Source {
     pub(crate) times: Vec<Timestamp>,
     pub(crate) values: Vec<f64>,
+    /// Start timestamps of the floats, or empty if none is known.
+    pub(crate) starts: Vec<Timestamp>,
     /// At other times than the floats.
     pub(crate) histograms: Vec<HistogramSample>,
 }
@@ -17,11 +20,22 @@ impl Source {
     pub(crate) fn clear(&mut self) {
         self.times.clear();
         self.values.clear();
+        self.starts.clear();
         self.histograms.clear();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.times.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Fills in the start timestamps of a series in memory.
+    pub(crate) fn read_starts(&mut self, column: &StartColumn) {
+        column.read(self.times.iter().copied(), &mut self.starts);
+        let mut starts = Vec::new();
+        column.read(self.histograms.iter().map(|h| h.timestamp), &mut starts);
+        for (histogram, start) in self.histograms.iter_mut().zip(starts) {
+            histogram.start_timestamp = start;
+        }
     }
 
     fn bounds(&self) -> Option<(Timestamp, Timestamp)> {
@@ -36,12 +50,7 @@ pub(crate) fn merge_sources(sources: &mut [Source], times: &mut Vec<Timestamp>, 
         std::mem::swap(values, &mut only.values);
         return;
     }
-    let mut end = None;
-    let in_sequence = sources.iter().filter_map(Source::bounds).all(|(first, last)| {
-        let before = end.replace(last);
-        before.is_none_or(|before| before < first)
-    });
-    if in_sequence {
+    if are_in_sequence(sources) {
         for source in sources {
             times.extend_from_slice(&source.times);
             values.extend_from_slice(&source.values);
@@ -58,24 +67,44 @@ pub(crate) fn merge_sources(sources: &mut [Source], times: &mut Vec<Timestamp>, 
     std::mem::swap(values, &mut merged.values);
 }
 
+/// Whether the floats of each source are newer than those of the source before.
+pub(crate) fn are_in_sequence(sources: &[Source]) -> bool {
+    let mut end = None;
+    sources.iter().filter_map(Source::bounds).all(|(first, last)| {
+        let before = end.replace(last);
+        before.is_none_or(|before| before < first)
+    })
+}
+
+/// Appends the start timestamps of the floats of all `sources`, which are in sequence: 0 where none is known.
+pub(crate) fn join_starts(sources: &[Source], out: &mut Vec<Timestamp>) {
+    for source in sources {
+        let end = out.len() + source.times.len();
+        out.extend_from_slice(&source.starts);
+        out.resize(end, 0);
+    }
+}
+
 /// One sample of either kind.
 enum Either {
-    Float(f64),
+    /// Start timestamp and value.
+    Float(Timestamp, f64),
     Histogram(HistogramSample),
 }
 
-/// As [`merge_sources`], for a series with histograms: of samples at one time, of either kind, that of the later source stays.
+/// As [`merge_sources`], for a series with histograms or start timestamps: of samples at one time, of either kind, that of the later source stays.
 pub(crate) fn merge_kinds(sources: &mut [Source], out: &mut Samples) {
     let mut all: BTreeMap<Timestamp, Either> = BTreeMap::new();
     for source in sources {
-        let floats = source.times.iter().zip(&source.values);
-        all.extend(floats.map(|(t, v)| (*t, Either::Float(*v))));
+        let starts = source.starts.iter().copied().chain(std::iter::repeat(0));
+        let floats = source.times.iter().zip(&source.values).zip(starts);
+        all.extend(floats.map(|((t, v), start)| (*t, Either::Float(start, *v))));
         all.extend(source.histograms.drain(..).map(|h| (h.timestamp, Either::Histogram(h))));
     }
     out.clear();
     for (time, sample) in all {
         match sample {
-            Either::Float(value) => out.push(time, value),
+            Either::Float(start, value) => out.push_with_start(time, start, value),
             Either::Histogram(histogram) => out.histograms.push(histogram),
         }
     }
@@ -132,7 +161,7 @@ mod tests {
                 sources.push(Source {
                     times: map.keys().copied().collect(),
                     values: map.values().map(|v| f64::from(*v)).collect(),
-                    histograms: Vec::new(),
+                    ..Source::default()
                 });
             }
             let (mut times, mut values) = (Vec::new(), Vec::new());

@@ -1,5 +1,6 @@
 //! Reading: one view over the generations of the head and the blocks.
 
+mod exemplars;
 mod merge;
 mod querier;
 mod series_set;

@@ -40,7 +40,7 @@ impl StoreQuerier {
     }
 
     /// The blocks with samples in `range`, and their places in the view.
-    fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &LiveBlock)> {
+    pub(super) fn blocks_in(&self, range: TimeRange) -> impl Iterator<Item = (usize, &LiveBlock)> {
         let blocks = self.view.blocks.iter().enumerate();
         blocks.map(|(at, live)| (at, live.as_ref())).filter(move |(_, live)| {
             let meta = live.block.meta();

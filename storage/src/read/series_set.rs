@@ -1,6 +1,6 @@
 //! `StoreSeriesSet`: the series a select found, read from every source that has them. Hot path.
 
-use super::merge::{Source, merge_kinds, merge_sources};
+use super::merge::{Source, are_in_sequence, join_starts, merge_kinds, merge_sources};
 use super::warnings::Warnings;
 use crate::api::{HistogramSample, LabelColumn, Samples, SeriesSet};
 use crate::block::BlockReader;
@@ -121,6 +121,7 @@ impl StoreSeriesSet {
             let source = source_at(sources, used);
             source.times.extend_from_slice(&samples.timestamps);
             source.values.extend_from_slice(&samples.values);
+            source.starts.extend_from_slice(&samples.start_timestamps);
             source.histograms.append(&mut samples.histograms);
             used += usize::from(!source.is_empty());
         }
@@ -134,6 +135,9 @@ impl StoreSeriesSet {
                 start_timestamp: 0,
                 histogram: Arc::new(histogram),
             }));
+            if let Some(starts) = generation.starts(id) {
+                source.read_starts(starts);
+            }
             used += usize::from(!source.is_empty());
         }
         Ok(used)
@@ -152,9 +156,14 @@ impl StoreSeriesSet {
         let used = self.read_sources(entry, range, scratch)?;
         let Scratch { times, sources, .. } = scratch;
         let sources = sources.get_mut(..used).unwrap_or_default();
-        if sources.iter().any(|source| !source.histograms.is_empty()) {
+        let has_starts = sources.iter().any(|source| !source.starts.is_empty());
+        let has_histograms = sources.iter().any(|source| !source.histograms.is_empty());
+        if has_histograms || (has_starts && !are_in_sequence(sources)) {
             merge_kinds(sources, out);
             return Ok(());
+        }
+        if has_starts {
+            join_starts(sources, &mut out.start_timestamps);
         }
         times.clear();
         merge_sources(sources, times, &mut out.values);

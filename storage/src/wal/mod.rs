@@ -6,7 +6,7 @@
 //! ```text
 //! let (mut wal, report) = Wal::open(fs, clock, dir, WalOptions::default(), first_needed, &mut visitor)?;
 //! wal.push_series([(7, label_bytes)])?;                     // records are encoded at once into a buffer
-//! wal.push_samples(SamplesRecord { ids, timestamps, values })?;
+//! wal.push_batch(&BatchRecord { samples, histograms, exemplars, metadata })?;
 //! match wal.commit() {                                      // Ok: written, and durable as the options say
 //!     Ok(()) => …,
 //!     Err(e) if wal.poisoned().is_some() => …,              // a sync failed: no write is taken any more
@@ -16,19 +16,20 @@
 //! wal.release_before(boundary)?;                            // after the flush: their files are used again or removed
 //! ```
 //!
-//! Each record is a frame of its own, so damage costs one record (one request's samples), not a group. Records need
+//! Each record is a frame of its own, so damage costs one record (all that one request stored), not a group. Records need
 //! nothing but the SERIES records before them. See [`record`] for their bytes and [`segment`] for the files.
 
 pub mod record;
 pub mod segment;
 
 mod active;
+mod columns;
 mod prepare;
 mod reader;
 mod writer;
 
 pub use reader::{ReplayReport, ReplayVisitor};
-pub use record::{HistogramsRecord, SamplesRecord};
+pub use record::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord};
 pub use writer::Wal;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 //! gap is told apart: frames that were durable and are gone are *lost* (reported, the segment is copied to quarantine);
 //! frames that were still on their way when the power went are *torn* (normal: nobody was told they were stored).
 
-use super::record::{self, HistogramsRecord, Record, SamplesRecord, Scratch};
+use super::record::{self, ExemplarRecord, HistogramsRecord, Record, SamplesRecord, Scratch};
 use super::segment::{self, DurabilityKind, Epoch, Header};
 use crate::codec::frame::{FrameReader, Piece};
 use crate::codec::varint::Cursor;
@@ -33,6 +33,12 @@ pub trait ReplayVisitor {
     /// # Errors
     /// Ends the replay.
     fn histograms(&mut self, histograms: HistogramsRecord<'_>) -> Result<()>;
+
+    /// Exemplars were accepted. What holds for samples holds for them.
+    ///
+    /// # Errors
+    /// Ends the replay.
+    fn exemplars(&mut self, exemplars: &[ExemplarRecord<'_>]) -> Result<()>;
 
     /// A metric family was described.
     ///
@@ -277,17 +283,20 @@ impl Replay<'_> {
                     self.visitor.series(id, labels)?;
                 }
             }
-            Some(Record::Samples(samples)) => {
-                report.samples += samples.ids.len() as u64;
-                self.visitor.samples(samples)?;
-            }
-            Some(Record::Histograms(ids, timestamps, histograms)) => {
-                report.samples += ids.len() as u64;
-                self.visitor.histograms(HistogramsRecord { ids, timestamps, histograms: &histograms })?;
-            }
-            Some(Record::Metadata(entries)) => {
-                for (family, metadata) in entries {
-                    self.visitor.metadata(family, &metadata)?;
+            Some(Record::Batch(batch)) => {
+                let histograms = batch.histograms();
+                report.samples += (batch.samples.ids.len() + histograms.ids.len()) as u64;
+                if !batch.samples.ids.is_empty() {
+                    self.visitor.samples(batch.samples)?;
+                }
+                if !histograms.ids.is_empty() {
+                    self.visitor.histograms(histograms)?;
+                }
+                if !batch.exemplars.is_empty() {
+                    self.visitor.exemplars(&batch.exemplars)?;
+                }
+                for (family, metadata) in &batch.metadata {
+                    self.visitor.metadata(family, metadata)?;
                 }
             }
         }

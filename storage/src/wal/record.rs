@@ -1,27 +1,32 @@
-//! The bodies of records: series, samples, histograms, metadata. Hot path.
+//! The bodies of records: series, and batches of samples, histograms, exemplars, metadata. Hot path.
 //!
 //! ```text
 //! frame body  index u32 | durable u32 | kind u8 | record          index: of the frame in its segment, from 0
 //!                                                                 durable: frames before it that were synced by then
-//! kind        2 SERIES  3 SAMPLES  4 HISTOGRAMS  6 METADATA  10 END;  | 0x80: uvarint raw length, then the record as an lz4 block
+//! kind        2 SERIES  3 SAMPLES  4 HISTOGRAMS  5 SAMPLE_STARTS  6 METADATA  7 HISTOGRAM_STARTS  8 EXEMPLARS  10 END
+//!             11 BATCH;  | 0x80: uvarint raw length, then the record as an lz4 block
 //!
 //! SERIES      uvarint n | n × { zigzag id − (previous id + 1) | uvarint length | label bytes }
-//! SAMPLES     uvarint n | ids: runs until n | timestamps: runs until n | n values
-//!   ids         run: zigzag first id − (last id of the previous run + 1) | uvarint length of the run of consecutive ids
-//!   timestamps  run: zigzag t − previous t | uvarint length of the run of equal timestamps
-//!   value       an integer below 2^53: uvarint zigzag(i) × 2
-//!               else: u8 tz × 2 + 1 | the 8 − tz high bytes of the float, lowest first    (tz: low bytes that are zero)
+//! SAMPLES     uvarint n | ids: runs until n | timestamps: runs until n | n values          columns as in `wal::columns`
 //! HISTOGRAMS  uvarint n | ids: runs until n | timestamps: runs until n | n × { uvarint length | histogram }
 //!                                                                         as in `chunk::one_histogram`
+//! SAMPLE_STARTS, HISTOGRAM_STARTS    the start timestamps of the SAMPLES, HISTOGRAMS of the same batch
+//!                                                                         as in `chunk::starts`
+//! EXEMPLARS   uvarint n | n × { zigzag id − previous id | zigzag t − previous t | value | uvarint length | label bytes }
 //! METADATA    uvarint n | n × { family | u8 type | unit | help }   texts: uvarint length | bytes
 //! END         nothing: the log was closed in order
+//! BATCH       to the end: { uvarint length | kind u8 | record }    kinds 3 to 8, each once at most, starts behind theirs
 //! ```
-//! The first run starts from id 0 and timestamp 0; an id difference is taken modulo 2^64. The lowest bit of a value's first
-//! byte says which form it has. Every float comes back with its very bits.
+//! What a request stores is one record: a batch with one kind of content is that record itself, any other a BATCH. So it
+//! comes back whole or not at all. (Releases before BATCH wrote one record for each kind of content.)
 
-use crate::chunk::is_one_histogram;
+use super::columns::{
+    VALUE_BYTES_MAX, decode_ids, decode_timestamps, decode_value, decode_values, encode_ids,
+    encode_timestamps, encode_value, encode_values,
+};
+use crate::chunk::{decode_starts, encode_starts, is_one_histogram};
 use crate::codec::compress::{lz4_decode, lz4_encode};
-use crate::codec::varint::{Cursor, put_bytes, put_ivarint, put_uvarint, zigzag};
+use crate::codec::varint::{Cursor, put_bytes, put_ivarint, put_uvarint};
 use crate::model::{Metadata, MetricType};
 
 /// Kind of a record that names series.
@@ -30,10 +35,18 @@ pub const KIND_SERIES: u8 = 2;
 pub const KIND_SAMPLES: u8 = 3;
 /// Kind of a record of native histograms.
 pub const KIND_HISTOGRAMS: u8 = 4;
+/// Kind of the start timestamps of samples.
+pub const KIND_SAMPLE_STARTS: u8 = 5;
 /// Kind of a record of metadata.
 pub const KIND_METADATA: u8 = 6;
+/// Kind of the start timestamps of native histograms.
+pub const KIND_HISTOGRAM_STARTS: u8 = 7;
+/// Kind of a record of exemplars.
+pub const KIND_EXEMPLARS: u8 = 8;
 /// Kind of the record that ends a log closed in order.
 pub const KIND_END: u8 = 10;
+/// Kind of a record of several kinds of content that belong together.
+pub const KIND_BATCH: u8 = 11;
 /// Flag of a kind: the record is an lz4 block.
 pub const COMPRESSED: u8 = 0x80;
 
@@ -41,11 +54,9 @@ pub const COMPRESSED: u8 = 0x80;
 pub const RAW_BYTES_MAX: usize = 256 << 20;
 /// Records below this size are not worth a try of the compressor.
 const COMPRESS_BYTES_MIN: usize = 128;
-/// The most bytes a value takes.
-const VALUE_BYTES_MAX: usize = 9;
 
-/// Samples as three columns of equal length; sample `i` is `(ids[i], timestamps[i], values[i])`.
-#[derive(Debug, Clone, Copy)]
+/// Samples as columns of equal length; sample `i` is `(ids[i], timestamps[i], values[i])`.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct SamplesRecord<'a> {
     /// Series.
     pub ids: &'a [u32],
@@ -53,10 +64,12 @@ pub struct SamplesRecord<'a> {
     pub timestamps: &'a [i64],
     /// Values, bit for bit.
     pub values: &'a [f64],
+    /// Start timestamps, 0 for unknown; or empty if none is known.
+    pub starts: &'a [i64],
 }
 
-/// Native histograms as three columns of equal length.
-#[derive(Debug, Clone, Copy)]
+/// Native histograms as columns of equal length.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct HistogramsRecord<'a> {
     /// Series.
     pub ids: &'a [u32],
@@ -64,15 +77,50 @@ pub struct HistogramsRecord<'a> {
     pub timestamps: &'a [i64],
     /// Each encoded by [`crate::chunk::encode_one_histogram`]; those of a decoded record could have been accepted.
     pub histograms: &'a [&'a [u8]],
+    /// Start timestamps, 0 for unknown; or empty if none is known.
+    pub starts: &'a [i64],
+}
+
+/// An exemplar.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExemplarRecord<'a> {
+    /// Series.
+    pub id: u32,
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+    /// The value, bit for bit.
+    pub value: f64,
+    /// Canonical label bytes.
+    pub labels: &'a [u8],
+}
+
+/// What a request stores.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BatchRecord<'a> {
+    /// Floats.
+    pub samples: SamplesRecord<'a>,
+    /// Native histograms.
+    pub histograms: HistogramsRecord<'a>,
+    /// Exemplars.
+    pub exemplars: &'a [ExemplarRecord<'a>],
+    /// Descriptions of metric families.
+    pub metadata: &'a [(&'a str, &'a Metadata)],
 }
 
 /// Room for decoding that is used again for every record.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    raw: Vec<u8>,
+    raw: [Vec<u8>; 4],
+    samples: Columns,
+    histograms: Columns,
+}
+
+#[derive(Debug, Default)]
+struct Columns {
     ids: Vec<u32>,
     timestamps: Vec<i64>,
     values: Vec<f64>,
+    starts: Vec<i64>,
 }
 
 /// A decoded record.
@@ -80,14 +128,38 @@ pub struct Scratch {
 pub enum Record<'a> {
     /// Series: ids and canonical label bytes.
     Series(SeriesIter<'a>),
-    /// Samples.
-    Samples(SamplesRecord<'a>),
-    /// Native histograms: ids, timestamps, and each histogram's bytes.
-    Histograms(&'a [u32], &'a [i64], Vec<&'a [u8]>),
-    /// Metadata of metric families.
-    Metadata(Vec<(&'a str, Metadata)>),
+    /// What a request stored, or a part of it.
+    Batch(DecodedBatch<'a>),
     /// The log was closed in order.
     End,
+}
+
+/// What a request stored, in the order in which it is applied.
+#[derive(Debug, Default)]
+pub struct DecodedBatch<'a> {
+    /// Floats.
+    pub samples: SamplesRecord<'a>,
+    histograms: DecodedHistograms<'a>,
+    /// Exemplars.
+    pub exemplars: Vec<ExemplarRecord<'a>>,
+    /// Descriptions of metric families.
+    pub metadata: Vec<(&'a str, Metadata)>,
+}
+
+#[derive(Debug, Default)]
+struct DecodedHistograms<'a> {
+    ids: &'a [u32],
+    timestamps: &'a [i64],
+    histograms: Vec<&'a [u8]>,
+    starts: &'a [i64],
+}
+
+impl DecodedBatch<'_> {
+    /// Native histograms.
+    pub fn histograms(&self) -> HistogramsRecord<'_> {
+        let DecodedHistograms { ids, timestamps, histograms, starts } = &self.histograms;
+        HistogramsRecord { ids, timestamps, histograms, starts }
+    }
 }
 
 /// The series of a SERIES record, checked in full before the first is given.
@@ -130,25 +202,72 @@ pub fn encode_series(series: &[(u32, &[u8])], out: &mut Vec<u8>) {
     compress(out, start);
 }
 
-/// Appends kind and body of a SAMPLES record. The columns must be of equal length; what is longer is left out.
-pub fn encode_samples(samples: SamplesRecord<'_>, compressed: bool, out: &mut Vec<u8>) {
+/// Appends kind and body of the record of what a request stores; nothing if it is empty. The columns must be of equal
+/// length; what is longer is left out.
+pub fn encode_batch(batch: &BatchRecord<'_>, compress_samples: bool, out: &mut Vec<u8>) {
+    let mut parts = Parts { out, first: None, room: Vec::new(), is_batch: false };
+    let BatchRecord { samples, histograms, exemplars, metadata } = batch;
+    if !samples.ids.is_empty() {
+        parts.add(|out| encode_samples(*samples, compress_samples, out));
+        if !samples.starts.is_empty() {
+            parts.add(|out| put_starts(KIND_SAMPLE_STARTS, samples.timestamps, samples.starts, out));
+        }
+    }
+    if !histograms.ids.is_empty() {
+        parts.add(|out| encode_histograms(*histograms, out));
+        if !histograms.starts.is_empty() {
+            parts.add(|out| put_starts(KIND_HISTOGRAM_STARTS, histograms.timestamps, histograms.starts, out));
+        }
+    }
+    if !exemplars.is_empty() {
+        parts.add(|out| encode_exemplars(exemplars, out));
+    }
+    if !metadata.is_empty() {
+        parts.add(|out| encode_metadata(metadata, out));
+    }
+}
+
+/// The parts of a batch: the first is written as a record of its own, and becomes a part when a second comes.
+struct Parts<'a> {
+    out: &'a mut Vec<u8>,
+    first: Option<usize>,
+    room: Vec<u8>,
+    is_batch: bool,
+}
+
+impl Parts<'_> {
+    fn add(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        let Some(first) = self.first else {
+            self.first = Some(self.out.len());
+            return encode(self.out);
+        };
+        if !self.is_batch {
+            self.room.extend_from_slice(self.out.get(first..).unwrap_or_default());
+            self.out.truncate(first);
+            self.out.push(KIND_BATCH);
+            put_bytes(self.out, &self.room);
+            self.is_batch = true;
+        }
+        self.room.clear();
+        encode(&mut self.room);
+        put_bytes(self.out, &self.room);
+    }
+}
+
+fn encode_samples(samples: SamplesRecord<'_>, compressed: bool, out: &mut Vec<u8>) {
     let start = out.len();
     let n = samples.ids.len().min(samples.timestamps.len()).min(samples.values.len());
-    let ids = samples.ids.get(..n).unwrap_or_default();
-    let timestamps = samples.timestamps.get(..n).unwrap_or_default();
-    let values = samples.values.get(..n).unwrap_or_default();
     out.push(KIND_SAMPLES);
     put_uvarint(out, n as u64);
-    encode_ids(ids, out);
-    encode_timestamps(timestamps, out);
-    encode_values(values, out);
+    encode_ids(samples.ids.get(..n).unwrap_or_default(), out);
+    encode_timestamps(samples.timestamps.get(..n).unwrap_or_default(), out);
+    encode_values(samples.values.get(..n).unwrap_or_default(), out);
     if compressed {
         compress(out, start);
     }
 }
 
-/// Appends kind and body of a HISTOGRAMS record. The columns must be of equal length; what is longer is left out.
-pub fn encode_histograms(record: HistogramsRecord<'_>, out: &mut Vec<u8>) {
+fn encode_histograms(record: HistogramsRecord<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     let n = record.ids.len().min(record.timestamps.len()).min(record.histograms.len());
     out.push(KIND_HISTOGRAMS);
@@ -159,74 +278,29 @@ pub fn encode_histograms(record: HistogramsRecord<'_>, out: &mut Vec<u8>) {
     compress(out, start);
 }
 
-fn encode_ids(ids: &[u32], out: &mut Vec<u8>) {
-    let mut expected = 0i64;
-    for run in ids.chunk_by(|a, b| a.wrapping_add(1) == *b && *b != 0) {
-        let first = i64::from(run.first().copied().unwrap_or_default());
-        put_ivarint(out, first - expected);
-        put_uvarint(out, run.len() as u64);
-        expected = first + run.len() as i64;
-    }
+fn put_starts(kind: u8, timestamps: &[i64], starts: &[i64], out: &mut Vec<u8>) {
+    out.push(kind);
+    encode_starts(timestamps, starts, out);
 }
 
-fn encode_timestamps(timestamps: &[i64], out: &mut Vec<u8>) {
-    let mut previous = 0i64;
-    for run in timestamps.chunk_by(|a, b| a == b) {
-        let timestamp = run.first().copied().unwrap_or_default();
-        put_ivarint(out, timestamp.wrapping_sub(previous));
-        put_uvarint(out, run.len() as u64);
-        previous = timestamp;
-    }
-}
-
-fn encode_values(values: &[f64], out: &mut Vec<u8>) {
+fn encode_exemplars(exemplars: &[ExemplarRecord<'_>], out: &mut Vec<u8>) {
     let start = out.len();
-    out.resize(start + values.len() * VALUE_BYTES_MAX, 0);
-    let room = out.get_mut(start..).unwrap_or_default();
-    let mut at = 0;
-    for value in values {
-        // The room holds the longest form of every value, so this never runs short.
-        let Some(slot) = room.get_mut(at..).and_then(|r| r.first_chunk_mut::<VALUE_BYTES_MAX>()) else {
-            break;
-        };
-        at += encode_value(*value, slot);
+    out.push(KIND_EXEMPLARS);
+    put_uvarint(out, exemplars.len() as u64);
+    let (mut id, mut time) = (0i64, 0i64);
+    for exemplar in exemplars {
+        put_ivarint(out, i64::from(exemplar.id) - id);
+        put_ivarint(out, exemplar.timestamp.wrapping_sub(time));
+        (id, time) = (i64::from(exemplar.id), exemplar.timestamp);
+        let mut value = [0; VALUE_BYTES_MAX];
+        let len = encode_value(exemplar.value, &mut value);
+        out.extend_from_slice(value.get(..len).unwrap_or_default());
+        put_bytes(out, exemplar.labels);
     }
-    out.truncate(start + at);
+    compress(out, start);
 }
 
-/// Writes a value to the front of `slot`, and answers its length.
-#[inline]
-fn encode_value(value: f64, slot: &mut [u8; VALUE_BYTES_MAX]) -> usize {
-    let integer = value as i64;
-    let bits = value.to_bits();
-    // Compared as bits: −0.0 and NaN are no integers.
-    if (integer as f64).to_bits() == bits && integer.unsigned_abs() < 1 << 53 {
-        let mut rest = zigzag(integer) << 1;
-        if rest < 0x80 {
-            slot[0] = rest as u8;
-            return 1;
-        }
-        let mut len = 0;
-        // Below 2^55: at most eight bytes.
-        for byte in slot.iter_mut() {
-            len += 1;
-            *byte = rest as u8 & 0x7f | u8::from(rest >= 0x80) << 7;
-            rest >>= 7;
-            if rest == 0 {
-                break;
-            }
-        }
-        len
-    } else {
-        let zeros = (bits.trailing_zeros() / 8).min(7);
-        slot[0] = (zeros as u8) << 1 | 1;
-        slot[1..].copy_from_slice(&(bits >> (8 * zeros)).to_le_bytes());
-        VALUE_BYTES_MAX - zeros as usize
-    }
-}
-
-/// Appends kind and body of a METADATA record.
-pub fn encode_metadata(entries: &[(&str, &Metadata)], out: &mut Vec<u8>) {
+fn encode_metadata(entries: &[(&str, &Metadata)], out: &mut Vec<u8>) {
     let start = out.len();
     out.push(KIND_METADATA);
     put_uvarint(out, entries.len() as u64);
@@ -258,17 +332,13 @@ fn compress(out: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// Decodes kind and body; `None` if the bytes are not a record.
+/// Decodes kind and body; `None` if the bytes are not a record, or any part of it is none.
 pub fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Option<Record<'a>> {
-    let Scratch { raw, ids, timestamps, values } = scratch;
-    let (kind, mut body) = bytes.split_first()?;
-    if kind & COMPRESSED != 0 {
-        lz4_decode(body, RAW_BYTES_MAX, raw).ok()?;
-        body = raw;
-    }
-    let mut cursor = Cursor::new(body);
+    let (kind, body) = bytes.split_first()?;
     match kind & !COMPRESSED {
         KIND_SERIES => {
+            let [raw, ..] = &mut scratch.raw;
+            let mut cursor = Cursor::new(unpacked(*kind, body, raw)?);
             // A series takes two bytes at least.
             let left = cursor.count(2)?;
             let series = SeriesIter { cursor, left, expected: 0 };
@@ -278,79 +348,117 @@ pub fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Option<Record<'a
             }
             check.cursor.is_empty().then_some(Record::Series(series))
         }
-        KIND_SAMPLES => {
-            // A value takes one byte at least.
-            let n = cursor.count(1)?;
-            decode_ids(&mut cursor, n, ids)?;
-            decode_timestamps(&mut cursor, n, timestamps)?;
-            decode_values(&mut cursor, n, values)?;
-            cursor.is_empty().then_some(Record::Samples(SamplesRecord { ids, timestamps, values }))
+        KIND_BATCH if *kind == KIND_BATCH => decode_parts(batch_parts(body)?, scratch).map(Record::Batch),
+        KIND_END if *kind == KIND_END => body.is_empty().then_some(Record::End),
+        KIND_SAMPLES | KIND_HISTOGRAMS | KIND_EXEMPLARS | KIND_METADATA => {
+            let mut parts = Encoded::default();
+            *parts.get_mut(usize::from(kind & !COMPRESSED).checked_sub(usize::from(KIND_SAMPLES))?)? =
+                Some(bytes);
+            decode_parts(parts, scratch).map(Record::Batch)
         }
-        KIND_HISTOGRAMS => {
-            // A histogram takes two bytes at least.
-            let n = cursor.count(2)?;
-            decode_ids(&mut cursor, n, ids)?;
-            decode_timestamps(&mut cursor, n, timestamps)?;
-            let histogram = |_| cursor.prefixed().filter(|bytes| is_one_histogram(bytes));
-            let histograms: Vec<&[u8]> = (0..n).map(histogram).collect::<Option<_>>()?;
-            cursor.is_empty().then_some(Record::Histograms(ids, timestamps, histograms))
-        }
-        KIND_METADATA => decode_metadata(&mut cursor).map(Record::Metadata),
-        KIND_END => cursor.is_empty().then_some(Record::End),
         _ => None,
     }
 }
 
-fn run_length(cursor: &mut Cursor<'_>, left: usize) -> Option<usize> {
-    let run = usize::try_from(cursor.uvarint()?).ok()?;
-    (1..=left).contains(&run).then_some(run)
-}
+/// The parts of a batch by kind, from SAMPLES on.
+type Encoded<'a> = [Option<&'a [u8]>; 6];
 
-fn decode_ids(cursor: &mut Cursor<'_>, n: usize, ids: &mut Vec<u32>) -> Option<()> {
-    ids.clear();
-    ids.try_reserve(n).ok()?;
-    let mut expected = 0i64;
-    while ids.len() < n {
-        let first = u32::try_from(expected.wrapping_add(cursor.ivarint()?)).ok()?;
-        let run = run_length(cursor, n - ids.len())?;
-        let last = first.checked_add(u32::try_from(run - 1).ok()?)?;
-        ids.extend(first..=last);
-        expected = i64::from(last) + 1;
-    }
-    Some(())
-}
-
-fn decode_timestamps(cursor: &mut Cursor<'_>, n: usize, timestamps: &mut Vec<i64>) -> Option<()> {
-    timestamps.clear();
-    timestamps.try_reserve(n).ok()?;
-    let mut previous = 0i64;
-    while timestamps.len() < n {
-        previous = previous.wrapping_add(cursor.ivarint()?);
-        let run = run_length(cursor, n - timestamps.len())?;
-        timestamps.extend(std::iter::repeat_n(previous, run));
-    }
-    Some(())
-}
-
-fn decode_values(cursor: &mut Cursor<'_>, n: usize, values: &mut Vec<f64>) -> Option<()> {
-    values.clear();
-    values.try_reserve(n).ok()?;
-    for _ in 0..n {
-        let first = *cursor.rest().first()?;
-        if first & 1 == 0 {
-            let doubled = cursor.uvarint()?;
-            let integer = crate::codec::varint::unzigzag(doubled >> 1);
-            values.push(integer as f64);
-        } else {
-            cursor.u8()?;
-            let zeros = usize::from(first >> 1);
-            let stored = cursor.bytes(8usize.checked_sub(zeros)?)?;
-            let mut bits = [0; 8];
-            bits.get_mut(zeros..)?.copy_from_slice(stored);
-            values.push(f64::from_bits(u64::from_le_bytes(bits)));
+fn batch_parts(body: &[u8]) -> Option<Encoded<'_>> {
+    let mut parts = Encoded::default();
+    let mut cursor = Cursor::new(body);
+    while !cursor.is_empty() {
+        let part = cursor.prefixed()?;
+        let kind = part.first()? & !COMPRESSED;
+        let slot = parts.get_mut(usize::from(kind).checked_sub(usize::from(KIND_SAMPLES))?)?;
+        if slot.replace(part).is_some() {
+            return None;
         }
     }
-    Some(())
+    Some(parts)
+}
+
+fn decode_parts<'a>(parts: Encoded<'a>, scratch: &'a mut Scratch) -> Option<DecodedBatch<'a>> {
+    let [samples, histograms, sample_starts, metadata, histogram_starts, exemplars] = parts;
+    let Scratch {
+        raw: [raw_samples, raw_histograms, raw_exemplars, raw_metadata],
+        samples: floats,
+        histograms: others,
+    } = scratch;
+    let mut batch = DecodedBatch::default();
+    if let Some((kind, body)) = samples.and_then(<[u8]>::split_first) {
+        let mut cursor = Cursor::new(unpacked(*kind, body, raw_samples)?);
+        // A value takes one byte at least.
+        let n = cursor.count(1)?;
+        let Columns { ids, timestamps, values, starts } = floats;
+        decode_ids(&mut cursor, n, ids)?;
+        decode_timestamps(&mut cursor, n, timestamps)?;
+        decode_values(&mut cursor, n, values)?;
+        decode_part_starts(sample_starts, timestamps, starts)?;
+        if !cursor.is_empty() {
+            return None;
+        }
+        batch.samples = SamplesRecord { ids, timestamps, values, starts };
+    }
+    if let Some((kind, body)) = histograms.and_then(<[u8]>::split_first) {
+        let mut cursor = Cursor::new(unpacked(*kind, body, raw_histograms)?);
+        // A histogram takes two bytes at least.
+        let n = cursor.count(2)?;
+        let Columns { ids, timestamps, starts, .. } = others;
+        decode_ids(&mut cursor, n, ids)?;
+        decode_timestamps(&mut cursor, n, timestamps)?;
+        decode_part_starts(histogram_starts, timestamps, starts)?;
+        let histogram = |_| cursor.prefixed().filter(|bytes| is_one_histogram(bytes));
+        let found: Vec<&[u8]> = (0..n).map(histogram).collect::<Option<_>>()?;
+        if !cursor.is_empty() {
+            return None;
+        }
+        batch.histograms = DecodedHistograms { ids, timestamps, histograms: found, starts };
+    }
+    if let Some((kind, body)) = exemplars.and_then(<[u8]>::split_first) {
+        batch.exemplars = decode_exemplars(unpacked(*kind, body, raw_exemplars)?)?;
+    }
+    if let Some((kind, body)) = metadata.and_then(<[u8]>::split_first) {
+        batch.metadata = decode_metadata(&mut Cursor::new(unpacked(*kind, body, raw_metadata)?))?;
+    }
+    let is_whole = (sample_starts.is_none() || samples.is_some())
+        && (histogram_starts.is_none() || histograms.is_some());
+    is_whole.then_some(batch)
+}
+
+/// The body of a record, decompressed into `raw` if need be.
+fn unpacked<'a>(kind: u8, body: &'a [u8], raw: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    if kind & COMPRESSED == 0 {
+        return Some(body);
+    }
+    lz4_decode(body, RAW_BYTES_MAX, raw).ok()?;
+    Some(raw)
+}
+
+fn decode_part_starts(part: Option<&[u8]>, timestamps: &[i64], starts: &mut Vec<i64>) -> Option<()> {
+    starts.clear();
+    match part {
+        Some([KIND_SAMPLE_STARTS | KIND_HISTOGRAM_STARTS, body @ ..]) => {
+            decode_starts(body, timestamps, starts)
+        }
+        Some(_) => None,
+        None => Some(()),
+    }
+}
+
+fn decode_exemplars(body: &[u8]) -> Option<Vec<ExemplarRecord<'_>>> {
+    let mut cursor = Cursor::new(body);
+    // An exemplar takes four bytes at least.
+    let n = cursor.count(4)?;
+    let mut exemplars = Vec::with_capacity(n);
+    let (mut id, mut timestamp) = (0i64, 0i64);
+    for _ in 0..n {
+        id = id.checked_add(cursor.ivarint()?)?;
+        timestamp = timestamp.wrapping_add(cursor.ivarint()?);
+        let value = decode_value(&mut cursor)?;
+        let labels = cursor.prefixed()?;
+        exemplars.push(ExemplarRecord { id: u32::try_from(id).ok()?, timestamp, value, labels });
+    }
+    cursor.is_empty().then_some(exemplars)
 }
 
 fn decode_metadata<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<(&'a str, Metadata)>> {
@@ -368,159 +476,5 @@ fn decode_metadata<'a>(cursor: &mut Cursor<'a>) -> Option<Vec<(&'a str, Metadata
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chunk::encode_one_histogram;
-    use crate::model::{AnyHistogram, Buckets, IntHistogram};
-    use proptest::prelude::*;
-
-    fn samples_bytes(ids: &[u32], timestamps: &[i64], values: &[f64], compressed: bool) -> Vec<u8> {
-        let mut out = Vec::new();
-        encode_samples(SamplesRecord { ids, timestamps, values }, compressed, &mut out);
-        out
-    }
-
-    #[test]
-    fn the_diagrams_are_true() {
-        let bytes = samples_bytes(&[5, 6, 7, 2], &[10, 10, 10, 9], &[1.0, -1.0, 0.5, -0.0], false);
-        let expected: &[u8] = &[
-            3, 4, // SAMPLES, n
-            10, 3, 11, 1, // ids: 5,6,7; then 2 = 8 − 6
-            20, 3, 1, 1, // timestamps: 10 ×3, then −1
-            4, 2, 13, 0xe0, 0x3f, 15, 0x80, // 1; −1; 0.5 = 3fe0…; −0.0 = 80…
-        ];
-        assert_eq!(bytes, expected);
-        let mut out = Vec::new();
-        encode_series(&[(3, b"ab"), (4, b"")], &mut out);
-        assert_eq!(out, [2, 2, 6, 2, b'a', b'b', 0, 0]);
-        out.clear();
-        let metadata = Metadata { metric_type: MetricType::Gauge, unit: "s".into(), help: "h".into() };
-        encode_metadata(&[("up", &metadata)], &mut out);
-        assert_eq!(out, [6, 1, 2, b'u', b'p', 2, 1, b's', 1, b'h']);
-        let mut scratch = Scratch::default();
-        let Some(Record::Metadata(entries)) = decode(&out, &mut scratch) else { panic!("metadata") };
-        assert_eq!(entries, [("up", metadata)]);
-    }
-
-    fn histogram_bytes(count: u64) -> Vec<u8> {
-        let positive = Buckets::run(3, vec![count, count + 1]).unwrap();
-        let histogram = IntHistogram { count: 2 * count + 1, sum: 1.5, positive, ..IntHistogram::default() };
-        let mut out = Vec::new();
-        encode_one_histogram(&AnyHistogram::Int(histogram), &mut out);
-        out
-    }
-
-    #[test]
-    fn the_diagram_of_histograms_is_true() {
-        let (one, stale) = (histogram_bytes(1), vec![32]);
-        let histograms = [one.as_slice(), &stale];
-        let record = HistogramsRecord { ids: &[5, 6], timestamps: &[10, 10], histograms: &histograms };
-        let mut out = Vec::new();
-        encode_histograms(record, &mut out);
-        let expected = [&[4, 2, 10, 2, 20, 2][..], &[one.len() as u8], &one, &[1, 32]].concat();
-        assert_eq!(out, expected);
-        let mut scratch = Scratch::default();
-        let Some(Record::Histograms(ids, timestamps, found)) = decode(&out, &mut scratch) else {
-            panic!("histograms")
-        };
-        assert_eq!((ids, timestamps, &found[..]), (&[5, 6][..], &[10, 10][..], &histograms[..]));
-        for at in 0..out.len() {
-            assert!(decode(&out[..at], &mut scratch).is_none());
-        }
-        // Whole as a record, but the histogram counts one observation and holds none.
-        assert!(
-            decode(&[4, 1, 0, 1, 0, 1, 14, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &mut scratch).is_none()
-        );
-        let many: Vec<Vec<u8>> = (0..100).map(histogram_bytes).collect();
-        let histograms: Vec<&[u8]> = many.iter().map(Vec::as_slice).collect();
-        let ids: Vec<u32> = (0..100).collect();
-        out.clear();
-        encode_histograms(
-            HistogramsRecord { ids: &ids, timestamps: &[7; 100], histograms: &histograms },
-            &mut out,
-        );
-        assert_eq!(out[0], KIND_HISTOGRAMS | COMPRESSED);
-        let Some(Record::Histograms(_, _, found)) = decode(&out, &mut scratch) else { panic!("histograms") };
-        assert_eq!(found, histograms);
-    }
-
-    #[test]
-    fn a_scrape_takes_three_bytes_a_sample() {
-        let n = 2000;
-        let ids: Vec<u32> = (0..n).collect();
-        let timestamps = vec![1_790_000_000_000; n as usize];
-        let values: Vec<f64> = (0..n).map(|i| f64::from(i * 37 % 1000)).collect();
-        let bytes = samples_bytes(&ids, &timestamps, &values, false);
-        assert!(bytes.len() < 2 * n as usize + 30, "{}", bytes.len());
-    }
-
-    #[test]
-    fn hostile_counts_do_not_allocate() {
-        let mut scratch = Scratch::default();
-        for kind in [KIND_SERIES, KIND_SAMPLES, KIND_HISTOGRAMS, KIND_METADATA, KIND_SAMPLES | COMPRESSED] {
-            let mut bytes = vec![kind];
-            put_uvarint(&mut bytes, 1 << 27);
-            bytes.extend_from_slice(&[0; 8]);
-            assert!(decode(&bytes, &mut scratch).is_none(), "kind {kind}");
-        }
-        // Runs of zero samples would never end; runs over the last id would wrap.
-        assert!(decode(&[KIND_SAMPLES, 1, 0, 0, 0, 1, 0], &mut scratch).is_none());
-        assert!(scratch.ids.capacity() < 100 && scratch.raw.capacity() == 0);
-    }
-
-    fn value() -> impl Strategy<Value = f64> {
-        prop_oneof![
-            any::<u64>().prop_map(f64::from_bits),
-            any::<i64>().prop_map(|i| i as f64),
-            (-1000i32..1000).prop_map(f64::from),
-            (-1000i32..1000).prop_map(|i| f64::from(i) / 8.0),
-            Just(f64::NAN),
-            Just(crate::model::stale_nan()),
-            Just(-0.0),
-            Just(f64::INFINITY),
-            Just(9_007_199_254_740_992.0),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn samples_come_back_bit_by_bit(
-            samples in prop::collection::vec((prop_oneof![0u32..20, any::<u32>()], prop_oneof![0i64..3, any::<i64>()], value()), 0..200),
-            compressed: bool,
-        ) {
-            let ids: Vec<u32> = samples.iter().map(|s| s.0).collect();
-            let timestamps: Vec<i64> = samples.iter().map(|s| s.1).collect();
-            let values: Vec<f64> = samples.iter().map(|s| s.2).collect();
-            let bytes = samples_bytes(&ids, &timestamps, &values, compressed);
-            let mut scratch = Scratch::default();
-            let Some(Record::Samples(got)) = decode(&bytes, &mut scratch) else { panic!("samples") };
-            prop_assert_eq!(got.ids, &ids[..]);
-            prop_assert_eq!(got.timestamps, &timestamps[..]);
-            let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-            prop_assert_eq!(bits(got.values), bits(&values));
-            for cut in 0..bytes.len() {
-                prop_assert!(decode(&bytes[..cut], &mut scratch).is_none());
-            }
-        }
-
-        #[test]
-        fn series_come_back(series in prop::collection::vec((any::<u32>(), prop::collection::vec(97u8..100, 0..60)), 0..40)) {
-            let borrowed: Vec<(u32, &[u8])> = series.iter().map(|(id, l)| (*id, l.as_slice())).collect();
-            let mut bytes = Vec::new();
-            encode_series(&borrowed, &mut bytes);
-            let mut scratch = Scratch::default();
-            let Some(Record::Series(got)) = decode(&bytes, &mut scratch) else { panic!("series") };
-            prop_assert_eq!(got.collect::<Vec<_>>(), borrowed);
-        }
-
-        #[test]
-        fn any_bytes_are_refused_without_panic(kind: u8, bytes in prop::collection::vec(prop_oneof![0u8..6, any::<u8>()], 0..60)) {
-            let mut scratch = Scratch::default();
-            let bytes = [&[kind], &bytes[..]].concat();
-            decode(&bytes, &mut scratch);
-            for known in [KIND_SERIES, KIND_SAMPLES, KIND_HISTOGRAMS, KIND_METADATA, KIND_END] {
-                decode(&[&[known], &bytes[..]].concat(), &mut scratch);
-            }
-        }
-    }
-}
+#[path = "record_tests.rs"]
+mod tests;

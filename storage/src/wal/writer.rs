@@ -7,7 +7,7 @@
 use super::active::{Active, PREFIX_BYTES};
 use super::prepare::{Preparation, Prepared};
 use super::reader::{ReplayReport, ReplayVisitor, Retired, replay};
-use super::record::{self, HistogramsRecord, SamplesRecord};
+use super::record::{self, BatchRecord, HistogramsRecord, SamplesRecord};
 use super::segment::{self, Epoch};
 use super::{Durability, WalOptions};
 use crate::codec::frame;
@@ -130,33 +130,47 @@ impl Wal {
         self.push(|out| record::encode_series(&part, out))
     }
 
-    /// Adds samples to the group, as one record: what is damaged together. The columns must be of equal length.
+    /// Adds what one request stores to the group, as one record: what is recovered, or damaged, together. Nothing is added
+    /// if it is empty. The columns must be of equal length.
     ///
     /// # Errors
-    /// `LimitExceeded` if they are larger than a record may be; the group keeps what it had.
-    pub fn push_samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
+    /// `LimitExceeded` if it is larger than a record may be; the group keeps what it had.
+    pub fn push_batch(&mut self, batch: &BatchRecord<'_>) -> Result<()> {
+        let (samples, histograms) = (&batch.samples, &batch.histograms);
         debug_assert!(
             samples.ids.len() == samples.timestamps.len() && samples.ids.len() == samples.values.len(),
             "the columns of a record are of equal length"
         );
+        let parts = [samples.ids.len(), histograms.ids.len(), batch.exemplars.len(), batch.metadata.len()];
+        if parts == [0; 4] {
+            return Ok(());
+        }
         let compressed = self.options.compress_samples;
-        self.push(|out| record::encode_samples(samples, compressed, out))
+        self.push(|out| record::encode_batch(batch, compressed, out))
     }
 
-    /// Adds native histograms to the group, as one record. The columns must be of equal length.
+    /// Adds samples to the group, as one record.
     ///
     /// # Errors
-    /// `LimitExceeded` if they are larger than a record may be; the group keeps what it had.
+    /// As [`Wal::push_batch`].
+    pub fn push_samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
+        self.push_batch(&BatchRecord { samples, ..BatchRecord::default() })
+    }
+
+    /// Adds native histograms to the group, as one record.
+    ///
+    /// # Errors
+    /// As [`Wal::push_batch`].
     pub fn push_histograms(&mut self, histograms: HistogramsRecord<'_>) -> Result<()> {
-        self.push(|out| record::encode_histograms(histograms, out))
+        self.push_batch(&BatchRecord { histograms, ..BatchRecord::default() })
     }
 
-    /// Adds descriptions of metric families to the group.
+    /// Adds descriptions of metric families to the group, as one record.
     ///
     /// # Errors
-    /// `LimitExceeded` if they are larger than a record may be; the group keeps what it had.
-    pub fn push_metadata(&mut self, entries: &[(&str, &Metadata)]) -> Result<()> {
-        self.push(|out| record::encode_metadata(entries, out))
+    /// As [`Wal::push_batch`].
+    pub fn push_metadata(&mut self, metadata: &[(&str, &Metadata)]) -> Result<()> {
+        self.push_batch(&BatchRecord { metadata, ..BatchRecord::default() })
     }
 
     fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
