@@ -21,6 +21,7 @@ pub mod backend;
 pub mod check;
 pub mod classify;
 pub mod custom_buckets;
+pub mod duration;
 pub mod folder;
 pub mod notation;
 pub mod pin;

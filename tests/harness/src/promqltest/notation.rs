@@ -1,6 +1,6 @@
 //! The series notation: `name{label="value"} 1 2+3x4 _ stale`.
 
-use super::script::parse_duration;
+use super::duration::parse_duration;
 use crate::answer::{LabelMap, SampleValue, parse_value};
 use kymo_query::syntax::series_text::parse_series;
 use kymo_storage::model::{FloatHistogram, stale_nan};
