@@ -3,15 +3,13 @@
 //! The good part of a request is stored; the rest is named in a 400. A body that is not a request changes nothing: it is
 //! decoded to its end before storage hears of it.
 
-use super::refusals::Refusals;
+pub use super::receiver::{Prepared, Receiver};
 use super::{remote_write_v1, remote_write_v2};
 use crate::error::{ApiError, Side};
-use crate::telemetry::Metrics;
 use crate::wire::{self, body};
-use kymo_storage::db::{CommitReport, Storage, WriteBatch};
+use kymo_storage::db::{CommitReport, WriteBatch};
 use kymo_storage::{ErrorKind, Result};
 use std::cell::RefCell;
-use std::sync::Arc;
 
 /// Samples of one request. A body within its limit could hold millions of two-byte samples; senders send thousands.
 const SAMPLES_PER_REQUEST_MAX: usize = 1_000_000;
@@ -31,29 +29,6 @@ pub enum Message {
     V1,
     /// `io.prometheus.write.v2.Request`.
     V2,
-}
-
-/// What a write needs.
-#[derive(Clone)]
-pub struct Receiver {
-    /// Where samples go.
-    pub storage: Storage,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// The largest decoded body.
-    pub decoded_bytes_max: usize,
-    /// The series limit of the store: when it is what refuses, trying later can help.
-    pub series_max: u64,
-}
-
-/// A request resolved against the store, ready to be committed.
-pub struct Prepared {
-    /// What is to be stored.
-    pub batch: WriteBatch,
-    /// How many samples, histograms and exemplars came.
-    pub sent: u64,
-    /// What cannot be stored.
-    pub refusals: Refusals,
 }
 
 /// How much of a request is stored, what was there already included.

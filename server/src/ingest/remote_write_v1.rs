@@ -1,8 +1,8 @@
 //! From a request of remote write 1.0 to a batch. Hot path.
 
 use super::put;
+use super::receiver::{Prepared, Receiver};
 use super::refusals::Refusals;
-use super::remote_write::{Prepared, Receiver};
 use crate::wire::remote_write_v1::WriteRequest;
 use kymo_storage::model::Labels;
 

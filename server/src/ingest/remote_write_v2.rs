@@ -1,8 +1,8 @@
 //! From a request of remote write 2.0 to a batch. Hot path.
 
 use super::put;
+use super::receiver::{Prepared, Receiver};
 use super::refusals::Refusals;
-use super::remote_write::{Prepared, Receiver};
 use crate::wire::remote_write_v2::{References, Request, SentMetadata, Series, SymbolError};
 use kymo_storage::ErrorKind;
 use kymo_storage::db::{Refusal, WriteBatch};

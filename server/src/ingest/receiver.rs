@@ -1,0 +1,29 @@
+//! What a door for writes holds, and what it hands to the commit.
+
+use super::refusals::Refusals;
+use crate::telemetry::Metrics;
+use kymo_storage::db::{Storage, WriteBatch};
+use std::sync::Arc;
+
+/// What a write needs.
+#[derive(Clone)]
+pub struct Receiver {
+    /// Where samples go.
+    pub storage: Storage,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The largest decoded body.
+    pub decoded_bytes_max: usize,
+    /// The series limit of the store: when it is what refuses, trying later can help.
+    pub series_max: u64,
+}
+
+/// A request resolved against the store, ready to be committed.
+pub struct Prepared {
+    /// What is to be stored.
+    pub batch: WriteBatch,
+    /// How many samples, histograms and exemplars came.
+    pub sent: u64,
+    /// What cannot be stored.
+    pub refusals: Refusals,
+}
