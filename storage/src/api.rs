@@ -163,14 +163,9 @@ impl Samples {
             return;
         }
         let kept: Vec<bool> = self.timestamps.iter().map(|t| is_kept(*t)).collect();
-        let mut flags = kept.iter().copied();
-        self.timestamps.retain(|_| flags.next().unwrap_or(false));
-        if !self.start_timestamps.is_empty() {
-            let mut flags = kept.iter().copied();
-            self.start_timestamps.retain(|_| flags.next().unwrap_or(false));
-        }
-        let mut flags = kept.iter().copied();
-        self.values.retain(|_| flags.next().unwrap_or(false));
+        keep_flagged(&mut self.timestamps, &kept);
+        keep_flagged(&mut self.values, &kept);
+        keep_flagged(&mut self.start_timestamps, &kept);
         self.timestamps_version += 1;
     }
 
@@ -195,6 +190,12 @@ impl Samples {
     pub fn start_timestamp(&self, index: usize) -> Timestamp {
         self.start_timestamps.get(index).copied().unwrap_or(0)
     }
+}
+
+/// Keeps the items whose flag is set; an empty column stays empty.
+fn keep_flagged<T>(items: &mut Vec<T>, kept: &[bool]) {
+    let mut flags = kept.iter();
+    items.retain(|_| flags.next().copied().unwrap_or(false));
 }
 
 /// The values of one label over a [`SeriesSet`]: an id a series, and the string of each id.

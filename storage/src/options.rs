@@ -97,6 +97,16 @@ pub struct Options {
     pub flush_age: Duration,
     /// Writes are refused below this many free bytes; `None` means the larger of 1 % of the disk and 256 MiB.
     pub free_space_min: Option<u64>,
+    /// How much of one core the merging of blocks in the background may take, in percent, at most 100; a quarter of that while
+    /// writes wait or the head is being flushed. 0: blocks are merged by [`Storage::compact`](crate::Storage::compact) only.
+    pub compaction_percent: u32,
+    /// The time ranges blocks are merged to, ascending. Those longer than a tenth of the retention are left out (but for
+    /// the first), so that retention can drop blocks in time.
+    pub compaction_widths: Vec<Duration>,
+    /// No block is merged from more bytes.
+    pub compaction_bytes_max: u64,
+    /// Blocks that hold deleted samples are rewritten without them so long after the delete, if they were not merged before.
+    pub delete_reclaim_after: Duration,
     /// How often age, retention and free space are looked at.
     pub maintenance_interval: Duration,
 }
@@ -114,6 +124,10 @@ impl Default for Options {
             wal_segment_bytes: 16 << 20,
             flush_age: Duration::from_secs(2 * 3600),
             free_space_min: None,
+            compaction_percent: 50,
+            compaction_widths: [8, 24, 8 * 24].map(|hours| Duration::from_secs(hours * 3600)).to_vec(),
+            compaction_bytes_max: 16 << 30,
+            delete_reclaim_after: Duration::from_secs(3600),
             maintenance_interval: Duration::from_secs(10),
         }
     }
@@ -121,6 +135,8 @@ impl Default for Options {
 
 /// The smallest head that is worth a block.
 const FLUSH_BYTES_MIN: usize = 64 * 1024;
+/// The shortest time range blocks are merged to.
+const COMPACTION_WIDTH_MIN: Duration = Duration::from_secs(1);
 /// The smallest file of the log that is worth a file.
 const WAL_SEGMENT_BYTES_MIN: u64 = 4096;
 
@@ -148,6 +164,13 @@ impl Options {
         if self.wal_segment_bytes < WAL_SEGMENT_BYTES_MIN {
             let given = self.wal_segment_bytes;
             return refuse(format!("wal_segment_bytes is {given}; the least is {WAL_SEGMENT_BYTES_MIN}"));
+        }
+        if self.compaction_percent > 100 {
+            return refuse(format!("compaction_percent is {}; the most is 100", self.compaction_percent));
+        }
+        let is_short = |width: &Duration| *width < COMPACTION_WIDTH_MIN;
+        if self.compaction_widths.iter().any(is_short) || !self.compaction_widths.is_sorted() {
+            return refuse("compaction_widths are ascending and at least 1s each".to_owned());
         }
         if self.maintenance_interval.is_zero() {
             return refuse("maintenance_interval is 0".to_owned());

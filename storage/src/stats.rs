@@ -61,6 +61,16 @@ pub struct Stats {
     pub flush_failures: u64,
     /// Blocks dropped by retention.
     pub blocks_dropped: u64,
+    /// Merges of blocks done.
+    pub compactions: u64,
+    /// Merges that failed.
+    pub compaction_failures: u64,
+    /// Bytes of the blocks that were merged.
+    pub compaction_bytes_read: u64,
+    /// Bytes of the blocks that merges made.
+    pub compaction_bytes_written: u64,
+    /// Milliseconds merges took, rests included.
+    pub compaction_millis: u64,
 }
 
 /// The counters behind [`Stats`].
@@ -80,6 +90,11 @@ pub(crate) struct Counters {
     pub(crate) flushes: Counter,
     pub(crate) flush_failures: Counter,
     pub(crate) blocks_dropped: Counter,
+    pub(crate) compactions: Counter,
+    pub(crate) compaction_failures: Counter,
+    pub(crate) compaction_bytes_read: Counter,
+    pub(crate) compaction_bytes_written: Counter,
+    pub(crate) compaction_millis: Counter,
     pub(crate) blocks_quarantined: Counter,
 }
 

@@ -1,5 +1,6 @@
 //! `Deletions`: what the tombstones hide of one block, as sets of its series.
 
+use super::exact::ExactSamples;
 use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
 use super::tombstone::Tombstone;
@@ -65,6 +66,11 @@ impl Deletions {
         self.parts.iter().any(|part| part.0.contains(series))
     }
 
+    /// Whether what `series` has at `time` is hidden.
+    pub fn hides(&self, series: u32, time: Timestamp) -> bool {
+        self.parts.iter().any(|(set, range)| range.contains(time) && set.contains(series))
+    }
+
     /// The times of `series` that are hidden, joined and ascending; replaces what is in `out`.
     pub fn ranges_of(&self, series: u32, out: &mut Vec<TimeRange>) {
         out.clear();
@@ -88,6 +94,15 @@ impl Deletions {
         self.ranges_of(series, &mut ranges);
         let is_kept = |time: Timestamp| !ranges.iter().any(|range| range.contains(time));
         samples.retain(is_kept);
+    }
+
+    /// As [`Deletions::hide`].
+    pub fn hide_exact(&self, series: u32, samples: &mut ExactSamples) {
+        if self.touches(series) {
+            let mut ranges = Vec::new();
+            self.ranges_of(series, &mut ranges);
+            samples.retain(|time| !ranges.iter().any(|range| range.contains(time)));
+        }
     }
 }
 

@@ -29,6 +29,7 @@
 //! block stays readable.
 
 mod deletions;
+mod exact;
 mod exemplars;
 mod format;
 #[cfg(test)]
@@ -46,6 +47,7 @@ mod tombstone;
 mod writer;
 
 pub use deletions::Deletions;
+pub use exact::{ExactReader, ExactSamples};
 pub use format::BlockMeta;
 pub use labels::NO_VALUE;
 pub use manifest::{Manifest, ManifestBlock, new_uuid};

@@ -6,7 +6,7 @@ use super::series_page::{ChunkEntry, Place, SeriesPage};
 use crate::api::{HistogramSample, Samples};
 use crate::chunk::{HistogramDecoder, ValueDecoder, decode_starts};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{FloatHistogram, TimeRange, Timestamp};
+use crate::model::{AnyHistogram, FloatHistogram, TimeRange, Timestamp};
 use std::sync::Arc;
 
 /// How many DATA pages a reader keeps: the current one and those that equal payloads lie in.
@@ -108,7 +108,7 @@ impl BlockReader {
         Self::default()
     }
 
-    fn series_page(&mut self, block: &Block, page: u32) -> Result<Arc<SeriesPage>> {
+    pub(super) fn series_page(&mut self, block: &Block, page: u32) -> Result<Arc<SeriesPage>> {
         if let Some((instance, number, found)) = &self.series_page
             && (*instance, *number) == (block.instance, page)
         {
@@ -120,7 +120,7 @@ impl BlockReader {
     }
 
     /// Appends the values of a chunk to `out`.
-    fn decode_values(
+    pub(super) fn decode_values(
         &mut self,
         block: &Block,
         page: &SeriesPage,
@@ -169,6 +169,33 @@ impl BlockReader {
             out.start_timestamps.clear();
         }
         Ok(())
+    }
+
+    /// The start timestamps of a chunk with these timestamps: 0 for each if none is known.
+    pub(super) fn starts_of(
+        &mut self,
+        block: &Block,
+        page: &SeriesPage,
+        entry: &ChunkEntry,
+        times: &[Timestamp],
+    ) -> Result<&[Timestamp]> {
+        self.column.clear();
+        self.column.extend_from_slice(times);
+        self.decode_starts(block, page, entry)?;
+        Ok(&self.starts)
+    }
+
+    /// Appends the histograms of a chunk to `out`, as they were sent.
+    pub(super) fn decode_histograms(
+        &mut self,
+        block: &Block,
+        page: &SeriesPage,
+        place: Place,
+        samples: usize,
+        out: &mut Vec<AnyHistogram>,
+    ) -> Result<()> {
+        let payload = self.data_pages.payload(block, page, place)?;
+        self.histograms.decode(payload, samples, out).map_err(|e| in_payload(block, place, &e))
     }
 
     /// Fills the histograms of a series in `range`; `out` holds its floats.

@@ -207,7 +207,7 @@ impl Shared {
     }
 
     /// Removes a file nothing refers to; the next start removes what is left.
-    fn remove_file(&self, path: &std::path::Path) {
+    pub(super) fn remove_file(&self, path: &std::path::Path) {
         if let Err(error) = self.fs.remove(path) {
             tracing::warn!(%error, path = %path.display(), "a file that is no longer needed stays");
         }

@@ -1,11 +1,13 @@
 //! `Storage`: opening, writing, reading, flushing and closing a store.
 
 mod background;
+mod compaction;
 mod delete;
 mod health;
 mod open;
 mod requests;
 mod shared;
+mod snapshot;
 mod writer;
 
 pub use crate::head::append::{CommitReport, WriteBatch};
@@ -23,7 +25,7 @@ use crate::read::StoreQuerier;
 use crate::stats::Stats;
 use open::Opened;
 use parking_lot::Mutex;
-use requests::{Answer, Done, Job, Message, closed};
+use requests::{Answer, CompactJob, Done, Job, Message, closed};
 use shared::Shared;
 use std::path::Path;
 use std::sync::Arc;
@@ -73,7 +75,8 @@ impl Storage {
     /// As [`Storage::open`].
     pub fn open_with(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: Options) -> Result<Self> {
         options.validate()?;
-        let Opened { shared, committer, messages, jobs, lock } = open::open(fs, clock, dir, options)?;
+        let Opened { shared, committer, messages, jobs, compact_jobs, lock } =
+            open::open(fs, clock, dir, options)?;
         shared.watch_space();
         let running = Running {
             shared: Arc::clone(&shared),
@@ -84,6 +87,8 @@ impl Storage {
         let owner = Owner { shared: Arc::clone(&shared), running: Arc::new(running) };
         let writer = Writer::new(Arc::clone(&shared), committer, messages);
         owner.running.spawn("kymo-commit", move || writer.run())?;
+        let compacting = Arc::clone(&shared);
+        owner.running.spawn("kymo-compact", move || compaction::run(&compacting, &compact_jobs))?;
         owner.running.spawn("kymo-background", move || background::run(&shared, &jobs))?;
         Ok(Self { owner: Arc::new(owner) })
     }
@@ -202,6 +207,11 @@ impl Running {
         let mut threads = self.threads.lock();
         if threads.is_empty() {
             return Ok(());
+        }
+        self.shared.stop.set();
+        if let Some(jobs) = self.shared.compactor.write().take() {
+            // A full queue ends with this sender.
+            let _ = jobs.try_send(CompactJob::Stop);
         }
         if let Some(jobs) = self.shared.background.write().take() {
             // A thread that is gone needs no word to stop; here and below.
@@ -343,6 +353,11 @@ impl Shared {
             flushes: counters.flushes.get(),
             flush_failures: counters.flush_failures.get(),
             blocks_dropped: counters.blocks_dropped.get(),
+            compactions: counters.compactions.get(),
+            compaction_failures: counters.compaction_failures.get(),
+            compaction_bytes_read: counters.compaction_bytes_read.get(),
+            compaction_bytes_written: counters.compaction_bytes_written.get(),
+            compaction_millis: counters.compaction_millis.get(),
             blocks_quarantined: counters.blocks_quarantined.get(),
             tombstones: self.tombstones.lock().len() as u64,
             blocks: blocks.len() as u64,

@@ -1,6 +1,6 @@
 //! Opening a store: lock, MANIFEST, blocks, registry checkpoint, replay of the log. Damage is put aside, never fatal.
 
-use super::requests::{self, Job, Message};
+use super::requests::{self, CompactJob, Job, Message};
 use super::shared::Shared;
 use crate::block::{
     BLOCK_EXTENSION, Block, Manifest, TOMBSTONES_FILE, Tombstone, load_tombstones, quarantine,
@@ -15,6 +15,7 @@ use crate::head::last::LastSamples;
 use crate::head::registry::Registry;
 use crate::head::replay::{Replay, Replayed};
 use crate::head::view::{LiveBlock, SharedView, View};
+use crate::maintain::throttle::StopSignal;
 use crate::model::{Metadata, TimeRange, Timestamp};
 use crate::options::{Durability, Options};
 use crate::read::Missing;
@@ -40,6 +41,7 @@ pub(crate) struct Opened {
     pub(crate) committer: Committer,
     pub(crate) messages: Receiver<Message>,
     pub(crate) jobs: Receiver<Job>,
+    pub(crate) compact_jobs: Receiver<CompactJob>,
     pub(crate) lock: DirLock,
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
     let (queue, messages) = requests::queue();
     let (jobs_sender, jobs) = requests::jobs();
+    let (compactor, compact_jobs) = requests::compact_jobs();
     let Opening { counters, missing, .. } = opening;
     counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
     let shared = Arc::new(Shared {
@@ -111,6 +114,9 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         manifest: Mutex::new(manifest),
         tombstones: Mutex::new(tombstones),
         deleting: Mutex::default(),
+        compactor: RwLock::new(Some(compactor)),
+        stop: StopSignal::default(),
+        damaged: Mutex::default(),
         wal_live_bytes: AtomicU64::new(wal.live_bytes()),
         queued: AtomicUsize::new(0),
         newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
@@ -122,7 +128,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         shared.health.poison(why.to_owned());
     }
     let committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
-    Ok(Opened { shared, committer, messages, jobs, lock })
+    Ok(Opened { shared, committer, messages, jobs, compact_jobs, lock })
 }
 
 /// The name of the checkpoint that belongs to the start of the log at segment `boundary`.

@@ -92,3 +92,19 @@ pub(crate) type Jobs = SyncSender<Job>;
 pub(crate) fn jobs() -> (Jobs, Receiver<Job>) {
     sync_channel(16)
 }
+
+/// What the thread that merges blocks is asked to do.
+pub(crate) enum CompactJob {
+    /// Merge without rest whatever is to be merged; rewrite all blocks with deleted samples too if so told.
+    Compact(bool, Answer),
+    /// End.
+    Stop,
+}
+
+/// The way to the thread that merges blocks.
+pub(crate) type CompactJobs = SyncSender<CompactJob>;
+
+/// A queue of merges and its other end.
+pub(crate) fn compact_jobs() -> (CompactJobs, Receiver<CompactJob>) {
+    sync_channel(16)
+}

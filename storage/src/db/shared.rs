@@ -1,18 +1,19 @@
 //! What the threads of an open store share.
 
 use super::health::HealthState;
-use super::requests::{Jobs, Queue};
+use super::requests::{CompactJobs, Jobs, Queue};
 use crate::block::{Manifest, Tombstone};
 use crate::env::{Clock, Fs};
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
 use crate::head::view::SharedView;
+use crate::maintain::throttle::StopSignal;
 use crate::model::Metadata;
 use crate::options::Options;
 use crate::read::Missing;
 use crate::stats::Counters;
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
@@ -39,6 +40,12 @@ pub(crate) struct Shared {
     pub(crate) tombstones: Mutex<Vec<Arc<Tombstone>>>,
     /// One delete at a time.
     pub(crate) deleting: Mutex<()>,
+    /// The way to the thread that merges blocks; gone once the store is closed.
+    pub(crate) compactor: RwLock<Option<CompactJobs>>,
+    /// Says to merges that the store is closing.
+    pub(crate) stop: StopSignal,
+    /// Blocks that turned out to be damaged when they were to be merged, by sequence.
+    pub(crate) damaged: Mutex<BTreeSet<u64>>,
     /// Bytes of the log that a restart would read.
     pub(crate) wal_live_bytes: AtomicU64,
     /// What waits in the queue; see `WriteBatch::weight`.

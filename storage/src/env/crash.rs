@@ -33,13 +33,39 @@ pub(super) struct Tree {
 /// An operation of the log. Files are numbered, since names move.
 #[derive(Debug, Clone)]
 pub(super) enum Operation {
-    Create { file: usize, path: PathBuf },
-    Write { file: usize, offset: usize, bytes: Arc<[u8]> },
-    SetLen { file: usize, len: usize },
-    Sync { file: usize },
-    Rename { file: usize, from: PathBuf, to: PathBuf },
-    Remove { file: usize, path: PathBuf },
-    SyncDir { dir: PathBuf },
+    /// A new file, or one more name of one.
+    Create {
+        file: usize,
+        path: PathBuf,
+    },
+    Write {
+        file: usize,
+        offset: usize,
+        bytes: Arc<[u8]>,
+    },
+    SetLen {
+        file: usize,
+        len: usize,
+    },
+    Sync {
+        file: usize,
+    },
+    Rename {
+        file: usize,
+        from: PathBuf,
+        to: PathBuf,
+    },
+    RenameDir {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove {
+        file: usize,
+        path: PathBuf,
+    },
+    SyncDir {
+        dir: PathBuf,
+    },
 }
 
 impl Operation {
@@ -77,6 +103,15 @@ impl Tree {
                     self.names.remove(from);
                 }
                 self.names.insert(to.clone(), *file);
+            }
+            Operation::RenameDir { from, to } => {
+                let inside: Vec<PathBuf> =
+                    self.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+                for path in inside {
+                    if let (Some(file), Ok(rest)) = (self.names.remove(&path), path.strip_prefix(from)) {
+                        self.names.insert(to.join(rest), file);
+                    }
+                }
             }
             Operation::Remove { file, path } => {
                 if self.names.get(path) == Some(file) {
@@ -165,7 +200,8 @@ pub(super) fn durable(log: &[Operation], at: usize) -> Vec<bool> {
             }
             Operation::Create { path, .. }
             | Operation::Remove { path, .. }
-            | Operation::Rename { to: path, .. } => {
+            | Operation::Rename { to: path, .. }
+            | Operation::RenameDir { to: path, .. } => {
                 *flag = path.parent().is_some_and(|dir| synced_dirs.contains(dir));
             }
         }

@@ -21,6 +21,10 @@ pub enum FaultOp {
     Map,
     /// [`Fs::rename`]; the path is the target.
     Rename,
+    /// [`Fs::link`]; the path is the new name.
+    Link,
+    /// [`Fs::remove_dir`]
+    RemoveDir,
     /// [`Fs::remove`]
     Remove,
     /// [`Fs::list`]
@@ -254,6 +258,16 @@ impl<F: Fs> Fs for FaultFs<F> {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.plan.check(FaultOp::Rename, to)?;
         self.inner.rename(from, to)
+    }
+
+    fn link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        self.plan.check(FaultOp::Link, name)?;
+        self.inner.link(file, name)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.plan.check(FaultOp::RemoveDir, dir)?;
+        self.inner.remove_dir(dir)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -97,6 +97,29 @@ impl State {
         self.now.names.get(path).copied().ok_or_else(|| not_found(path))
     }
 
+    /// Whether something new may get the name.
+    fn require_free(&self, path: &Path) -> io::Result<()> {
+        self.require_parent(path)?;
+        if self.now.names.contains_key(path) || self.now.dirs.contains(path) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display())));
+        }
+        Ok(())
+    }
+
+    fn rename_dir(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.require_free(to)?;
+        let inside: Vec<PathBuf> =
+            self.now.dirs.iter().filter(|dir| dir.starts_with(from)).cloned().collect();
+        for dir in inside {
+            self.now.dirs.remove(&dir);
+            if let Ok(rest) = dir.strip_prefix(from) {
+                self.now.dirs.insert(if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) });
+            }
+        }
+        self.perform(Operation::RenameDir { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
     fn require_parent(&self, path: &Path) -> io::Result<()> {
         match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() && !self.now.dirs.contains(parent) => {
@@ -119,10 +142,7 @@ impl Fs for MemoryFs {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let mut state = self.state.lock();
-        state.require_parent(path)?;
-        if state.now.names.contains_key(path) || state.now.dirs.contains(path) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} exists", path.display())));
-        }
+        state.require_free(path)?;
         let file = state.now.next_file;
         state.perform(Operation::Create { file, path: path.to_owned() });
         drop(state);
@@ -142,10 +162,30 @@ impl Fs for MemoryFs {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        if state.now.dirs.contains(from) {
+            return state.rename_dir(from, to);
+        }
         let file = state.find(from)?;
         state.require_parent(to)?;
         state.perform(Operation::Rename { file, from: from.to_owned(), to: to.to_owned() });
         Ok(())
+    }
+
+    fn link(&self, file: &Path, name: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let file = state.find(file)?;
+        state.require_free(name)?;
+        state.perform(Operation::Create { file, path: name.to_owned() });
+        Ok(())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let is_used = state.now.names.keys().chain(&state.now.dirs).any(|p| p.parent() == Some(dir));
+        if is_used {
+            return Err(io::Error::from(io::ErrorKind::DirectoryNotEmpty));
+        }
+        if state.now.dirs.remove(dir) { Ok(()) } else { Err(not_found(dir)) }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -333,6 +373,15 @@ mod tests {
         let file = fs.open_write(Path::new("/d/x")).unwrap();
         assert!(file.write_all_at(b"a", u64::MAX).is_err());
         assert_eq!(fs.list(Path::new("/d")).unwrap(), [Path::new("/d/e"), Path::new("/d/x")]);
+        fs.link(Path::new("/d/x"), Path::new("/d/e/y")).unwrap();
+        assert!(fs.link(Path::new("/d/x"), Path::new("/d/e/y")).is_err(), "taken");
+        assert!(fs.remove_dir(Path::new("/d/e")).is_err(), "not empty");
+        fs.rename(Path::new("/d/e"), Path::new("/d/f")).unwrap();
+        fs.remove(Path::new("/d/x")).unwrap();
+        assert!(fs.open(Path::new("/d/f/y")).is_ok() && fs.open(Path::new("/d/e/y")).is_err());
+        fs.remove(Path::new("/d/f/y")).unwrap();
+        fs.remove_dir(Path::new("/d/f")).unwrap();
+        assert!(fs.list(Path::new("/d")).unwrap().is_empty());
         let lock = fs.lock(Path::new("/d")).unwrap();
         assert!(fs.lock(Path::new("/d")).is_err());
         drop(lock);

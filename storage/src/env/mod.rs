@@ -31,8 +31,13 @@ pub trait Fs: Send + Sync + Debug {
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Maps a sealed file (never written again, never truncated) for reading.
     fn map(&self, path: &Path) -> io::Result<Mapped>;
-    /// Moves a file over another, atomically. Durable after [`Fs::sync_dir`] of the parent.
+    /// Moves a file over another, or a directory to a name that is free, atomically. Durable after [`Fs::sync_dir`] of the
+    /// parent.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file one more name, which must be free, on the same file system. Durable after [`Fs::sync_dir`] of its parent.
+    fn link(&self, file: &Path, name: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Removes a file. Durable after [`Fs::sync_dir`] of the parent.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The entries of a directory (files and directories), sorted.

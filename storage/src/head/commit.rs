@@ -326,7 +326,12 @@ impl Committer {
     /// # Errors
     /// As [`Committer::freeze`].
     pub(crate) fn forget(&mut self, series: &RoaringBitmap, range: TimeRange) -> Result<()> {
-        let mut changed = self.view.peek(|view| series.iter().any(|id| view.active.has_samples(id, range)));
+        let mut changed = self.view.peek(|view| {
+            let has_any = |id| {
+                view.active.has_samples(id, range) || view.active.exemplars_of(id, range).next().is_some()
+            };
+            series.iter().any(has_any)
+        });
         let mut forgotten = Vec::new();
         for id in series {
             let last = self.last.get(id);

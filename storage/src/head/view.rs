@@ -26,6 +26,8 @@ pub(crate) struct LiveBlock {
     ids: Arc<[AtomicU32]>,
     /// Those that are about this block.
     tombstones: Vec<Arc<Tombstone>>,
+    /// Tombstones up to this sequence have been applied: what they are about is not in the block any more.
+    applied: u64,
     /// The same as sets of series, made by the first who asks.
     deletions: OnceLock<Deletions>,
 }
@@ -37,22 +39,34 @@ impl LiveBlock {
     /// `tombstones` may be about other blocks too.
     pub(crate) fn new(block: Block, tombstones: &[Arc<Tombstone>]) -> Self {
         let ids = (0..block.series_count()).map(|_| AtomicU32::new(NOT_KNOWN)).collect();
-        Self { block: Arc::new(block), ids, tombstones: Vec::new(), deletions: OnceLock::new() }
+        Self { block: Arc::new(block), ids, tombstones: Vec::new(), applied: 0, deletions: OnceLock::new() }
             .with_tombstones(tombstones)
+    }
+
+    /// A block that was written under the tombstones up to sequence `applied`.
+    pub(crate) fn merged(block: Block, applied: u64, tombstones: &[Arc<Tombstone>]) -> Self {
+        Self { applied, ..Self::new(block, &[]) }.with_tombstones(tombstones)
     }
 
     /// The same block under these tombstones instead of those before.
     pub(crate) fn with_tombstones(&self, tombstones: &[Arc<Tombstone>]) -> Self {
         let meta = self.block.meta();
         let is_about = |t: &&Arc<Tombstone>| {
-            t.sequence > meta.sequence && t.range.overlaps(&TimeRange::closed(meta.min_time, meta.max_time))
+            t.sequence > meta.sequence.max(self.applied)
+                && t.range.overlaps(&TimeRange::closed(meta.min_time, meta.max_time))
         };
         Self {
             block: Arc::clone(&self.block),
             ids: Arc::clone(&self.ids),
             tombstones: tombstones.iter().filter(is_about).cloned().collect(),
+            applied: self.applied,
             deletions: OnceLock::new(),
         }
+    }
+
+    /// The tombstones that are about this block.
+    pub(crate) fn tombstones(&self) -> &[Arc<Tombstone>] {
+        &self.tombstones
     }
 
     /// What was deleted of the block.

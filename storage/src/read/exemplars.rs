@@ -66,8 +66,9 @@ impl StoreQuerier {
             wanted |= live.block.postings(matchers)?;
         }
         let mut numbered = Vec::new();
+        let deletions = live.deletions()?;
         live.block.read_exemplars(&wanted, self.range, &mut |series, exemplar| {
-            if numbered.len() <= EXEMPLARS_MAX {
+            if !deletions.hides(series, exemplar.timestamp) && numbered.len() <= EXEMPLARS_MAX {
                 numbered.push((series, exemplar));
             }
         })?;
