@@ -1,14 +1,13 @@
 //! The binary `kymo`: flags in, a running server out.
 
-use clap::Parser;
-use kymo_server::config::flags::CommandLine;
+use kymo_server::config::flags;
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match kymo_server::run::run(CommandLine::parse().into_serve()) {
+    match kymo_server::run::run(flags::from_process()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             #[allow(

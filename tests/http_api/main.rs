@@ -1,14 +1,20 @@
 //! The HTTP API from outside: a running `kymo`, requests over a socket, answers byte for byte where clients depend on them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "tests write files and measure time from outside the store")]
 
+mod access;
 mod bad_bodies;
+mod hostile;
+mod http2;
 mod protocol;
 mod queries;
+mod reload;
 mod remote_write;
 mod remote_write_v2;
 mod status;
 mod syntax;
+mod tls;
 
 use kymo_tests::http::Client;
 use kymo_tests::remote_write::{Request, TimeSeries, send};
@@ -24,7 +30,11 @@ struct Fresh {
 impl Fresh {
     /// Starts it with more flags.
     fn start(arguments: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), arguments)
+    }
+
+    /// Starts it beside files that its flags name.
+    fn start_in(dir: tempfile::TempDir, arguments: &[&str]) -> Self {
         let server = Server::start(env!("CARGO_BIN_EXE_kymo"), &dir.path().join("data"), arguments);
         Self { server, _dir: dir }
     }

@@ -8,11 +8,13 @@
 
 use clap::Parser;
 use kymo_query::Engine;
+use kymo_server::access::gatekeeper::Gatekeeper;
 use kymo_server::config::file::ConfigFile;
 use kymo_server::config::flags::CommandLine;
 use kymo_server::config::settings::Settings;
-use kymo_server::http::app::App;
-use kymo_server::http::listen::{Deadlines, ListenOptions, serve};
+use kymo_server::http::app::{App, Made};
+use kymo_server::http::lifecycle::Lifecycle;
+use kymo_server::http::listen::{ListenOptions, serve};
 use kymo_server::http::router::router;
 use kymo_server::telemetry::Metrics;
 use kymo_storage::Storage;
@@ -29,7 +31,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// The threads that all servers of this process share.
 fn runtime() -> &'static Runtime {
@@ -50,17 +52,23 @@ impl OverHttp {
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::new(engine_options(2));
         let settings = Settings::resolve(&flags, ConfigFile::default());
-        let app = App::new(flags, settings, engine, metrics.clone(), Arc::new(SystemClock::new()));
+        let (reload, _) = mpsc::channel(1);
+        let made = Made {
+            settings,
+            gatekeeper: Arc::new(Gatekeeper::open(None).unwrap()),
+            lifecycle: Lifecycle { reload, quit: watch::channel(false).0 },
+            engine,
+            metrics: metrics.clone(),
+            clock: Arc::new(SystemClock::new()),
+        };
+        let app = App::new(flags, made).unwrap();
         let storage = memory_store();
         app.set_storage(storage.clone());
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::new(listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
-        let options = ListenOptions {
-            connections_max: 64,
-            deadlines: Deadlines::default(),
-            drain: Duration::from_secs(1),
-        };
+        let options =
+            ListenOptions { connections_max: 64, drain: Duration::from_secs(1), ..ListenOptions::default() };
         runtime().spawn(serve(listener, router(app), options, metrics, stopped));
         Self { client, storage, stop }
     }

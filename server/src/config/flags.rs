@@ -1,7 +1,9 @@
 //! The command line: every flag has a `KYMO_*` twin in the environment and its default in `--help`.
 
 use super::duration;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,17 +89,17 @@ fn log(text: &str) -> Result<LogFlag, String> {
 /// The flags of `kymo serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeFlags {
-    /// Address and port to listen on. There is no authentication yet: keep it on a private address.
-    #[arg(long, env = "KYMO_LISTEN", default_value = "127.0.0.1:5966")]
+    /// Address and port to listen on. On an address that others reach, say who may do what with --web-config-file.
+    #[arg(long, env = "KYMO_LISTEN", default_value = "127.0.0.1:5966", visible_alias = "web.listen-address")]
     pub listen: SocketAddr,
     /// The data directory; created if it is not there.
-    #[arg(long, env = "KYMO_DATA", default_value = "./kymo-data")]
+    #[arg(long, env = "KYMO_DATA", default_value = "./kymo-data", visible_alias = "storage.tsdb.path")]
     pub data: PathBuf,
     /// A YAML file with what may change while the server runs; read again at SIGHUP and `POST /-/reload`.
     #[arg(long, env = "KYMO_CONFIG", visible_alias = "config.file")]
     pub config: Option<PathBuf>,
     /// How long samples are kept.
-    #[arg(long, env = "KYMO_RETENTION", default_value = "15d", value_parser = duration::flag)]
+    #[arg(long, env = "KYMO_RETENTION", default_value = "15d", value_parser = duration::flag, visible_alias = "storage.tsdb.retention.time")]
     pub retention: Duration,
     /// When a write is acknowledged: `sync` (on disk), `interval=1s` (on disk within that time), `os`.
     #[arg(long, env = "KYMO_DURABILITY", default_value = "sync", value_parser = durability)]
@@ -115,28 +117,100 @@ pub struct ServeFlags {
     /// What to log (error, warn, info, debug, trace, or `module=level`), and `json` for JSON lines; joined by commas.
     #[arg(long, env = "KYMO_LOG", default_value = "info", value_parser = log)]
     pub log: LogFlag,
-    /// Connections open at the same time; those beyond are closed at once.
-    #[arg(long, env = "KYMO_MAX_CONNECTIONS", default_value_t = 10_000)]
+    /// Connections open at the same time; those beyond are told so and closed. One address may hold three quarters of them.
+    #[arg(
+        long,
+        env = "KYMO_MAX_CONNECTIONS",
+        default_value_t = 10_000,
+        visible_alias = "web.max-connections"
+    )]
     pub max_connections: usize,
+    /// Who may call, and how.
+    #[command(flatten)]
+    pub web: WebFlags,
     /// Limits of queries.
     #[command(flatten)]
     pub query: QueryFlags,
     /// Limits of writes.
     #[command(flatten)]
     pub ingest: IngestFlags,
+    /// Every flag and its value as it was given, for the status page.
+    #[arg(skip)]
+    pub shown: BTreeMap<String, String>,
+}
+
+/// Who may call, and how.
+#[derive(Debug, Clone, Args)]
+pub struct WebFlags {
+    /// A YAML file with TLS, users, tokens and roles, in the format of Prometheus' web.config.yml; read again when it, or a
+    /// file that it names, changes.
+    #[arg(long, env = "KYMO_WEB_CONFIG_FILE", visible_alias = "web.config.file")]
+    pub web_config_file: Option<PathBuf>,
+    /// Answer POST /-/reload and /-/quit.
+    #[arg(
+        long,
+        env = "KYMO_WEB_ENABLE_LIFECYCLE",
+        visible_alias = "web.enable-lifecycle",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub web_enable_lifecycle: bool,
+    /// Answer the routes that delete series and make snapshots.
+    #[arg(
+        long,
+        env = "KYMO_WEB_ENABLE_ADMIN_API",
+        visible_alias = "web.enable-admin-api",
+        default_value_t = false,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub web_enable_admin_api: bool,
+    /// Origins whose pages may call the API, as a regular expression over the whole origin; none if not given.
+    #[arg(long, env = "KYMO_WEB_CORS_ORIGIN", visible_alias = "web.cors.origin")]
+    pub web_cors_origin: Option<String>,
+    /// The time a request's head may take, and before it the handshake of TLS.
+    #[arg(long, env = "KYMO_WEB_HEAD_TIMEOUT", default_value = "10s", value_parser = duration::flag)]
+    pub web_head_timeout: Duration,
+    /// The time a connection may be idle between two requests.
+    #[arg(long, env = "KYMO_WEB_IDLE_TIMEOUT", default_value = "90s", value_parser = duration::flag)]
+    pub web_idle_timeout: Duration,
+    /// The time a client may take nothing of a response.
+    #[arg(long, env = "KYMO_WEB_WRITE_TIMEOUT", default_value = "30s", value_parser = duration::flag)]
+    pub web_write_timeout: Duration,
+    /// Bytes of a request's head. The URL alone may take 64 KiB.
+    #[arg(
+        long,
+        env = "KYMO_WEB_MAX_HEADER_BYTES",
+        default_value = "128KiB",
+        value_parser = duration::size_flag
+    )]
+    pub web_max_header_bytes: usize,
 }
 
 /// Limits of queries.
 #[derive(Debug, Clone, Args)]
 pub struct QueryFlags {
     /// The longest a query may run.
-    #[arg(long, env = "KYMO_QUERY_TIMEOUT", default_value = "2m", value_parser = duration::flag)]
+    #[arg(long, env = "KYMO_QUERY_TIMEOUT", visible_alias = "query.timeout", default_value = "2m", value_parser = duration::flag)]
     pub query_timeout: Duration,
     /// Queries that run at the same time; others wait up to 10 s for their turn.
-    #[arg(long, env = "KYMO_QUERY_MAX_CONCURRENCY", default_value_t = 20)]
+    #[arg(
+        long,
+        env = "KYMO_QUERY_MAX_CONCURRENCY",
+        visible_alias = "query.max-concurrency",
+        default_value_t = 20
+    )]
     pub query_max_concurrency: usize,
     /// Samples one query may hold in memory.
-    #[arg(long, env = "KYMO_QUERY_MAX_SAMPLES", default_value_t = 50_000_000)]
+    #[arg(
+        long,
+        env = "KYMO_QUERY_MAX_SAMPLES",
+        visible_alias = "query.max-samples",
+        default_value_t = 50_000_000
+    )]
     pub query_max_samples: u64,
     /// Points (steps) a series may have in a range query, not counting the first.
     #[arg(long, env = "KYMO_QUERY_MAX_POINTS", default_value_t = 11_000)]
@@ -145,7 +219,7 @@ pub struct QueryFlags {
     #[arg(long, env = "KYMO_QUERY_MEMORY", default_value = "1GiB", value_parser = duration::size_flag)]
     pub query_memory: usize,
     /// How far back an instant selector looks for a sample.
-    #[arg(long, env = "KYMO_QUERY_LOOKBACK", default_value = "5m", value_parser = duration::flag)]
+    #[arg(long, env = "KYMO_QUERY_LOOKBACK", visible_alias = "query.lookback-delta", default_value = "5m", value_parser = duration::flag)]
     pub query_lookback: Duration,
 }
 
@@ -182,6 +256,40 @@ pub struct IngestFlags {
     pub ingest_max_concurrency: usize,
 }
 
+/// The flags of `serve` as the process was started with them. Ends the process for `--help`, `--version` and mistakes, with
+/// the words for it.
+pub fn from_process() -> ServeFlags {
+    from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+/// The flags of `serve` in these arguments, the first of which names the program.
+///
+/// # Errors
+/// What is to be printed instead of starting.
+pub fn from_arguments(
+    arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<ServeFlags, clap::Error> {
+    let matches = CommandLine::command().try_get_matches_from(arguments)?;
+    let mut flags = CommandLine::from_arg_matches(&matches)?.into_serve();
+    flags.shown = shown(matches.subcommand().map_or(&matches, |(_, inner)| inner));
+    Ok(flags)
+}
+
+/// Every flag with its value, under our name and under that of Prometheus if there is one.
+fn shown(matches: &ArgMatches) -> BTreeMap<String, String> {
+    let mut shown = BTreeMap::new();
+    for arg in ServeFlags::augment_args(clap::Command::new("serve")).get_arguments() {
+        let Some(long) = arg.get_long() else { continue };
+        let values = matches.try_get_raw(arg.get_id().as_str()).ok().flatten().into_iter().flatten();
+        let value = values.map(|v| v.to_string_lossy()).collect::<Vec<_>>().join(",");
+        for alias in arg.get_visible_aliases().into_iter().flatten() {
+            shown.insert(alias.to_owned(), value.clone());
+        }
+        shown.insert(long.to_owned(), value);
+    }
+    shown
+}
+
 impl CommandLine {
     /// The flags of `serve`, given with or without the word.
     pub fn into_serve(self) -> ServeFlags {
@@ -195,7 +303,6 @@ impl CommandLine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn bare_and_serve_are_the_same() {
@@ -223,8 +330,24 @@ mod tests {
             assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()));
             assert!(arg.get_help().is_some(), "{expected}");
             // Files and origins that nobody named are not there.
-            let optional = ["config"].contains(&arg.get_id().as_str());
+            let optional = ["config", "web_config_file", "web_cors_origin"].contains(&arg.get_id().as_str());
             assert_eq!(optional, arg.get_default_values().is_empty(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn names_of_prometheus_work_and_all_are_shown() {
+        for serve in [&["kymo"][..], &["kymo", "serve"]] {
+            let more = ["--query.timeout=30s", "--web.enable-lifecycle", "--storage.tsdb.path=/x"];
+            let flags = from_arguments(serve.iter().chain(&more)).unwrap();
+            assert_eq!(flags.query.query_timeout, Duration::from_secs(30));
+            assert!(flags.web.web_enable_lifecycle && !flags.web.web_enable_admin_api);
+            let value = |name: &str| flags.shown[name].as_str();
+            assert_eq!((value("query-timeout"), value("query.timeout"), value("data")), ("30s", "30s", "/x"));
+            assert_eq!(
+                (value("retention"), value("config"), value("web-enable-lifecycle")),
+                ("15d", "", "true")
+            );
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::admission::Gate;
 use super::intake::BodyPool;
+use super::lifecycle::Lifecycle;
 use super::params::Params;
 use super::startup::Startup;
+use crate::access::gatekeeper::Gatekeeper;
 use crate::config::flags::ServeFlags;
 use crate::config::settings::Settings;
 use crate::error::{ApiError, Side};
@@ -17,6 +19,7 @@ use kymo_query::Engine;
 use kymo_storage::ErrorKind;
 use kymo_storage::db::Storage;
 use kymo_storage::env::Clock;
+use kymo_storage::model::Regex;
 use std::sync::{Arc, OnceLock};
 
 /// Largest form body in bytes: a query text and many selectors fit.
@@ -44,10 +47,41 @@ pub struct Parts {
     pub bodies: BodyPool,
     /// How far the start has come.
     pub startup: Startup,
+    /// Who may call.
+    pub gatekeeper: Arc<Gatekeeper>,
+    /// Reload and quit.
+    pub lifecycle: Lifecycle,
+    /// Other origins whose pages may call; `None` for none.
+    pub cors: Option<Origins>,
     /// What holds now; a reload puts another in its place.
     settings: ArcSwap<Settings>,
     /// Set when the store is open.
     storage: OnceLock<Storage>,
+}
+
+/// Origins whose pages may call.
+#[derive(Debug)]
+pub struct Origins {
+    /// The whole origin must match it.
+    pub pattern: Regex,
+    /// It was given as `.*`.
+    pub everyone: bool,
+}
+
+/// What [`App::new`] is made of, beside the flags.
+pub struct Made {
+    /// What holds at the start.
+    pub settings: Settings,
+    /// Who may call.
+    pub gatekeeper: Arc<Gatekeeper>,
+    /// Reload and quit.
+    pub lifecycle: Lifecycle,
+    /// PromQL.
+    pub engine: Engine,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl std::ops::Deref for App {
@@ -59,14 +93,17 @@ impl std::ops::Deref for App {
 
 impl App {
     /// The state of a server whose store is not open yet.
-    pub fn new(
-        flags: ServeFlags,
-        settings: Settings,
-        engine: Engine,
-        metrics: Arc<Metrics>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self(Arc::new(Parts {
+    ///
+    /// # Errors
+    /// `--web-cors-origin` is not a regular expression.
+    pub fn new(flags: ServeFlags, made: Made) -> Result<Self, String> {
+        let Made { settings, gatekeeper, lifecycle, engine, metrics, clock } = made;
+        let cors = flags.web.web_cors_origin.as_deref().map(|text| {
+            let pattern = Regex::new(text).map_err(|e| format!("--web-cors-origin: {e}"))?;
+            Ok::<_, String>(Origins { pattern, everyone: text == ".*" })
+        });
+        let cors = cors.transpose()?;
+        Ok(Self(Arc::new(Parts {
             query_gate: Gate::new(flags.query.query_max_concurrency, "--query-max-concurrency"),
             ingest_gate: Gate::new(flags.ingest.ingest_max_concurrency, "--ingest-max-concurrency"),
             bodies: BodyPool::new(flags.ingest.ingest_memory),
@@ -75,9 +112,12 @@ impl App {
             clock,
             engine,
             startup: Startup::default(),
+            gatekeeper,
+            lifecycle,
+            cors,
             settings: ArcSwap::from_pointee(settings),
             storage: OnceLock::new(),
-        }))
+        })))
     }
 
     /// What holds now: limits, external labels, the naming of OpenTelemetry. A request takes it once and keeps it to its end.

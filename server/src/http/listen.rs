@@ -4,54 +4,52 @@
 //! longer than [`Deadlines::idle`], or when it takes nothing of a response for [`Deadlines::write`]. Bodies have their own
 //! rule, where they are read (`http/intake.rs`).
 
+use super::timed::{Activity, TimedStream, WatchedBody};
 use crate::telemetry::Metrics;
 use crate::telemetry::registry::GaugeGuard;
 use axum::Router;
-use axum::body::Body;
+use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use std::collections::HashMap;
-use std::io;
-use std::net::IpAddr;
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-/// Largest request head in bytes. A query may come in the URL, so the limit of query texts fits twice.
-const HEAD_BYTES_MAX: usize = 128 << 10;
+pub use super::timed::Deadlines;
+
 /// How long to wait after the system refused to accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests of one HTTP/2 connection at the same time.
+const STREAMS_MAX: u32 = 128;
+/// Headers of one HTTP/2 request in bytes, uncompressed.
+const HTTP2_HEADERS_BYTES_MAX: u32 = 64 << 10;
+/// Bytes of a request body that an HTTP/2 client may send ahead: in one stream, and in all.
+const HTTP2_WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
+/// What a client beyond the limit of connections is told.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n\
+    Content-Length: 59\r\nConnection: close\r\n\r\ntoo many connections; the limit is set by --max-connections\n";
+/// What a client that speaks plain HTTP to a TLS port is told, as Go's servers do.
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// How slow a client may be.
-#[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
-    /// From the first byte of a request (or the connection's start) to the end of its head.
-    pub head: Duration,
-    /// Between two requests.
-    pub idle: Duration,
-    /// Without taking a byte of a response.
-    pub write: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { head: Duration::from_secs(10), idle: Duration::from_secs(90), write: Duration::from_secs(30) }
-    }
-}
+/// Where TLS as it is now comes from; `None` for plain HTTP.
+pub type TlsSource = Arc<dyn Fn() -> Option<Arc<ServerConfig>> + Send + Sync>;
 
 /// What [`serve`] needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ListenOptions {
     /// Open connections in all. One address may hold three quarters of them, so that it cannot lock out the others.
     pub connections_max: usize,
@@ -59,6 +57,33 @@ pub struct ListenOptions {
     pub deadlines: Deadlines,
     /// How long requests may go on after the shutdown began.
     pub drain: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Whether HTTP/2 is spoken: over TLS by agreement, without TLS by prior knowledge.
+    pub http2: bool,
+    /// TLS, asked at every connection, so that new certificates hold at once.
+    pub tls: TlsSource,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            deadlines: Deadlines::default(),
+            drain: Duration::from_secs(8),
+            head_bytes_max: 128 << 10,
+            http2: true,
+            tls: Arc::new(|| None),
+        }
+    }
+}
+
+/// What all connections share.
+struct Face {
+    app: Router,
+    options: ListenOptions,
+    metrics: Arc<Metrics>,
+    builder: auto::Builder<TokioExecutor>,
 }
 
 /// Serves `app` until `shutdown` turns true, then finishes the requests in flight within [`ListenOptions::drain`].
@@ -70,6 +95,8 @@ pub async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let doors = Arc::new(Doors::new(options.connections_max, Arc::clone(&metrics)));
+    let (drain, builder) = (options.drain, builder(&options));
+    let face = Arc::new(Face { app, options, metrics, builder });
     // Every connection holds a sender; when the last is gone the receiver ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -86,10 +113,13 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(place) = doors.enter(address.ip()) else { continue };
+        let Some(place) = doors.enter(address.ip()) else {
+            refuse(&face, stream);
+            continue;
+        };
         // Answers are small and complete: there is nothing to gain from waiting for more bytes.
         let _ = stream.set_nodelay(true);
-        let task = connection(stream, app.clone(), options.deadlines, Arc::clone(&metrics), shutdown.clone());
+        let task = connection(Arc::clone(&face), stream, address, shutdown.clone());
         let open = open.clone();
         tokio::spawn(async move {
             task.await;
@@ -97,7 +127,7 @@ pub async fn serve(
         });
     }
     drop((listener, open));
-    if tokio::time::timeout(options.drain, all_closed.recv()).await.is_err() {
+    if tokio::time::timeout(drain, all_closed.recv()).await.is_err() {
         tracing::warn!("requests were still running at the end of the shutdown; their connections are cut");
     }
 }
@@ -107,27 +137,80 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
+fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(options.head_bytes_max);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HTTP2_HEADERS_BYTES_MAX)
+        .initial_stream_window_size(HTTP2_WINDOW_BYTES.0)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES.1);
+    if options.http2 { builder } else { builder.http1_only() }
+}
+
+/// Says why before the door closes, as far as that goes without waiting.
+fn refuse(face: &Face, stream: TcpStream) {
+    let plain = (face.options.tls)().is_none();
+    if let (true, Ok(mut stream)) = (plain, stream.into_std()) {
+        // Whoever does not read it is closed out all the same.
+        let _ = stream.write_all(REFUSAL);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+/// One connection from its start to its end.
 async fn connection(
+    face: Arc<Face>,
     stream: TcpStream,
-    app: Router,
-    deadlines: Deadlines,
-    metrics: Arc<Metrics>,
+    address: SocketAddr,
+    shutdown: watch::Receiver<bool>,
+) {
+    let activity = Arc::new(Activity::default());
+    let deadlines = face.options.deadlines;
+    let stream = TimedStream::new(stream, deadlines, Arc::clone(&activity), Arc::clone(&face.metrics));
+    let Some(tls) = (face.options.tls)() else {
+        return requests(face, stream, address, activity, shutdown).await;
+    };
+    match tokio::time::timeout(deadlines.head, TlsAcceptor::from(tls).accept(stream).into_fallible()).await {
+        Ok(Ok(stream)) => requests(face, stream, address, activity, shutdown).await,
+        Ok(Err((error, mut stream))) => {
+            face.metrics.connections_cut.get("tls").inc();
+            tracing::debug!(%error, %address, "a TLS handshake failed");
+            let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+            if matches!(
+                inner,
+                Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType))
+            ) {
+                // A courtesy; the connection ends here anyway.
+                let _ = stream.write_all(NOT_TLS).await;
+                let _ = stream.shutdown().await;
+            }
+        }
+        Err(_) => face.metrics.connections_cut.get("head").inc(),
+    }
+}
+
+/// Serves the requests of one connection.
+async fn requests(
+    face: Arc<Face>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    activity: Arc<Activity>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let turns = Arc::new(AtomicU64::new(0));
-    let io = TokioIo::new(TimedStream::new(stream, deadlines, Arc::clone(&turns), metrics));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (app, turns) = (app.clone(), Arc::clone(&turns));
-        turns.fetch_add(1, Ordering::Relaxed);
+    let app = face.app.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let at_work = activity.begin(request.version() == Version::HTTP_2);
+        request.extensions_mut().insert(ConnectInfo(address));
+        let app = app.clone();
         async move {
-            let response: Result<Response<Body>, _> = app.oneshot(request).await;
-            turns.fetch_add(1, Ordering::Relaxed);
-            response
+            let response: Response<axum::body::Body> = app.oneshot(request).await?;
+            Ok::<_, Infallible>(response.map(|body| WatchedBody { body, _at_work: at_work }))
         }
     });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(HEAD_BYTES_MAX);
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    let mut connection = std::pin::pin!(face.builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut shutdown) => {
@@ -191,157 +274,11 @@ impl Drop for Place {
     }
 }
 
-/// What the read side of a connection waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// The rest of a request's head.
-    Head,
-    /// The next request.
-    Idle,
-    /// The handler, which has its own deadlines.
-    Handler,
-}
-
-/// A socket that gives up on slow clients.
-struct TimedStream {
-    stream: TcpStream,
-    deadlines: Deadlines,
-    /// Counts requests that reached the handler and responses that left it: odd while the handler works.
-    turns: Arc<AtomicU64>,
-    turns_seen: u64,
-    phase: Phase,
-    read_deadline: Pin<Box<Sleep>>,
-    write_deadline: Option<Pin<Box<Sleep>>>,
-    metrics: Arc<Metrics>,
-}
-
-impl TimedStream {
-    fn new(stream: TcpStream, deadlines: Deadlines, turns: Arc<AtomicU64>, metrics: Arc<Metrics>) -> Self {
-        let read_deadline = Box::pin(sleep(deadlines.head));
-        Self {
-            stream,
-            deadlines,
-            turns,
-            turns_seen: 0,
-            phase: Phase::Head,
-            read_deadline,
-            write_deadline: None,
-            metrics,
-        }
-    }
-
-    /// Follows the handler. Called at every read, write and flush: hyper does not read again after a response if the read
-    /// before found nothing, so the deadline of an idle connection must be set when its response is written.
-    fn follow(&mut self, cx: &mut Context<'_>) {
-        let turns = self.turns.load(Ordering::Relaxed);
-        if turns == self.turns_seen {
-            return;
-        }
-        self.turns_seen = turns;
-        if turns % 2 == 1 {
-            self.phase = Phase::Handler;
-        } else {
-            self.enter(Phase::Idle);
-            // Just set, so not over: this only asks to be woken.
-            let _ = self.read_deadline.as_mut().poll(cx);
-        }
-    }
-
-    fn enter(&mut self, phase: Phase) {
-        self.phase = phase;
-        let wait = match phase {
-            Phase::Head => self.deadlines.head,
-            Phase::Idle | Phase::Handler => self.deadlines.idle,
-        };
-        self.read_deadline.as_mut().reset(Instant::now() + wait);
-    }
-
-    fn cut<T>(&self, slow: &'static str) -> Poll<io::Result<T>> {
-        self.metrics.connections_cut.get(slow).inc();
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, slow)))
-    }
-
-    /// Judges the result of a write: while the client takes nothing the deadline runs.
-    fn after_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        result: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        self.follow(cx);
-        if result.is_ready() {
-            self.write_deadline = None;
-            if self.phase == Phase::Idle {
-                self.enter(Phase::Idle);
-            }
-            return result;
-        }
-        let wait = self.deadlines.write;
-        let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(wait)));
-        if deadline.as_mut().poll(cx).is_ready() { self.cut("write") } else { Poll::Pending }
-    }
-}
-
-impl AsyncRead for TimedStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.follow(cx);
-        let before = buffer.filled().len();
-        if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buffer) {
-            if this.phase == Phase::Idle && buffer.filled().len() > before {
-                this.enter(Phase::Head);
-            }
-            return Poll::Ready(result);
-        }
-        match this.phase {
-            Phase::Handler => Poll::Pending,
-            Phase::Head | Phase::Idle => {
-                ready!(this.read_deadline.as_mut().poll(cx));
-                this.cut(if this.phase == Phase::Head { "head" } else { "idle" })
-            }
-        }
-    }
-}
-
-impl AsyncWrite for TimedStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.after_write(cx, result)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
-        this.after_write(cx, result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.follow(cx);
-        Pin::new(&mut this.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
+    use tokio::time::Instant;
 
     fn options() -> ListenOptions {
         let ms = Duration::from_millis;
@@ -349,6 +286,7 @@ mod tests {
             connections_max: 4,
             deadlines: Deadlines { head: ms(150), idle: ms(400), write: ms(500) },
             drain: Duration::from_secs(5),
+            ..ListenOptions::default()
         }
     }
 
@@ -403,7 +341,8 @@ mod tests {
             held.push(TcpStream::connect(address).await.unwrap());
         }
         let mut fourth = TcpStream::connect(address).await.unwrap();
-        assert_eq!(read_all(&mut fourth).await, "");
+        let text = read_all(&mut fourth).await;
+        assert!(text.starts_with("HTTP/1.1 503") && text.contains("--max-connections"), "{text}");
     }
 
     #[tokio::test]

@@ -2,11 +2,15 @@
 
 pub mod admission;
 pub mod app;
+pub mod control;
+mod door;
 pub mod health;
 pub mod intake;
+pub mod lifecycle;
 pub mod listen;
 pub mod params;
 pub mod respond;
 pub mod router;
 pub mod startup;
+mod timed;
 pub mod v1;

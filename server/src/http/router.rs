@@ -1,15 +1,14 @@
 //! Every route in one table; what is not in it is 404, and a method that is not in a row is 405.
 
 use super::app::App;
-use super::{health, respond, v1};
+use super::{control, door, health, respond, v1};
 use crate::access::Access;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 use tokio::time::Instant;
@@ -41,6 +40,9 @@ pub fn rows() -> Vec<Row> {
         early("/", A::Anyone, get(health::front_page)),
         early("/-/healthy", A::Anyone, get(health::healthy)),
         early("/-/ready", A::Anyone, get(health::ready)),
+        early("/-/reload", A::ADMIN, any(control::reload)),
+        early("/-/quit", A::ADMIN, any(control::quit)),
+        early("/version", A::Anyone, get(v1::status::version)),
         early("/metrics", A::READ, get(health::metrics)),
         row("/api/v1/write", A::WRITE, post(v1::write::write)),
         row("/api/v1/query", A::READ, get(v1::query::instant).post(v1::query::instant)),
@@ -55,6 +57,9 @@ pub fn rows() -> Vec<Row> {
         row("/api/v1/status/buildinfo", A::READ, get(v1::status::buildinfo)),
         row("/api/v1/status/runtimeinfo", A::READ, get(v1::status::runtimeinfo)),
         row("/api/v1/status/tsdb", A::READ, get(v1::status::tsdb)),
+        row("/api/v1/status/config", A::READ, get(v1::server::config)),
+        row("/api/v1/status/flags", A::READ, get(v1::server::flags)),
+        row("/api/v1/features", A::READ, get(v1::server::features)),
         early("/api/v1/status/walreplay", A::READ, get(v1::status::walreplay)),
         row("/api/v1/rules", A::READ, get(v1::status::rules)),
         row("/api/v1/alerts", A::READ, get(v1::status::alerts)),
@@ -65,13 +70,14 @@ pub fn rows() -> Vec<Row> {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     path: &'static str,
+    access: Access,
     early: bool,
 }
 
 /// The row that a request is for, `None` if there is none.
 fn known(request: &Request) -> Option<Known> {
     static TABLE: OnceLock<HashMap<&'static str, Known>> = OnceLock::new();
-    let entry = |row: Row| (row.path, Known { path: row.path, early: row.early });
+    let entry = |row: Row| (row.path, Known { path: row.path, access: row.access, early: row.early });
     let table = TABLE.get_or_init(|| rows().into_iter().map(entry).collect());
     let path = request.extensions().get::<MatchedPath>()?;
     table.get(path.as_str()).copied()
@@ -87,9 +93,20 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(app.clone(), starting))
+        .layer(middleware::from_fn_with_state(app.clone(), admit))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
-        .layer(middleware::map_response(guard))
+        .layer(middleware::from_fn_with_state(app.clone(), door::cross_origin))
+        .layer(middleware::from_fn_with_state(app.clone(), door::guard))
         .with_state(app)
+}
+
+/// Lets in those who may. A path that is no route asks for no role, but for somebody who is known.
+async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
+    let access = known(&request).map_or(Access::Anyone, |row| row.access);
+    match door::admit(&app, access, request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(response) => response,
+    }
 }
 
 /// While the store is being opened only the early rows answer, as Prometheus does it: 503, and that it is not stopping.
@@ -119,14 +136,5 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let response = next.run(request).await;
     app.metrics.http_duration.get(handler).observe(started.elapsed());
     app.metrics.http_requests.get((handler, response.status().as_u16())).inc();
-    response
-}
-
-/// Headers of every response: browsers must not guess types, and no page of ours loads anything from elsewhere. There are no
-/// CORS headers: other origins are closed out.
-async fn guard(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'self'"));
     response
 }

@@ -1,11 +1,13 @@
 //! Builds every part of a server and wires them: the one place where they meet.
 
+mod reload;
 mod shutdown;
 
-use crate::config::file::ConfigFile;
+use crate::access::gatekeeper::Gatekeeper;
 use crate::config::flags::{DurabilityFlag, LogFormat, ServeFlags};
 use crate::config::settings::Settings;
-use crate::http::app::App;
+use crate::http::app::{App, Made};
+use crate::http::lifecycle::Lifecycle;
 use crate::http::listen::{self, Deadlines, ListenOptions};
 use crate::http::router::router;
 use crate::ingest::self_monitor;
@@ -18,10 +20,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How long requests may go on after a signal.
 const DRAIN: Duration = Duration::from_secs(8);
+/// The smallest head of a request that can be asked for: what the HTTP library needs.
+const HEAD_BYTES_MIN: usize = 8 << 10;
 /// Descriptors kept for files when connections take all they may.
 const FILES_RESERVED: u64 = 512;
 
@@ -43,36 +47,53 @@ pub fn run(flags: ServeFlags) -> Result<(), String> {
     result
 }
 
-/// Queries, writes being decoded, and the opening and closing of the store may block a thread each.
+/// Queries, writes being decoded, passwords being judged, files being read again, and the opening and closing of the store may
+/// block a thread each.
 fn blocking_threads(flags: &ServeFlags) -> usize {
-    flags.query.query_max_concurrency.max(1) + flags.ingest.ingest_max_concurrency.max(1) + 4
+    flags.query.query_max_concurrency.max(1) + flags.ingest.ingest_max_concurrency.max(1) + 8
 }
 
 async fn serve(mut flags: ServeFlags) -> Result<(), String> {
-    warn_if_public(&flags);
+    let settings = reload::settings(&flags)?;
+    let gatekeeper = Arc::new(Gatekeeper::open(flags.web.web_config_file.as_deref())?);
+    warn_if_public(&flags, &gatekeeper);
     flags.max_connections = connections_allowed(flags.max_connections);
-    let signals = shutdown::on_signal().map_err(|e| format!("listen for signals: {e}"))?;
+    let (quit, signals) = shutdown::on_signal().map_err(|e| format!("listen for signals: {e}"))?;
+    let hangups = reload::hangups().map_err(|e| format!("listen for signals: {e}"))?;
     let listener =
         TcpListener::bind(flags.listen).await.map_err(|e| format!("listen on {}: {e}", flags.listen))?;
     let address = listener.local_addr().map_err(|e| format!("listen on {}: {e}", flags.listen))?;
     let metrics = Arc::new(Metrics::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let settings = settings(&flags)?;
-    let app = App::new(
-        flags.clone(),
-        settings.clone(),
-        Engine::new(engine_options(&flags)),
-        Arc::clone(&metrics),
-        Arc::clone(&clock),
-    );
+    metrics.config_good.set(1);
+    metrics.config_good_ms.set(clock.now_ms());
+    metrics.web_config_good.set(1);
+    let (ask_reload, reloads) = mpsc::channel(1);
+    let made = Made {
+        settings: settings.clone(),
+        gatekeeper: Arc::clone(&gatekeeper),
+        lifecycle: Lifecycle { reload: ask_reload, quit },
+        engine: Engine::new(engine_options(&flags)),
+        metrics: Arc::clone(&metrics),
+        clock: Arc::clone(&clock),
+    };
+    let app = App::new(flags.clone(), made)?;
 
     // The face is up before the store: health and progress can be asked while the log is replayed.
     let (stop, stopped) = watch::channel(false);
     let options = ListenOptions {
         connections_max: flags.max_connections,
-        deadlines: Deadlines::default(),
+        deadlines: Deadlines {
+            head: flags.web.web_head_timeout,
+            idle: flags.web.web_idle_timeout,
+            write: flags.web.web_write_timeout,
+        },
         drain: DRAIN,
+        head_bytes_max: flags.web.web_max_header_bytes.max(HEAD_BYTES_MIN),
+        http2: gatekeeper.http2(),
+        tls: Arc::new(move || gatekeeper.tls()),
     };
+    tokio::spawn(reload::run(app.clone(), hangups, reloads, stopped.clone()));
     let face = tokio::spawn(listen::serve(
         listener,
         router(app.clone()),
@@ -128,15 +149,6 @@ async fn close(storage: Storage) -> Result<(), String> {
     }
 }
 
-/// The flags and the configuration file.
-fn settings(flags: &ServeFlags) -> Result<Settings, String> {
-    let file = match &flags.config {
-        Some(path) => ConfigFile::read(path)?,
-        None => ConfigFile::default(),
-    };
-    Ok(Settings::resolve(flags, file))
-}
-
 fn storage_options(flags: &ServeFlags, settings: &Settings) -> Options {
     Options {
         retention: Some(flags.retention),
@@ -169,12 +181,19 @@ fn engine_options(flags: &ServeFlags) -> EngineOptions {
     }
 }
 
-fn warn_if_public(flags: &ServeFlags) {
-    if !flags.listen.ip().is_loopback() {
+fn warn_if_public(flags: &ServeFlags, gatekeeper: &Gatekeeper) {
+    let address = flags.listen;
+    if address.ip().is_loopback() {
+        return;
+    }
+    if !gatekeeper.is_closed() {
         tracing::warn!(
-            address = %flags.listen,
-            "listening on an address others can reach, without authentication: everyone who reaches it can read and write"
+            %address,
+            "listening on an address others can reach, without authentication: everyone who reaches it can read and write; \
+             --web-config-file says who may"
         );
+    } else if gatekeeper.tls().is_none() {
+        tracing::warn!(%address, "passwords and tokens travel in the clear: --web-config-file has no tls_server_config");
     }
 }
 

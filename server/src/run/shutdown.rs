@@ -6,14 +6,15 @@ use tokio::sync::watch;
 /// The exit status of a process that a second signal ended.
 const EXIT_IMPATIENT: i32 = 130;
 
-/// Listens for signals; the returned receiver turns true at the first.
+/// Listens for signals; what is returned turns true at the first. Others may end the server by the sender, too.
 ///
 /// # Errors
 /// The system refuses to deliver signals.
-pub(super) fn on_signal() -> std::io::Result<watch::Receiver<bool>> {
+pub(super) fn on_signal() -> std::io::Result<(watch::Sender<bool>, watch::Receiver<bool>)> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let quit = stop.clone();
     tokio::spawn(async move {
         next(&mut terminate, &mut interrupt).await;
         tracing::info!("stopping: requests in flight are finished");
@@ -23,7 +24,7 @@ pub(super) fn on_signal() -> std::io::Result<watch::Receiver<bool>> {
         // Everything acknowledged is durable already; the next start replays the log.
         std::process::exit(EXIT_IMPATIENT);
     });
-    Ok(stopped)
+    Ok((quit, stopped))
 }
 
 async fn next(terminate: &mut Signal, interrupt: &mut Signal) {

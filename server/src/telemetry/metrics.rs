@@ -16,6 +16,14 @@ pub struct Metrics {
     pub connections_refused: Family<&'static str, Counter>,
     /// Connections cut because the client was too slow, by what it was slow at.
     pub connections_cut: Family<&'static str, Counter>,
+    /// Requests that were not let in, by why.
+    pub http_denied: Family<&'static str, Counter>,
+    /// 1 if the last reading of the configuration went well.
+    pub config_good: Gauge,
+    /// When a reading of the configuration last went well, in milliseconds.
+    pub config_good_ms: Gauge,
+    /// 1 if the last reading of the web configuration went well.
+    pub web_config_good: Gauge,
     /// Body bytes of writes as sent.
     pub ingest_body_bytes: Counter,
     /// Body bytes of writes after decompression.
@@ -41,9 +49,29 @@ impl Metrics {
     pub fn visit(&self, visitor: &mut dyn Visitor) {
         visitor.family("kymo_build_info", Kind::Gauge, "Always 1; the version is a label.");
         visitor.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        self.visit_config(visitor);
         self.visit_http(visitor);
         self.visit_ingest(visitor);
         self.visit_queries(visitor);
+    }
+
+    fn visit_config(&self, visitor: &mut dyn Visitor) {
+        let good = self.config_good.get() as f64;
+        visitor.gauge(
+            "kymo_config_last_reload_successful",
+            "Whether the last reading of the configuration went well.",
+            good,
+        );
+        visitor.gauge(
+            "kymo_config_last_reload_success_timestamp_seconds",
+            "When a reading of the configuration last went well.",
+            self.config_good_ms.get() as f64 / 1000.0,
+        );
+        visitor.gauge(
+            "kymo_web_config_last_reload_successful",
+            "Whether the last reading of the web configuration and what it names went well.",
+            self.web_config_good.get() as f64,
+        );
     }
 
     fn visit_http(&self, visitor: &mut dyn Visitor) {
@@ -59,6 +87,8 @@ impl Metrics {
         by_label(visitor, "kymo_http_connections_refused_total", help, "limit", &self.connections_refused);
         let help = "Connections cut because the client was too slow.";
         by_label(visitor, "kymo_http_connections_cut_total", help, "slow", &self.connections_cut);
+        let help = "Requests that were not let in.";
+        by_label(visitor, "kymo_http_requests_denied_total", help, "reason", &self.http_denied);
     }
 
     fn visit_ingest(&self, visitor: &mut dyn Visitor) {

@@ -37,6 +37,11 @@ impl Gauge {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// From now on the value is `n`.
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The value now.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)

@@ -3,6 +3,7 @@
 pub mod metadata;
 pub mod query;
 pub mod series;
+pub mod server;
 pub mod status;
 pub mod syntax;
 pub mod write;

@@ -4,34 +4,40 @@ use crate::error::{ApiError, Side};
 use crate::http::app::App;
 use crate::http::respond::{self, Encoding, Notes};
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::io::Write;
 
 /// The version of the Prometheus API this server speaks: clients compare it to learn what they may ask.
 const PROMETHEUS_API_VERSION: &str = "3.14.0";
 
-fn page(request: &Request, data: &Value) -> Response {
+pub(super) fn page(request: &Request, data: &Value) -> Response {
     let encoding = Encoding::accepted(request.headers());
     respond::success(encoding, &Notes::default(), |out| Ok(serde_json::to_writer(out, data)?))
+}
+
+fn build() -> Value {
+    json!({
+        "version": PROMETHEUS_API_VERSION,
+        "application": "Kymo",
+        "applicationVersion": env!("CARGO_PKG_VERSION"),
+        "revision": "",
+        "branch": "",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+    })
 }
 
 /// `GET /api/v1/status/buildinfo`. `version` is that of the API; there is no `features` key, by which Grafana would take this
 /// server for another product.
 pub async fn buildinfo(request: Request) -> Response {
-    page(
-        &request,
-        &json!({
-            "version": PROMETHEUS_API_VERSION,
-            "application": "Kymo",
-            "applicationVersion": env!("CARGO_PKG_VERSION"),
-            "revision": "",
-            "branch": "",
-            "buildUser": "",
-            "buildDate": "",
-            "goVersion": "",
-        }),
-    )
+    page(&request, &build())
+}
+
+/// `GET /version`: the same without the envelope.
+pub async fn version() -> Response {
+    axum::Json(build()).into_response()
 }
 
 /// `GET /api/v1/status/runtimeinfo`.

@@ -1,0 +1,204 @@
+//! What every request passes before its handler: who it is from, whether he may, and what a browser is told.
+
+use super::app::App;
+use super::respond;
+use crate::access::gatekeeper::{Credentials, Denied};
+use crate::access::{Access, Role};
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_SECURITY_POLICY,
+    ORIGIN, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+/// Longest `Authorization` looked at, in bytes: names and passwords are shorter.
+const AUTHORIZATION_BYTES_MAX: usize = 8 << 10;
+
+/// Judges a request for a route that asks for `access`: `Err` is the answer to one that is not let in. Its body has not been
+/// looked at then.
+pub(super) async fn admit(app: &App, access: Access, headers: &HeaderMap) -> Result<(), Response> {
+    let deny = |reason, status, text: String| {
+        app.metrics.http_denied.get(reason).inc();
+        respond::text(status, text)
+    };
+    let mut buffer = Vec::new();
+    let credentials = credentials(headers, &mut buffer);
+    match app.gatekeeper.judge(credentials).await {
+        Ok(roles) if roles.allow(access) => Ok(()),
+        Ok(_) => {
+            let needed = match access {
+                Access::Needs(role) => role.name(),
+                Access::Anyone => Role::Read.name(),
+            };
+            Err(deny("role", StatusCode::FORBIDDEN, format!("Forbidden: this needs the role {needed}\n")))
+        }
+        Err(Denied::Busy) => {
+            let text = "Service Unavailable: too many passwords wait to be judged\n".to_owned();
+            Err(deny("busy", StatusCode::SERVICE_UNAVAILABLE, text))
+        }
+        Err(why) => {
+            let reason = if why == Denied::Missing { "missing" } else { "wrong" };
+            let mut response = deny(reason, StatusCode::UNAUTHORIZED, "Unauthorized\n".to_owned());
+            for challenge in app.gatekeeper.challenges() {
+                response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            Err(response)
+        }
+    }
+}
+
+/// Reads `Authorization`. Exactly one, of one of two schemes; anything else says nothing that can be believed.
+fn credentials<'c>(headers: &'c HeaderMap, buffer: &'c mut Vec<u8>) -> Credentials<'c> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return if headers.contains_key(AUTHORIZATION) { Credentials::Unreadable } else { Credentials::None };
+    };
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return Credentials::Unreadable;
+    };
+    let rest = rest.trim();
+    if rest.len() > AUTHORIZATION_BYTES_MAX {
+        return Credentials::Unreadable;
+    }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return if rest.is_empty() { Credentials::Unreadable } else { Credentials::Bearer(rest) };
+    }
+    if !scheme.eq_ignore_ascii_case("basic") || !base64(rest, buffer) {
+        return Credentials::Unreadable;
+    }
+    match std::str::from_utf8(buffer).ok().and_then(|text| text.split_once(':')) {
+        Some((name, password)) => Credentials::Basic(name, password),
+        None => Credentials::Unreadable,
+    }
+}
+
+/// Decodes base64 with its padding (RFC 4648, section 4) into `out`; false if it is not that.
+fn base64(text: &str, out: &mut Vec<u8>) -> bool {
+    let digits = text.trim_end_matches('=');
+    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
+        return false;
+    }
+    let (mut bits, mut held) = (0u32, 0u32);
+    for c in digits.bytes() {
+        let value = match c {
+            b'A'..=b'Z' => c - b'A',
+            b'a'..=b'z' => c - b'a' + 26,
+            b'0'..=b'9' => c - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return false,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            out.push((bits >> held) as u8);
+        }
+    }
+    // What is left of the last digit must be nothing, or two texts would mean the same.
+    bits & ((1 << held) - 1) == 0
+}
+
+/// Answers browsers that ask for another site, and tells them what they may read: nothing, unless `--web-cors-origin` names
+/// their origin. Preflights carry no credentials, so they are answered before anybody is asked who he is.
+pub(super) async fn cross_origin(State(app): State<App>, request: Request, next: Next) -> Response {
+    let Some(allowed) = &app.cors else { return next.run(request).await };
+    let origin = request.headers().get(ORIGIN).cloned();
+    let preflight = request.method() == Method::OPTIONS
+        && (request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) || origin.is_none());
+    let mut response = if preflight && request.uri().path().starts_with("/api/v1/") {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    let Some(origin) = origin else { return response };
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("Accept, Authorization, Content-Type, Origin"),
+    );
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
+    if allowed.everyone {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    } else if origin.to_str().is_ok_and(|text| allowed.pattern.is_match(text)) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+    response
+}
+
+/// Headers of every response: browsers must not guess types, frame us, or say where they came from, and no page of ours loads
+/// anything from elsewhere. The web configuration file may set others in their place.
+pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mut response = if app.gatekeeper.within_rate() {
+        next.run(request).await
+    } else {
+        app.metrics.http_denied.get("rate").inc();
+        respond::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n")
+    };
+    let headers = response.headers_mut();
+    let own = [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "default-src 'self'"),
+        (X_FRAME_OPTIONS, "DENY"),
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in own {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in app.gatekeeper.headers() {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(values: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        format!("{:?}", credentials(&headers, &mut Vec::new()))
+    }
+
+    #[test]
+    fn credentials_in_all_forms() {
+        let cases: [(&[&str], &str); 14] = [
+            (&[], "None"),
+            (&["Basic YWxpY2U6d29uZGVy"], r#"Basic("alice", "wonder")"#),
+            (&["basic YTpiOmM="], r#"Basic("a", "b:c")"#),
+            (&["Basic Og=="], r#"Basic("", "")"#),
+            (&["Bearer abc"], r#"Bearer("abc")"#),
+            (&["BEARER  abc "], r#"Bearer("abc")"#),
+            (&["Bearer abc", "Bearer abc"], "Unreadable"),
+            (&["Basic YWxpY2U6d29uZGVy", "Basic YWxpY2U6d29uZGVy"], "Unreadable"),
+            (&["Bearer "], "Unreadable"),
+            (&["Basic"], "Unreadable"),
+            (&["Basic YWxpY2U"], "Unreadable"),
+            (&["Basic YR=="], "Unreadable"),
+            (&["Basic /////w=="], "Unreadable"),
+            (&["Digest x"], "Unreadable"),
+        ];
+        for (values, expected) in cases {
+            assert_eq!(read(values), expected, "{values:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_ends_in_an_answer(text in "[ -~]{0,60}") {
+            read(&[&text, ]);
+            read(&[&format!("Basic {text}")]);
+        }
+    }
+}
