@@ -1,0 +1,279 @@
+//! Random expressions over a generated fleet, asked of Kymo and of a real Prometheus: the answers must be the same.
+//!
+//! - `KYMO_ORACLE_URL=http://HOST:PORT` names a running, empty Prometheus 3.x with the remote write receiver and all
+//!   experimental PromQL features: then everything PromQL has is asked, annotations and texts of errors are compared too.
+//!   Else Debian's Prometheus 2.42 is started, and asked stable expressions over floats at times at which no sample lies
+//!   on the edge of a window (its windows include both edges). Without either the test is skipped, unless
+//!   `KYMO_REQUIRE_PEERS=1`.
+//! - `KYMO_DIFFERENTIAL_CASES` expressions are asked; `KYMO_DIFFERENTIAL_SEED` repeats a run, `KYMO_DIFFERENTIAL_CASE` one
+//!   case of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::disallowed_methods)]
+
+mod compare;
+mod damage;
+mod expression;
+mod fleet;
+mod generate;
+mod native;
+mod reply;
+mod selectors;
+mod trace;
+mod wire;
+
+use compare::{Strictness, close, compare};
+use fleet::{LENGTH_MS, START_MS, fleet};
+use generate::{Class, Generator};
+use kymo_tests::http::Client;
+use kymo_tests::peers::{Peer, require};
+use kymo_tests::promqltest::backend::{InProcess, Place};
+use kymo_tests::promqltest::run::Backend;
+use kymo_tests::promqltest::script;
+use kymo_tests::rng::{Rng, mix};
+use kymo_tests::server::Server;
+use reply::{Reply, When};
+use std::collections::BTreeMap;
+use trace::Pair;
+
+/// Expressions asked unless the environment says otherwise.
+const CASES: u64 = 400;
+/// The seed of the fleet: one for all runs, because a running oracle keeps what it has.
+const FLEET_SEED: u64 = 1;
+/// So many differences are traced and printed, the others only counted.
+const PRINTED: usize = 25;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+/// The seed of this run; `KYMO_DIFFERENTIAL_SEED` or one from the clock.
+fn seed() -> u64 {
+    number("KYMO_DIFFERENTIAL_SEED").unwrap_or_else(|| Rng::seed_from_env() % 1_000_000)
+}
+
+/// A random time for a query of `class`.
+fn when(rng: &mut Rng, class: Class) -> When {
+    let second = |rng: &mut Rng, from: i64, length: u64| START_MS + (from + rng.below(length) as i64) * 1000;
+    let range = rng.below(3) == 0;
+    let (start, step) = match class {
+        // Late enough that all windows are full, and a quarter past the second: no sample is near an edge.
+        Class::StableFloat => {
+            (second(rng, 45 * 60, 35 * 60) + 250, [7_000, 15_000, 30_000, 60_000, 300_000][rng.below(5) as usize])
+        }
+        Class::Everything => {
+            let start = second(rng, -600, 6600) + [0, 0, 250, rng.below(1000) as i64][rng.below(4) as usize];
+            (start, [1_000, 15_000, 30_000, 60_000, 250, 77_777, 400_000][rng.below(7) as usize])
+        }
+    };
+    if range { When::Range { start, end: start + step * rng.below(25) as i64, step } } else { When::Instant(start) }
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+struct Tally {
+    expressions: u64,
+    answered: u64,
+    values: usize,
+    rounding: u64,
+    differences: u64,
+    damaged: u64,
+    refused: u64,
+    mismatches: u64,
+    other_texts: u64,
+    other_notes: u64,
+    reports: Vec<String>,
+    examples: BTreeMap<String, String>,
+}
+
+impl Tally {
+    /// Notes texts that differ where only their presence has to agree.
+    fn texts(&mut self, query: &str, theirs: &Reply, ours: &Reply) {
+        if theirs.text != ours.text {
+            self.other_texts += 1;
+            let example = format!("{query}\n      theirs {}\n      ours   {}", theirs.text, ours.text);
+            if self.examples.len() < 40 {
+                self.examples.insert(format!("text {}", self.other_texts), example);
+            }
+        }
+        let sorted = |notes: &[&Vec<String>]| {
+            let mut all: Vec<String> = notes.iter().flat_map(|n| n.iter().cloned()).collect();
+            all.sort();
+            all
+        };
+        let (a, b) = (sorted(&[&theirs.warnings, &theirs.infos]), sorted(&[&ours.warnings, &ours.infos]));
+        if a != b {
+            self.other_notes += 1;
+            if self.examples.len() < 40 {
+                let example = format!("{query}\n      theirs {a:?}\n      ours   {b:?}");
+                self.examples.insert(format!("notes {}", self.other_notes), example);
+            }
+        }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{} expressions ({} answered), {} values compared, {} differences by rounding alone, {} differences; \
+             {} damaged texts ({} refused), {} mismatches; other words in {} errors and {} lists of annotations",
+            self.expressions,
+            self.answered,
+            self.values,
+            self.rounding,
+            self.differences,
+            self.damaged,
+            self.refused,
+            self.mismatches,
+            self.other_texts,
+            self.other_notes,
+        )
+    }
+}
+
+/// Asks one case of both sides.
+fn carry_out(pair: &mut Pair, class: Class, seed: u64, case: u64, tally: &mut Tally) {
+    let mut rng = Rng::new(mix(&[seed, case]));
+    let node = Generator::new(&mut rng, class).query();
+    let when = when(&mut rng, class);
+    let query = node.to_string();
+    let (theirs, ours) = pair.ask(&query, when);
+    tally.expressions += 1;
+    tally.answered += u64::from(theirs.succeeded());
+    let strict = Strictness { order: node.ordered && pair.strict.order, ..pair.strict };
+    match compare(&theirs, &ours, strict, &close) {
+        Ok(values) => {
+            tally.values += values;
+            if class == Class::Everything {
+                tally.texts(&query, &theirs, &ours);
+            }
+        }
+        Err(difference) => {
+            let cause = pair.trace(&node, when, difference.clone());
+            if cause.rounding {
+                tally.rounding += 1;
+            } else {
+                tally.differences += 1;
+                if tally.reports.len() < PRINTED {
+                    tally.reports.push(format!(
+                        "case {case}: {query}\n  {when:?}: {difference}\n  because of {}\n  {:?}: {}",
+                        cause.query, cause.when, cause.difference
+                    ));
+                }
+            }
+        }
+    }
+    if case % 2 == 0 {
+        damaged(pair, class, &query, when, (case, &mut rng), tally);
+    }
+}
+
+/// Asks for a damaged text: it must be refused alike, or answered alike.
+fn damaged(pair: &mut Pair, class: Class, query: &str, when: When, (case, rng): (u64, &mut Rng), tally: &mut Tally) {
+    let query = damage::damage(query, rng);
+    let (theirs, ours) = pair.ask(&query, when);
+    tally.damaged += 1;
+    tally.refused += u64::from(!theirs.succeeded());
+    let same = theirs.status == ours.status && (theirs.succeeded() || theirs.kind == ours.kind);
+    if !same {
+        tally.mismatches += 1;
+        if tally.reports.len() < PRINTED {
+            let one = |r: &Reply| format!("{} {} {}", r.status, r.kind, r.text);
+            tally.reports.push(format!(
+                "case {case}, damaged: {query}\n  {when:?}\n      theirs {}\n      ours   {}",
+                one(&theirs),
+                one(&ours)
+            ));
+        }
+    } else if class == Class::Everything && !theirs.succeeded() {
+        tally.texts(&query, &theirs, &ours);
+    }
+}
+
+fn run(pair: &mut Pair, class: Class, name: &str) {
+    let seed = seed();
+    let cases = number("KYMO_DIFFERENTIAL_CASES").unwrap_or(CASES);
+    println!("against {name}: {cases} expressions, KYMO_DIFFERENTIAL_SEED={seed}");
+    let mut tally = Tally::default();
+    let chosen = number("KYMO_DIFFERENTIAL_CASE").map_or(0..cases, |case| case..case + 1);
+    for case in chosen {
+        carry_out(pair, class, seed, case, &mut tally);
+    }
+    for report in &tally.reports {
+        println!("{report}\n");
+    }
+    for (what, example) in &tally.examples {
+        println!("{what}: {example}");
+    }
+    println!("{name}, seed {seed}: {}", tally.line());
+    assert_eq!((tally.differences, tally.mismatches), (0, 0), "differences, mismatches (seed {seed})");
+    assert!(tally.values as u64 > tally.expressions, "next to nothing was compared");
+}
+
+/// Stores the fleet unless the server has it.
+fn load(client: &mut Client, floats_only: bool) {
+    let mut known = |query: &str| client.post_form("/api/v1/query", &[("query", query), ("time", &at_end())]).unwrap();
+    let count = known("count({__name__=~\".+\"})").text();
+    let expected = fleet(FLEET_SEED, floats_only);
+    if count.contains("\"result\":[]") {
+        wire::send_all(client, &expected);
+        return;
+    }
+    println!("the oracle holds samples already: they are taken to be this fleet's");
+}
+
+fn at_end() -> String {
+    ((START_MS + LENGTH_MS - 1000) / 1000).to_string()
+}
+
+#[test]
+fn kymo_answers_as_prometheus_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let oracle = std::env::var("KYMO_ORACLE_URL").ok();
+    let class = if oracle.is_some() { Class::Everything } else { Class::StableFloat };
+    let floats_only = class == Class::StableFloat;
+    let started;
+    let mut theirs = match oracle {
+        Some(url) => {
+            let address = url.trim_start_matches("http://").trim_end_matches('/').parse();
+            Client::new(address.unwrap_or_else(|e| panic!("KYMO_ORACLE_URL={url}: {e}; it must be http://IP:PORT")))
+        }
+        None => {
+            let Some(program) = require("prometheus") else { return };
+            let configuration = "global: {evaluation_interval: 1m}\nstorage: {tsdb: {out_of_order_time_window: 20y}}\n";
+            let flags = ["--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=30y"];
+            started = Peer::prometheus(&program, dir.path(), configuration, &flags);
+            started.client()
+        }
+    };
+    let server = Server::start(env!("CARGO_BIN_EXE_kymo"), &dir.path().join("data"), &["--retention=30y"]);
+    let mut ours = server.client();
+    load(&mut theirs, floats_only);
+    load(&mut ours, floats_only);
+    let everything = class == Class::Everything;
+    let strict = Strictness { annotations: everything, texts: false, order: everything };
+    let name = if everything { "Prometheus 3.x" } else { "Prometheus 2.42" };
+    run(&mut Pair { theirs, ours, strict }, class, name);
+}
+
+/// An engine of one thread and one of several give the same bits.
+#[test]
+fn one_thread_and_several_answer_alike() {
+    let seed = seed();
+    let cases = number("KYMO_DIFFERENTIAL_CASES").unwrap_or(CASES);
+    let series: Vec<_> = fleet(FLEET_SEED, false).into_iter().map(fleet::FleetSeries::stored).collect();
+    let mut engines = [1, 4].map(|threads| {
+        let mut engine = InProcess::new(Place::Head, threads);
+        engine.clear().and_then(|()| engine.load(&series)).unwrap();
+        engine
+    });
+    for case in 0..cases {
+        let mut rng = Rng::new(mix(&[seed, case]));
+        let query = Generator::new(&mut rng, Class::Everything).query().to_string();
+        let when = match when(&mut rng, Class::Everything) {
+            When::Instant(at_ms) => script::When::Instant { at_ms },
+            When::Range { start, end, step } => script::When::Range { start_ms: start, end_ms: end, step_ms: step },
+        };
+        // NaN is unequal to itself; its text shows everything that an answer does.
+        let [one, several] = engines.each_mut().map(|engine| format!("{:?}", engine.ask(&query, when)));
+        assert!(one == several, "case {case} of seed {seed}: {query} {when:?}\n{one}\n{several}");
+    }
+    println!("one thread and four: {cases} expressions, the same bits (seed {seed})");
+}

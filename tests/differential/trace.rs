@@ -1,0 +1,122 @@
+//! Follows a difference down to the smallest expression that shows it, and judges whether rounding alone explains it there.
+//!
+//! An answer may differ by more than 1e-12 without a mistake on either side: `x - y` of nearly equal numbers magnifies the last
+//! digit of its inputs, and a comparison turns it into a series more or less. So a difference is judged where it
+//! arises: at the smallest expression whose parts all agree. There it must be explained by what that one
+//! operation does to rounding errors of its inputs, in proportion to the size of those inputs; nothing else is excused.
+
+use crate::compare::{EPSILON, Strictness, close, compare, identical};
+use crate::expression::{Node, Rounding, Type};
+use crate::reply::{Reply, When, ask};
+use kymo_tests::http::Client;
+
+/// Both sides.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    /// The real Prometheus.
+    pub(crate) theirs: Client,
+    /// Kymo.
+    pub(crate) ours: Client,
+    /// What must be the same.
+    pub(crate) strict: Strictness,
+}
+
+/// Where a difference comes from.
+#[derive(Debug)]
+pub(crate) struct Cause {
+    /// The smallest expression that shows it.
+    pub(crate) query: String,
+    /// When it was asked.
+    pub(crate) when: When,
+    /// The difference.
+    pub(crate) difference: String,
+    /// Whether rounding explains it.
+    pub(crate) rounding: bool,
+}
+
+impl Pair {
+    /// Asks both.
+    pub(crate) fn ask(&mut self, query: &str, when: When) -> (Reply, Reply) {
+        (ask(&mut self.theirs, query, when), ask(&mut self.ours, query, when))
+    }
+
+    fn strictness(&self, node: &Node) -> Strictness {
+        Strictness { order: self.strict.order && node.ordered, ..self.strict }
+    }
+
+    /// Compares the answers to one expression; gives the number of values.
+    ///
+    /// # Errors
+    /// The difference.
+    pub(crate) fn check(&mut self, node: &Node, when: When) -> Result<usize, String> {
+        let (theirs, ours) = self.ask(&node.to_string(), when);
+        compare(&theirs, &ours, self.strictness(node), &close)
+    }
+
+    /// The cause of a difference that `node` shows.
+    pub(crate) fn trace(&mut self, node: &Node, when: When, difference: String) -> Cause {
+        for child in node.children() {
+            for when in self.times(node, child, when) {
+                if let Err(difference) = self.check(child, when) {
+                    return self.trace(child, when, difference);
+                }
+            }
+        }
+        let rounding = self.is_rounding(node, when);
+        Cause { query: node.to_string(), when, difference, rounding }
+    }
+
+    /// When to ask for a part of an expression that was asked at `when`.
+    fn times(&mut self, node: &Node, child: &Node, when: When) -> Vec<When> {
+        let last = match when {
+            When::Instant(at) => at,
+            When::Range { end, .. } => end,
+        };
+        let mut times = match (child.yields, when) {
+            (Type::Text, _) => Vec::new(),
+            // A range query has no range vector for an answer: a few of its steps are asked.
+            (Type::Matrix, When::Range { start, end, step }) => {
+                (0..=(end - start) / step).map(|i| When::Instant(start + i * step)).step_by(3).collect()
+            }
+            _ => vec![when],
+        };
+        if node.yields == Type::Matrix {
+            // The inside of a subquery is asked over the hour before, on the grids that subqueries use.
+            for step in [30_000, 7_000, 90_000] {
+                let start = (last - 3_600_000).div_euclid(step) * step;
+                times.push(When::Range { start, end: last, step });
+            }
+        }
+        times
+    }
+
+    /// Whether the operation of `node`, whose parts agree, explains a difference by rounding.
+    fn is_rounding(&mut self, node: &Node, when: When) -> bool {
+        let (mut largest, mut exact) = (0.0_f64, true);
+        for child in node.children() {
+            for when in self.times(node, child, when) {
+                let (theirs, ours) = self.ask(&child.to_string(), when);
+                exact &= compare(&theirs, &ours, self.strictness(child), &identical).is_ok();
+                largest = theirs.numbers().filter(|n| n.is_finite()).fold(largest, |max, n| max.max(n.abs()));
+            }
+        }
+        let strict = self.strictness(node);
+        let (theirs, ours) = self.ask(&node.to_string(), when);
+        let within = |bound: f64| {
+            let same = move |a: f64, b: f64| close(a, b) || (a - b).abs() <= bound;
+            compare(&theirs, &ours, strict, &same).is_ok()
+        };
+        match node.rounding {
+            // Equal inputs leave one correctly rounded operation, or a function of the platform's library.
+            Rounding::Relative => false,
+            Rounding::Additive => within(EPSILON * largest),
+            // The root of a sum of squares that cancels to EPSILON times its size is the root of that larger.
+            Rounding::Squares => within(EPSILON * largest * largest) || within(EPSILON.sqrt() * largest),
+            // Sums of products with seconds since the evaluation, a few thousand at the most, forward and back.
+            Rounding::Fit => within(EPSILON * largest * 1e4),
+            Rounding::Periodic => !exact && within(EPSILON * largest),
+            // Inputs that differ in a last digit may lie on different sides of the place where the answer jumps.
+            Rounding::Jumps => !exact,
+        }
+    }
+}
