@@ -34,8 +34,8 @@ pub use failure::{FailureKind, QueryError};
 pub use limits::QueryLimits;
 pub use span::Span;
 pub use syntax::ParseOptions;
-pub use value_type::ValueType;
 pub use value::{HistogramPoint, Point, Series, Value, VectorSample};
+pub use value_type::ValueType;
 
 /// Reads and checks an expression: the one way from a text to a tree that can be planned.
 ///

@@ -23,7 +23,9 @@ pub(crate) type Same<'a> = &'a dyn Fn(f64, f64) -> bool;
 /// Equal up to [`EPSILON`]; NaN equals NaN, zero its negative.
 pub(crate) fn close(a: f64, b: f64) -> bool {
     let difference = (a - b).abs();
-    (a.is_nan() && b.is_nan()) || a == b || (difference.is_finite() && difference <= EPSILON * a.abs().max(b.abs()))
+    (a.is_nan() && b.is_nan())
+        || a == b
+        || (difference.is_finite() && difference <= EPSILON * a.abs().max(b.abs()))
 }
 
 /// Equal to the bit, all NaN being one.
@@ -35,7 +37,12 @@ pub(crate) fn identical(a: f64, b: f64) -> bool {
 ///
 /// # Errors
 /// The first difference, in words.
-pub(crate) fn compare(theirs: &Reply, ours: &Reply, strict: Strictness, same: Same<'_>) -> Result<usize, String> {
+pub(crate) fn compare(
+    theirs: &Reply,
+    ours: &Reply,
+    strict: Strictness,
+    same: Same<'_>,
+) -> Result<usize, String> {
     if theirs.status != ours.status || theirs.kind != ours.kind {
         let one = |r: &Reply| format!("{} {} {}", r.status, r.kind, r.text);
         return Err(format!("status or type: theirs {}\n      ours {}", one(theirs), one(ours)));
@@ -43,18 +50,27 @@ pub(crate) fn compare(theirs: &Reply, ours: &Reply, strict: Strictness, same: Sa
     if theirs.text != ours.text && (theirs.succeeded() || strict.texts) {
         return Err(format!("text: theirs {}\n      ours {}", theirs.text, ours.text));
     }
-    let values = if theirs.kind == "vector" && !strict.order {
+    let values = if theirs.kind == "vector" {
         let sorted = |reply: &Reply| {
             let mut rows = reply.rows.clone();
             rows.sort_by(|a, b| a.0.cmp(&b.0));
             rows
         };
+        // Which of two series with equal values comes first is not specified.
+        let misplaced = |(a, b): (&Row, &Row)| a.1.iter().zip(&b.1).any(|(a, b)| !equal(&a.1, &b.1, same));
+        if strict.order && theirs.rows.iter().zip(&ours.rows).any(misplaced) {
+            let both = [&theirs.rows, &ours.rows]
+                .map(|rows| rows.iter().take(12).map(|r| &r.1[0].1).collect::<Vec<_>>());
+            return Err(format!("order: theirs {:?}\n      ours   {:?}", both[0], both[1]));
+        }
         rows(&sorted(theirs), &sorted(ours), same)?
     } else {
         rows(&theirs.rows, &ours.rows, same)?
     };
     if strict.annotations {
-        for (what, a, b) in [("warnings", &theirs.warnings, &ours.warnings), ("infos", &theirs.infos, &ours.infos)] {
+        for (what, a, b) in
+            [("warnings", &theirs.warnings, &ours.warnings), ("infos", &theirs.infos, &ours.infos)]
+        {
             if a.is_empty() != b.is_empty() {
                 return Err(format!("{what}: theirs {a:?}\n      ours {b:?}"));
             }
@@ -76,7 +92,11 @@ fn rows(theirs: &[Row], ours: &[Row], same: Same<'_>) -> Result<usize, String> {
         }
         if a.len() != b.len() {
             let times = |points: &[(i64, Value)]| -> Vec<i64> { points.iter().map(|p| p.0).collect() };
-            return Err(format!("times of {labels:?}:\n      theirs {:?}\n      ours   {:?}", times(a), times(b)));
+            return Err(format!(
+                "times of {labels:?}:\n      theirs {:?}\n      ours   {:?}",
+                times(a),
+                times(b)
+            ));
         }
         values += a.len();
     }
@@ -88,10 +108,6 @@ fn difference_of_labels(theirs: &[LabelMap], ours: &[LabelMap]) -> String {
         a.iter().filter(|l| !b.contains(l)).take(4).cloned().collect()
     };
     let (missing, more) = (without(theirs, ours), without(ours, theirs));
-    if missing.is_empty() && more.is_empty() {
-        let at = theirs.iter().zip(ours).position(|(a, b)| a != b).unwrap_or(0);
-        return format!("order, at place {at} of {}: theirs {:?}, ours {:?}", theirs.len(), theirs.get(at), ours.get(at));
-    }
     format!("series: theirs {}, ours {}; missing {missing:?}; too many {more:?}", theirs.len(), ours.len())
 }
 
@@ -109,6 +125,20 @@ fn equal(a: &Value, b: &Value, same: Same<'_>) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether two answers have the same values at each step, whatever series have them.
+pub(crate) fn same_values(theirs: &Reply, ours: &Reply) -> bool {
+    let values = |reply: &Reply| {
+        let all = reply.rows.iter().flat_map(|row| &row.1);
+        let mut all: Vec<(i64, f64)> = all
+            .filter_map(|(time, value)| if let Value::Float(v) = value { Some((*time, *v)) } else { None })
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        all
+    };
+    let (theirs, ours) = (values(theirs), values(ours));
+    theirs.len() == ours.len() && theirs.iter().zip(&ours).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use crate::native::{Native, NativeKind};
 use kymo_storage::model::{AnyHistogram, stale_nan};
 use kymo_tests::answer::{LabelMap, SampleValue};
+use kymo_tests::promqltest::notation::Stored;
 use kymo_tests::rng::{Rng, mix};
 use std::sync::Arc;
 
@@ -89,7 +90,8 @@ const INSTANCES: &[&str] = &["i0", "i1", "i2", "i3", "i4", "i5"];
 const FEW: &[&str] = &["i0", "i1", "i2"];
 const TWO: &[&str] = &["i0", "i1"];
 const BOUNDS: &[&str] = &["0.05", "0.1", "0.5", "1", "2.5", "+Inf"];
-const WEIRD: &[&str] = &["huge", "inf", "mixed", "nan", "negzero", "ninf", "subnormal", "tiny", "wide"];
+// Nothing below 2^-1022: there the logarithms of Go on x86-64 are wrong.
+const WEIRD: &[&str] = &["huge", "inf", "mixed", "nan", "negzero", "ninf", "tiny", "wide"];
 const BROKEN: &[&str] = &["empty", "falling", "malformed", "negative", "noinf", "single"];
 
 const fn metric(
@@ -114,30 +116,67 @@ const fn native(name: &'static str, kind: NativeKind) -> Metric {
 pub(crate) static METRICS: &[Metric] = &[
     metric(
         "requests_total",
-        &[("code", &["200", "404", "500", "503"]), ("instance", INSTANCES), ("job", JOBS), ("path", &["/", "/a"])],
+        &[
+            ("code", &["200", "404", "500", "503"]),
+            ("instance", INSTANCES),
+            ("job", JOBS),
+            ("path", &["/", "/a"]),
+        ],
         Shape::Counter,
         15,
     ),
-    metric("errors_total", &[("code", &["500", "503"]), ("instance", INSTANCES), ("job", JOBS)], Shape::Counter, 30),
+    metric(
+        "errors_total",
+        &[("code", &["500", "503"]), ("instance", INSTANCES), ("job", JOBS)],
+        Shape::Counter,
+        30,
+    ),
     metric("fast_total", &[("instance", FEW), ("job", &["api"])], Shape::Counter, 5),
     metric("memory_bytes", &[("instance", INSTANCES), ("job", JOBS)], Shape::Gauge, 15),
     metric("temperature", &[("instance", INSTANCES), ("sensor", &["a", "b"])], Shape::Gauge, 30),
     metric("slow_gauge", &[("instance", INSTANCES)], Shape::Gauge, 60),
     metric("constant", &[("instance", INSTANCES)], Shape::Constant, 15),
     metric("up", &[("instance", INSTANCES), ("job", JOBS)], Shape::Switch, 15),
-    metric("target_info", &[("instance", INSTANCES), ("job", JOBS), ("region", &["eu"]), ("version", &["v1"])], Shape::Constant, 60),
+    metric(
+        "target_info",
+        &[("instance", INSTANCES), ("job", JOBS), ("region", &["eu"]), ("version", &["v1"])],
+        Shape::Constant,
+        60,
+    ),
     metric("build_info", &[("branch", &["main"]), ("instance", FEW), ("job", JOBS)], Shape::Constant, 60),
     metric("instance_weight", &[("instance", INSTANCES)], Shape::Gauge, 60),
     metric("job_owner", &[("job", JOBS), ("team", &["red"])], Shape::Constant, 60),
-    metric("latency_seconds_bucket", &[("instance", TWO), ("job", &["api", "db"]), ("le", BOUNDS)], Shape::Bucket, 15),
+    metric(
+        "latency_seconds_bucket",
+        &[("instance", TWO), ("job", &["api", "db"]), ("le", BOUNDS)],
+        Shape::Bucket,
+        15,
+    ),
     metric("latency_seconds_count", &[("instance", TWO), ("job", &["api", "db"])], Shape::Counter, 15),
     metric("latency_seconds_sum", &[("instance", TWO), ("job", &["api", "db"])], Shape::RestlessCounter, 15),
-    rough(metric("restless_total", &[("instance", FEW), ("job", JOBS)], Shape::RestlessCounter, 15), Presence::Gaps),
+    rough(
+        metric("restless_total", &[("instance", FEW), ("job", JOBS)], Shape::RestlessCounter, 15),
+        Presence::Gaps,
+    ),
     rough(metric("gappy", &[("instance", FEW), ("job", JOBS)], Shape::Gauge, 15), Presence::Gaps),
-    rough(metric("shortlived", &[("instance", INSTANCES), ("job", &["web"])], Shape::Gauge, 15), Presence::Short),
-    rough(metric("shortlived_total", &[("instance", INSTANCES), ("job", &["web"])], Shape::Counter, 15), Presence::Short),
+    rough(
+        metric("shortlived", &[("instance", INSTANCES), ("job", &["web"])], Shape::Gauge, 15),
+        Presence::Short,
+    ),
+    rough(
+        metric("shortlived_total", &[("instance", INSTANCES), ("job", &["web"])], Shape::Counter, 15),
+        Presence::Short,
+    ),
     rough(metric("weird", &[("kind", WEIRD)], Shape::Weird, 15), Presence::Always),
-    rough(metric("broken_bucket", &[("kind", BROKEN), ("le", &["0.1", "1", "5", "+Inf"])], Shape::BrokenBucket, 15), Presence::Always),
+    rough(
+        metric(
+            "broken_bucket",
+            &[("kind", BROKEN), ("le", &["0.1", "1", "5", "+Inf"])],
+            Shape::BrokenBucket,
+            15,
+        ),
+        Presence::Always,
+    ),
     native("nh_int", NativeKind::Int),
     native("nh_float", NativeKind::Float),
     native("nh_custom", NativeKind::Custom),
@@ -329,9 +368,14 @@ fn weird(kind: &str, step: usize, rng: &mut Rng) -> f64 {
         "nan" => f64::NAN,
         "inf" => f64::INFINITY,
         "ninf" => f64::NEG_INFINITY,
-        "negzero" => if step % 3 == 0 { 0.0 } else { -0.0 },
+        "negzero" => {
+            if step % 3 == 0 {
+                0.0
+            } else {
+                -0.0
+            }
+        }
         "tiny" => 1e-300 * (1.0 + rng.unit()),
-        "subnormal" => 5e-324 * (1 + rng.below(100)) as f64,
         "huge" => sign * 1e308 * (1.0 + 0.7 * rng.unit()),
         "wide" => sign * 10f64.powi(rng.below(40) as i32 - 20),
         _ => match rng.below(8) {
@@ -347,11 +391,12 @@ fn weird(kind: &str, step: usize, rng: &mut Rng) -> f64 {
 
 impl FleetSeries {
     /// The series as an engine in this process takes it.
-    pub(crate) fn stored(self) -> (LabelMap, Vec<(i64, SampleValue)>) {
+    pub(crate) fn stored(self) -> Stored {
         let value = |point: Point| match point {
             Point::Float(value) => SampleValue::Float(value),
             Point::Histogram(histogram) => SampleValue::Histogram(Arc::new(histogram.to_float())),
         };
-        (self.labels, self.points.into_iter().map(|(time, point)| (time, value(point))).collect())
+        let points = self.points.into_iter().map(|(time, point)| (time, value(point))).collect();
+        Stored { labels: self.labels, points, starts: Vec::new() }
     }
 }

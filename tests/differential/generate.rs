@@ -2,8 +2,8 @@
 
 use crate::expression::{Node, Part, Rounding, Type, text};
 use crate::selectors::Selectors;
-use kymo_query::catalog::{AGGREGATORS, Aggregator, AggregatorId, FUNCTIONS, Function, FunctionId};
 use kymo_query::ValueType;
+use kymo_query::catalog::{AGGREGATORS, Aggregator, AggregatorId, FUNCTIONS, Function, FunctionId};
 use kymo_tests::rng::Rng;
 
 /// What expressions may hold.
@@ -133,7 +133,8 @@ impl<'a> Generator<'a> {
             _ => {
                 let (left, right) = (self.scalar(depth - 1), self.scalar(depth - 1));
                 let (left, right) = (self.parenthesised(left), self.parenthesised(right));
-                let op = self.pick(&["+", "-", "*", "/", "%", "^", "== bool", "< bool", ">= bool", "!= bool"]);
+                let op =
+                    self.pick(&["+", "-", "*", "/", "%", "^", "== bool", "< bool", ">= bool", "!= bool"]);
                 let parts = vec![Part::Child(left), text(format!(" {op} ")), Part::Child(right)];
                 Node::of(Type::Scalar, arithmetic(op), parts)
             }
@@ -199,8 +200,8 @@ impl<'a> Generator<'a> {
             if g.chance(70) { g.selectors().vector(kind) } else { g.vector(depth) }
         };
         use FunctionId::{
-            DoubleExponentialSmoothing, HistogramFraction, HistogramQuantile, HistogramQuantiles, Info, LabelJoin,
-            LabelReplace, QuantileOverTime, SortByLabel, SortByLabelDesc,
+            DoubleExponentialSmoothing, HistogramFraction, HistogramQuantile, HistogramQuantiles, Info,
+            LabelJoin, LabelReplace, QuantileOverTime, SortByLabel, SortByLabelDesc,
         };
         match function.id {
             LabelReplace => self.label_replace(depth),
@@ -240,7 +241,8 @@ impl<'a> Generator<'a> {
             }
             QuantileOverTime => vec![self.quantile(), self.matrix(depth, function.name)],
             DoubleExponentialSmoothing => {
-                let factor = |g: &mut Self| Node::leaf(Type::Scalar, g.pick(&["0.1", "0.5", "0.9", "0.3", "1"]));
+                let factor =
+                    |g: &mut Self| Node::leaf(Type::Scalar, g.pick(&["0.1", "0.5", "0.9", "0.3", "1"]));
                 vec![self.matrix(depth, function.name), factor(self), factor(self)]
             }
             _ => self.plain_arguments(function, depth),
@@ -287,7 +289,11 @@ impl<'a> Generator<'a> {
             0..3 => self.selectors().vector(if native { "native" } else { "bucket" }),
             3..5 => {
                 let matrix = self.selectors().matrix(if native { "native" } else { "bucket" });
-                Node::of(Type::Vector, Rounding::Additive, vec![text("rate("), Part::Child(matrix), text(")")])
+                Node::of(
+                    Type::Vector,
+                    Rounding::Additive,
+                    vec![text("rate("), Part::Child(matrix), text(")")],
+                )
             }
             5..8 => {
                 let kind = if native { "native" } else { "bucket" };
@@ -310,16 +316,26 @@ impl<'a> Generator<'a> {
         };
         let grouping = self.selectors().grouping();
         let after = self.chance(20);
-        let mut parts = vec![text(if after { aggregator.name.to_owned() } else { format!("{}{grouping}", aggregator.name) })];
+        let mut parts = vec![text(if after {
+            aggregator.name.to_owned()
+        } else {
+            format!("{}{grouping}", aggregator.name)
+        })];
         parts.push(text("("));
         if aggregator.param.is_some() {
             let param = match aggregator.id {
-                AggregatorId::CountValues => Node::leaf(Type::Text, self.pick(&["\"value\"", "\"job\"", "\"v.v\""])),
+                AggregatorId::CountValues => {
+                    let names = ["\"value\"", "\"job\"", "\"v.v\""];
+                    // 2.42 knows no dots in the names of labels.
+                    Node::leaf(Type::Text, self.pick(if new { &names } else { &names[..2] }))
+                }
                 AggregatorId::Quantile => self.quantile(),
                 AggregatorId::LimitRatio => {
                     Node::leaf(Type::Scalar, self.pick(&["0.5", "-0.5", "0.1", "1", "0", "-0.9", "2"]))
                 }
-                _ if self.chance(80) => Node::leaf(Type::Scalar, self.pick(&["1", "2", "3", "5", "0", "100"])),
+                _ if self.chance(80) => {
+                    Node::leaf(Type::Scalar, self.pick(&["1", "2", "3", "5", "0", "100"]))
+                }
                 _ => self.scalar(depth.min(1)),
             };
             parts.push(Part::Child(param));
@@ -395,10 +411,18 @@ impl<'a> Generator<'a> {
         let leaf = |g: &mut Self, name: &str| {
             if name.ends_with("_total") && g.chance(50) {
                 let matrix = Node::leaf(Type::Matrix, format!("{name}[5m]"));
-                return Node::of(Type::Vector, Rounding::Additive, vec![text("rate("), Part::Child(matrix), text(")")]);
+                return Node::of(
+                    Type::Vector,
+                    Rounding::Additive,
+                    vec![text("rate("), Part::Child(matrix), text(")")],
+                );
             }
             let selector = Node::leaf(Type::Vector, name);
-            if name == "memory_bytes" && g.chance(30) { selector.within(Type::Vector, "(", " > 0)") } else { selector }
+            if name == "memory_bytes" && g.chance(30) {
+                selector.within(Type::Vector, "(", " > 0)")
+            } else {
+                selector
+            }
         };
         let (left, right) = (leaf(self, left), leaf(self, right));
         let fill = if self.new_things() && !how.starts_with(['a', 'u']) && self.chance(30) {
@@ -425,20 +449,33 @@ fn arithmetic(op: &str) -> Rounding {
 fn rounding(function: FunctionId) -> Rounding {
     use FunctionId::{
         AvgOverTime, Ceil, Changes, Cos, DayOfMonth, DayOfWeek, DayOfYear, DaysInMonth, Delta, Deriv,
-        DoubleExponentialSmoothing, Floor, HistogramAvg, HistogramFraction, HistogramQuantile, HistogramQuantiles,
-        HistogramStddev, HistogramStdvar, HistogramSum, Hour, Idelta, Increase, Irate, MadOverTime, Minute, Month,
-        PredictLinear, QuantileOverTime, Rate, Resets, Round, Sgn, Sin, Sort, SortDesc, StddevOverTime, StdvarOverTime,
-        SumOverTime, Tan, TsOfMaxOverTime, TsOfMinOverTime, Year,
+        DoubleExponentialSmoothing, Floor, HistogramAvg, HistogramFraction, HistogramQuantile,
+        HistogramQuantiles, HistogramStddev, HistogramStdvar, HistogramSum, Hour, Idelta, Increase, Irate,
+        MadOverTime, Minute, Month, PredictLinear, QuantileOverTime, Rate, Resets, Round, Sgn, Sin, Sort,
+        SortDesc, StddevOverTime, StdvarOverTime, SumOverTime, Tan, TsOfMaxOverTime, TsOfMinOverTime, Year,
     };
     match function {
-        AvgOverTime | Delta | Idelta | Increase | Irate | Rate | SumOverTime | QuantileOverTime | MadOverTime
-        | DoubleExponentialSmoothing | HistogramQuantile | HistogramQuantiles | HistogramFraction | HistogramAvg
+        AvgOverTime
+        | Delta
+        | Idelta
+        | Increase
+        | Irate
+        | Rate
+        | SumOverTime
+        | QuantileOverTime
+        | MadOverTime
+        | DoubleExponentialSmoothing
+        | HistogramQuantile
+        | HistogramQuantiles
+        | HistogramFraction
+        | HistogramAvg
         | HistogramSum => Rounding::Additive,
         HistogramStddev | HistogramStdvar | StddevOverTime | StdvarOverTime => Rounding::Squares,
         Deriv | PredictLinear => Rounding::Fit,
         Sin | Cos | Tan => Rounding::Periodic,
-        Ceil | Floor | Round | Sgn | Changes | Resets | Sort | SortDesc | TsOfMaxOverTime | TsOfMinOverTime | DayOfMonth
-        | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month | Year => Rounding::Jumps,
+        Ceil | Floor | Round | Sgn | Changes | Resets | Sort | SortDesc | TsOfMaxOverTime
+        | TsOfMinOverTime | DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month
+        | Year => Rounding::Jumps,
         _ => Rounding::Relative,
     }
 }

@@ -1,7 +1,9 @@
 //! Native histograms of the fleet: whole and float counts, several schemas, listed bounds, gauges, resets and changes of layout.
 
 use crate::fleet::Point;
-use kymo_storage::model::{AnyHistogram, Buckets, CUSTOM_SCHEMA, FloatHistogram, IntHistogram, ResetHint, Span};
+use kymo_storage::model::{
+    AnyHistogram, Buckets, CUSTOM_SCHEMA, FloatHistogram, IntHistogram, ResetHint, Span,
+};
 use kymo_tests::rng::Rng;
 use std::collections::BTreeMap;
 
@@ -116,7 +118,8 @@ impl Native {
             return;
         }
         if self.schema == CUSTOM_SCHEMA {
-            let bucket = BOUNDS[self.bounds].iter().position(|b| value <= *b).unwrap_or(BOUNDS[self.bounds].len());
+            let bucket =
+                BOUNDS[self.bounds].iter().position(|b| value <= *b).unwrap_or(BOUNDS[self.bounds].len());
             *self.positive.entry(bucket as i32).or_default() += count;
             self.sum += value * count;
             return;

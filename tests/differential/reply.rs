@@ -126,7 +126,8 @@ fn point(json: &Json) -> Result<(i64, Value), String> {
     let bucket = |b: &Json| -> Result<(u64, f64, f64, f64), String> {
         Ok((b[0].as_u64().ok_or("no kind of bounds")?, number(&b[1])?, number(&b[2])?, number(&b[3])?))
     };
-    let buckets = histogram["buckets"].as_array().into_iter().flatten().map(bucket).collect::<Result<_, _>>()?;
+    let buckets =
+        histogram["buckets"].as_array().into_iter().flatten().map(bucket).collect::<Result<_, _>>()?;
     Ok((time, Value::Histogram(number(&histogram["count"])?, number(&histogram["sum"])?, buckets)))
 }
 
@@ -145,13 +146,5 @@ impl Reply {
                 [*count, *sum].into_iter().chain(bounds).collect()
             }
         })
-    }
-
-    /// The times of the answer, each once.
-    pub(crate) fn times(&self) -> Vec<i64> {
-        let mut times: Vec<i64> = self.rows.iter().flat_map(|row| &row.1).map(|p| p.0).collect();
-        times.sort_unstable();
-        times.dedup();
-        times
     }
 }

@@ -16,7 +16,8 @@ pub(crate) struct Selectors<'a> {
     pub(crate) inside: bool,
 }
 
-const LABELS: &[&str] = &["job", "instance", "code", "path", "le", "sensor", "version", "region", "team", "kind"];
+const LABELS: &[&str] =
+    &["job", "instance", "code", "path", "le", "sensor", "version", "region", "team", "kind"];
 
 impl Selectors<'_> {
     fn chance(&mut self, percent: u64) -> bool {
@@ -46,7 +47,9 @@ impl Selectors<'_> {
                 "native" => native,
                 "bucket" => matches!(metric.shape, Shape::Bucket | Shape::BrokenBucket),
                 _ if counters => {
-                    !aimed || native || matches!(metric.shape, Shape::Counter | Shape::RestlessCounter | Shape::Bucket)
+                    !aimed
+                        || native
+                        || matches!(metric.shape, Shape::Counter | Shape::RestlessCounter | Shape::Bucket)
                 }
                 _ => !native || self.chance(50),
             };
@@ -73,7 +76,8 @@ impl Selectors<'_> {
             });
         }
         if self.chance(4) {
-            matchers.push(self.pick(&["missing=\"\"", "missing=\"x\"", "job!=\"\"", "le=~\".*\""]).to_owned());
+            matchers
+                .push(self.pick(&["missing=\"\"", "missing=\"x\"", "job!=\"\"", "le=~\".*\""]).to_owned());
         }
         matchers
     }
@@ -98,7 +102,16 @@ impl Selectors<'_> {
         if self.new_things() && self.chance(12) {
             return self.duration_expression();
         }
-        let all = [("20s", 20), ("45s", 45), ("1m", 60), ("2m", 120), ("5m", 300), ("7m30s", 450), ("10m", 600), ("15m", 900)];
+        let all = [
+            ("20s", 20),
+            ("45s", 45),
+            ("1m", 60),
+            ("2m", 120),
+            ("5m", 300),
+            ("7m30s", 450),
+            ("10m", 600),
+            ("15m", 900),
+        ];
         let fitting: Vec<&str> = all.iter().filter(|d| d.1 <= most).map(|d| d.0).collect();
         if self.new_things() {
             return match self.rng.below(20) {
@@ -137,7 +150,8 @@ impl Selectors<'_> {
             offset = if simple { format!(" offset {sign}{text}") } else { format!(" offset {sign}({text})") };
         }
         let mut at = String::new();
-        if self.chance(8) {
+        // 2.42 evaluates what is the same at all steps of a subquery even if the subquery has no steps.
+        if self.chance(8) && (self.new_things() || !self.inside) {
             at = match self.rng.below(3) {
                 0 => " @ start()".to_owned(),
                 1 => " @ end()".to_owned(),
@@ -165,7 +179,8 @@ impl Selectors<'_> {
         };
         let extended = if self.new_things() && self.chance(25) { extended } else { "" };
         let most = if self.inside { 600 } else { 900 };
-        let text = format!("{}[{}]{extended}{}", self.selector(function), self.duration(most), self.modifiers());
+        let text =
+            format!("{}[{}]{extended}{}", self.selector(function), self.duration(most), self.modifiers());
         Node::leaf(Type::Matrix, text)
     }
 
@@ -180,7 +195,12 @@ impl Selectors<'_> {
             4 => "15s".to_owned(),
             _ => "30s".to_owned(),
         };
-        format!("[{range}:{step}]{}", self.modifiers())
+        let (outer, modifiers) = (self.inside, {
+            self.inside = true;
+            self.modifiers()
+        });
+        self.inside = outer;
+        format!("[{range}:{step}]{modifiers}")
     }
 
     /// The second argument of `info`.
@@ -202,7 +222,10 @@ impl Selectors<'_> {
 
     /// A string literal.
     pub(crate) fn string(&mut self) -> Node {
-        Node::leaf(Type::Text, self.pick(&["\"text\"", "'a\\tb'", "`raw\\n`", "\"\"", "\"é\\u00e9\"", "\"job\""]))
+        Node::leaf(
+            Type::Text,
+            self.pick(&["\"text\"", "'a\\tb'", "`raw\\n`", "\"\"", "\"é\\u00e9\"", "\"job\""]),
+        )
     }
 
     /// The name of a label, as a text.
@@ -248,7 +271,12 @@ impl Selectors<'_> {
             out.push_str(&format!(" {side} ({list})"));
         }
         if self.new_things() && self.chance(20) {
-            let fill = self.pick(&[" fill (0)", " fill_left (1)", " fill_right (-2.5)", " fill_right (1) fill_left (NaN)"]);
+            let fill = self.pick(&[
+                " fill (0)",
+                " fill_left (1)",
+                " fill_right (-2.5)",
+                " fill_right (1) fill_left (NaN)",
+            ]);
             out.push_str(fill);
         }
         out

@@ -18,8 +18,11 @@ pub(crate) fn send_all(client: &mut Client, fleet: &[FleetSeries]) {
     send(client, fleet, &vec![0; fleet.len()], &sent);
     let mut end = START_MS + SLICE_MS;
     while end < START_MS + LENGTH_MS + SLICE_MS {
-        let until: Vec<usize> =
-            fleet.iter().zip(&sent).map(|(s, sent)| s.points.partition_point(|p| p.0 < end).max(*sent)).collect();
+        let until: Vec<usize> = fleet
+            .iter()
+            .zip(&sent)
+            .map(|(s, sent)| s.points.partition_point(|p| p.0 < end).max(*sent))
+            .collect();
         send(client, fleet, &sent, &until);
         sent = until;
         end += SLICE_MS;

@@ -113,6 +113,10 @@ impl Annotations {
         let new = || Annotation { severity, span, repair: None, occurrences: 0 };
         let known = self.by_text.entry(text).or_insert_with(new);
         known.occurrences += occurrences;
+        // Of several places Prometheus shows the one evaluated last: the one further right, or the one around it.
+        if (known.span.end, std::cmp::Reverse(known.span.start)) < (span.end, std::cmp::Reverse(span.start)) {
+            known.span = span;
+        }
         match (&mut known.repair, &repair) {
             (Some(known), Some(new)) => known.merge(new),
             (slot, _) => *slot = repair,

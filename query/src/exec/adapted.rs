@@ -12,6 +12,8 @@ use std::sync::Arc;
 struct Adapted<F> {
     input: Arc<dyn Source>,
     fill: F,
+    /// Whether `fill` itself has nothing to tell the user and cannot fail.
+    quiet: bool,
 }
 
 impl<F> Source for Adapted<F>
@@ -46,6 +48,10 @@ where
         self.input.is_ready()
     }
 
+    fn may_tell(&self) -> bool {
+        !self.quiet || self.input.may_tell()
+    }
+
     fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
         (self.fill)(&*self.input, index, worker, out)
     }
@@ -59,7 +65,7 @@ pub(crate) fn adapted(
     + Sync
     + 'static,
 ) -> Arc<dyn Source> {
-    Arc::new(Adapted { input, fill })
+    Arc::new(Adapted { input, fill, quiet: false })
 }
 
 /// `input` with each column changed; labels stay.
@@ -79,8 +85,11 @@ pub(crate) fn mapped(
     input: Arc<dyn Source>,
     change: impl Fn(f64) -> f64 + Send + Sync + 'static,
 ) -> Arc<dyn Source> {
-    mapped_columns(input, move |column, _| {
-        column.histograms.clear();
-        column.map(&change);
-    })
+    let fill = move |input: &dyn Source, index: usize, worker: &mut Worker<'_>, out: &mut Column| {
+        input.fill(index, worker, out)?;
+        out.histograms.clear();
+        out.map(&change);
+        Ok(())
+    };
+    Arc::new(Adapted { input, fill, quiet: true })
 }

@@ -135,6 +135,10 @@ impl Source for Labelled {
         self.input.is_ready()
     }
 
+    fn may_tell(&self) -> bool {
+        self.input.may_tell()
+    }
+
     fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
         self.input.fill(index, worker, out)
     }
@@ -254,6 +258,10 @@ impl Source for Nameless {
 
     fn is_ready(&self) -> bool {
         self.input.is_ready()
+    }
+
+    fn may_tell(&self) -> bool {
+        self.input.may_tell()
     }
 
     fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {

@@ -329,6 +329,10 @@ impl Source for Scan {
         })
     }
 
+    fn may_tell(&self) -> bool {
+        !self.kernel.sees_stale() || matches!(self.input, Input::Subquery { .. })
+    }
+
     fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
         let mut leaf = worker.take_leaf(self.leaf);
         let result = self.compute(index, worker, &mut leaf, out);

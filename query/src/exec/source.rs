@@ -42,6 +42,12 @@ pub(crate) trait Source: Send + Sync {
         false
     }
 
+    /// Whether computing a series may tell the user something or fail: such series are computed even where nothing is made of
+    /// them, because Prometheus, which computes everything, would say it.
+    fn may_tell(&self) -> bool {
+        !self.is_ready()
+    }
+
     /// Computes series `index` over all steps; what was in `out` is replaced.
     ///
     /// # Errors

@@ -36,17 +36,21 @@ fn is_leap(year: i64) -> bool {
 /// Days before each month of a common year, and of the whole year.
 const DAYS_BEFORE: [i64; 13] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365];
 
-/// Times beyond about 290 million years count as these; what lies there is not a date anyone means.
-const SECONDS_MAX: f64 = 9e15;
+/// Before this second the calendar of Go, which Prometheus uses, goes round and continues 2^64 seconds later.
+const FIRST_SECOND: i128 = -9_223_372_028_741_760_000;
+
+/// Whole seconds as Prometheus gets them on x86-64: what no `i64` can hold, `NaN` too, becomes the smallest of them.
+fn whole(seconds: f64) -> i128 {
+    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&seconds);
+    let seconds = if fits { seconds as i128 } else { i128::from(i64::MIN) };
+    if seconds < FIRST_SECOND { seconds + (1 << 64) } else { seconds }
+}
 
 /// The part of the date `seconds` after the epoch (a fraction is cut off).
 pub(crate) fn part(seconds: f64, part: DatePart) -> f64 {
-    if seconds.is_nan() {
-        return f64::NAN;
-    }
-    let seconds = seconds.clamp(-SECONDS_MAX, SECONDS_MAX) as i64;
-    let days = seconds.div_euclid(86_400);
-    let second_of_day = seconds.rem_euclid(86_400);
+    let seconds = whole(seconds);
+    let days = seconds.div_euclid(86_400) as i64;
+    let second_of_day = seconds.rem_euclid(86_400) as i64;
     let (year, month, day) = civil(days);
     let at = (month - 1).clamp(0, 11) as usize;
     let result = match part {
@@ -96,7 +100,10 @@ mod tests {
         assert_eq!(rfc3339(1_709_251_198_000), "2024-02-29T23:59:58Z");
         assert_eq!(part(-1.0, DatePart::Year), 1969.0);
         assert_eq!(part(-1.0, DatePart::DayOfYear), 365.0);
-        assert!(part(f64::NAN, DatePart::Year).is_nan());
-        assert!(part(f64::INFINITY, DatePart::Month) >= 1.0);
+        for odd in [f64::NAN, f64::INFINITY, -1e300] {
+            assert_eq!(part(odd, DatePart::Year), 292_277_026_596.0);
+            assert_eq!((part(odd, DatePart::DayOfMonth), part(odd, DatePart::Minute)), (4.0, 30.0));
+        }
+        assert_eq!((part(-9e18, DatePart::DayOfYear), part(9e18, DatePart::Hour)), (256.0, 16.0));
     }
 }

@@ -8,11 +8,11 @@ pub(crate) fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
     Some(match id {
         FunctionId::Abs => f64::abs,
         FunctionId::Acos => f64::acos,
-        FunctionId::Acosh => f64::acosh,
+        FunctionId::Acosh => inverse_cosh,
         FunctionId::Asin => f64::asin,
-        FunctionId::Asinh => f64::asinh,
+        FunctionId::Asinh => inverse_sinh,
         FunctionId::Atan => f64::atan,
-        FunctionId::Atanh => f64::atanh,
+        FunctionId::Atanh => inverse_tanh,
         FunctionId::Ceil => f64::ceil,
         FunctionId::Cos => f64::cos,
         FunctionId::Cosh => f64::cosh,
@@ -39,6 +39,51 @@ pub(crate) fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
         FunctionId::Tanh => f64::tanh,
         _ => return None,
     })
+}
+
+/// From here on `x * x + 1` is `x * x`, and `x + x` may be too large.
+const LARGE: f64 = (1u64 << 28) as f64;
+
+/// The inverse hyperbolic sine, exact to the last digits near zero and for the largest numbers, too.
+fn inverse_sinh(value: f64) -> f64 {
+    let x = value.abs();
+    let result = if !x.is_finite() || x < 1.0 / LARGE {
+        x
+    } else if x > LARGE {
+        x.ln() + std::f64::consts::LN_2
+    } else if x > 2.0 {
+        (2.0 * x + 1.0 / ((x * x + 1.0).sqrt() + x)).ln()
+    } else {
+        (x + x * x / (1.0 + (1.0 + x * x).sqrt())).ln_1p()
+    };
+    result.copysign(value)
+}
+
+/// The inverse hyperbolic cosine; the same holds.
+fn inverse_cosh(x: f64) -> f64 {
+    if x.is_nan() || x < 1.0 {
+        f64::NAN
+    } else if x >= LARGE {
+        x.ln() + std::f64::consts::LN_2
+    } else if x > 2.0 {
+        (2.0 * x - 1.0 / (x + (x * x - 1.0).sqrt())).ln()
+    } else {
+        let over = x - 1.0;
+        (over + (2.0 * over + over * over).sqrt()).ln_1p()
+    }
+}
+
+/// The inverse hyperbolic tangent.
+fn inverse_tanh(value: f64) -> f64 {
+    let x = value.abs();
+    let result = if x < 1.0 / LARGE {
+        x
+    } else if x < 0.5 {
+        0.5 * (2.0 * x + 2.0 * x * x / (1.0 - x)).ln_1p()
+    } else {
+        0.5 * (2.0 * x / (1.0 - x)).ln_1p()
+    };
+    result.copysign(value)
 }
 
 /// To the nearest multiple of `to`; ties go up.

@@ -178,12 +178,27 @@ impl Planner<'_> {
                 };
                 let mut input = self.node(arg, grid)?;
                 if id == FunctionId::AbsentOverTime {
-                    let kind = NodeKind::Call { id: FunctionId::PresentOverTime, args: vec![input] };
+                    // Presence is all that counts, and series that differ only in their names must not meet.
+                    let kind = NodeKind::Call { id: FunctionId::LastOverTime, args: vec![input] };
                     input = Node { kind, value_type: ValueType::Vector, span };
                 }
                 return Ok(NodeKind::Absent { input: Box::new(input), labels: absent_labels(arg) });
             }
             _ => {}
+        }
+        if let (FunctionId::Timestamp, [arg]) = (id, args) {
+            let mut input = match arg.unwrap_parens() {
+                Expr::VectorSelector(e) => {
+                    let kind = NodeKind::Instant(self.newest(e, grid)?);
+                    Node { kind, value_type: ValueType::Vector, span: arg.span() }
+                }
+                _ => self.node(arg, grid)?,
+            };
+            // A selector behind a plus sign is none: what has been computed has the time of the step.
+            if matches!(arg.unwrap_parens(), Expr::Unary(_)) {
+                input = Node { kind: NodeKind::Negate(Box::new(input)), value_type: ValueType::Vector, span };
+            }
+            return Ok(NodeKind::Call { id, args: vec![input] });
         }
         let above = self.above;
         match id {
@@ -231,6 +246,19 @@ impl Planner<'_> {
         Ok(Window { source: self.select(&e.matchers, &read), steps, border, read, totals: self.totals() })
     }
 
+    /// The window of a selector inside of `timestamp()`, where Prometheus does not interpolate and looks back from the time after
+    /// `@` at what it has read for that time and the offset together.
+    fn newest(&mut self, e: &VectorSelector, grid: Grid) -> Result<Window, QueryError> {
+        let offset = self.question.offset(e.offset.as_ref())?;
+        let mut steps = self.steps(e.at, offset, self.question.lookback, grid);
+        if e.at.is_some() {
+            steps.range = self.question.lookback.saturating_sub(offset.saturating_abs()).max(0);
+            steps.first = steps.first.saturating_add(offset.min(0));
+        }
+        let source = self.select(&e.matchers, &steps);
+        Ok(Window { source, steps, border: None, read: steps, totals: self.totals() })
+    }
+
     fn matrix(&mut self, e: &MatrixSelector, grid: Grid) -> Result<Window, QueryError> {
         let offset = self.question.offset(e.selector.offset.as_ref())?;
         let range = self.question.positive(&e.range)?;
@@ -254,7 +282,7 @@ impl Planner<'_> {
         };
         let steps = self.steps(e.at, offset, range, grid);
         let inner_grid = if grid.count == 0 {
-            Grid { start: steps.first, step, count: 0 }
+            Grid { start: steps.first, step, count: 0, end: steps.first }
         } else {
             Grid::multiples(step, steps.first.saturating_sub(range), steps.last())
         };

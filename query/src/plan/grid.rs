@@ -11,6 +11,8 @@ pub(crate) struct Grid {
     pub(crate) step: i64,
     /// How many.
     pub(crate) count: usize,
+    /// What was asked for: the last instant is not after it, and may be before.
+    pub(crate) end: Timestamp,
 }
 
 impl Grid {
@@ -24,7 +26,7 @@ impl Grid {
             Some(_) => 0,
             None => usize::MAX,
         };
-        Self { start, step, count }
+        Self { start, step, count, end }
     }
 
     /// The multiples of `step` after `after` and up to `upto`.
@@ -36,7 +38,7 @@ impl Grid {
 
     /// Only the first instant.
     pub(crate) fn once(self) -> Self {
-        Self { count: self.count.min(1), ..self }
+        Self { count: self.count.min(1), end: self.start, ..self }
     }
 
     /// Instant `index`.

@@ -3,13 +3,14 @@
 mod collect;
 mod folds;
 mod group;
+mod heap;
 mod rank;
 mod reduce;
 
 pub(crate) use group::Groups;
 
 use super::build::{scalar, text, vector};
-use super::call::annotate_quantiles;
+use super::call::annotate_quantile_bounds;
 use super::context::Context;
 use super::source::Source;
 use crate::ast::Grouping;
@@ -52,9 +53,7 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
             let q = scalar(context, *param()?, grid)?;
             let input_span = input.span;
             let input = vector(context, *input, grid)?;
-            if input.len() > 0 {
-                annotate_quantiles(context, &q, param_span, steps);
-            }
+            annotate_quantile_bounds(context, &q, param_span, steps);
             collect::quantile(context, &*input, &grouping, &q, input_span, steps)
         }
         AggregatorId::Topk | AggregatorId::Bottomk => {

@@ -6,6 +6,7 @@ use super::super::matrix::{Matrix, Row};
 use super::super::scalar::Scalar;
 use super::super::source::Source;
 use super::group::Groups;
+use super::heap::{Heap, Ranked};
 use crate::ast::Grouping;
 use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
@@ -14,7 +15,7 @@ use crate::math::histogram_note::HistogramNote;
 use crate::span::Span;
 use kymo_storage::model::Labels;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How many series to keep at each step, from a parameter. It is judged as a whole, even if there is no series.
@@ -40,7 +41,7 @@ fn counts(k: &Scalar, steps: usize) -> Result<Vec<usize>, QueryError> {
     }
 }
 
-/// A candidate; the greatest is the one to give up first.
+/// A candidate; the smallest comes first in the answer.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     value: f64,
@@ -49,7 +50,7 @@ struct Candidate {
 }
 
 impl Ord for Candidate {
-    /// `NaN` is given up before any number; of equal values the later series.
+    /// `NaN` comes after any number; of equal values the earlier series comes first.
     fn cmp(&self, other: &Self) -> Ordering {
         let by_value = match (self.value.is_nan(), other.value.is_nan()) {
             (false, false) => {
@@ -76,6 +77,19 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
+impl Ranked for Candidate {
+    fn goes_before(&self, other: &Self) -> bool {
+        self.value.is_nan() || if self.top { self.value < other.value } else { self.value > other.value }
+    }
+}
+
+impl Candidate {
+    /// Whether this takes the place of `other`, which is the one to go first.
+    fn displaces(&self, other: &Self) -> bool {
+        if other.value.is_nan() { !self.value.is_nan() } else { other.goes_before(self) }
+    }
+}
+
 /// Which series are best.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rank {
@@ -101,7 +115,7 @@ pub(super) fn best(
     let counts = counts(k, steps)?;
     let groups = Groups::new(input, grouping);
     let mut memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 32))?;
-    let mut heaps: Vec<BinaryHeap<Candidate>> = vec![BinaryHeap::new(); groups.len() * steps];
+    let mut heaps: Vec<Heap<Candidate>> = vec![Heap::new(); groups.len() * steps];
     drain(context, input, steps, |index, column| {
         let base = groups.of[index] as usize * steps;
         if column.histograms.iter().any(|(step, _)| counts[*step] > 0) {
@@ -114,17 +128,17 @@ pub(super) fn best(
             if heap.len() < counts[step] {
                 memory.grow(1, size_of::<Candidate>() as u64 * 2)?;
                 heap.push(candidate);
-            } else if let Some(mut worst) = heap.peek_mut()
-                && candidate < *worst
-            {
-                *worst = candidate;
+            } else if heap.top().is_some_and(|worst| candidate.displaces(worst)) {
+                heap.replace_top(candidate);
             }
         }
         Ok(())
     })?;
     let mut rows: BTreeMap<(usize, usize), Row> = BTreeMap::new();
     for (at, heap) in heaps.into_iter().enumerate() {
-        for (rank, candidate) in heap.into_sorted_vec().into_iter().enumerate() {
+        let mut best = heap.into_vec();
+        best.sort_unstable();
+        for (rank, candidate) in best.into_iter().enumerate() {
             let series = candidate.series as usize;
             // The order of the answer: by group and rank for one step, else as the input.
             let key = if steps == 1 { (at, rank) } else { (0, series) };

@@ -44,9 +44,7 @@ pub(super) fn build(context: &Context, sides: &Sides, steps: usize) -> Result<Ma
     } else {
         any_many.fill();
     }
-    for meeting in &sides.meetings {
-        general.check_one(meeting, &any_many)?;
-    }
+    general.check_ones(&any_many)?;
     for meeting in &sides.meetings {
         general.meet(meeting)?;
     }
@@ -54,30 +52,37 @@ pub(super) fn build(context: &Context, sides: &Sides, steps: usize) -> Result<Ma
 }
 
 impl General<'_> {
-    /// The one side may have one series a group and step.
-    fn check_one(&self, meeting: &Meeting, any_many: &Bitmap) -> Result<(), QueryError> {
-        let mut seen = Bitmap::new(self.steps);
-        for (at, one) in meeting.one.iter().enumerate() {
-            let mut again = self.one.column(*one).steps().into_owned();
-            again.and(&seen);
-            again.and(any_many);
-            if let Some(step) = again.ones().next() {
-                let before = meeting.one[..at].iter().find(|o| self.one.column(**o).steps().get(step));
-                let mut twins = [
-                    self.one.labels(*one).to_string(),
-                    before.map_or_else(String::new, |b| self.one.labels(*b).to_string()),
-                ];
-                twins.sort();
-                let side = if self.sides.swapped { "left" } else { "right" };
-                let [first, second] = twins;
-                return Err(QueryError::execution(format!(
-                    "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
-                    meeting.labels
-                )));
+    /// The one side may have one series a group and step: if it has more, the error names what a reader of one step after the
+    /// other meets first.
+    fn check_ones(&self, any_many: &Bitmap) -> Result<(), QueryError> {
+        let mut earliest: Option<((usize, usize), &Meeting, usize)> = None;
+        for meeting in self.sides.meetings.iter().filter(|m| m.one.len() > 1) {
+            let mut seen = Bitmap::new(self.steps);
+            for (at, one) in meeting.one.iter().enumerate() {
+                let mut again = self.one.column(*one).steps().into_owned();
+                again.and(&seen);
+                again.and(any_many);
+                if let Some(step) = again.ones().next()
+                    && earliest.is_none_or(|(place, ..)| (step, *one) < place)
+                {
+                    earliest = Some(((step, *one), meeting, at));
+                }
+                self.one.column(*one).add_steps(&mut seen);
             }
-            self.one.column(*one).add_steps(&mut seen);
         }
-        Ok(())
+        let Some(((step, one), meeting, at)) = earliest else { return Ok(()) };
+        let before = meeting.one[..at].iter().find(|o| self.one.column(**o).steps().get(step));
+        let mut twins = [
+            self.one.labels(one).to_string(),
+            before.map_or_else(String::new, |b| self.one.labels(*b).to_string()),
+        ];
+        twins.sort();
+        let side = if self.sides.swapped { "left" } else { "right" };
+        let [first, second] = twins;
+        Err(QueryError::execution(format!(
+            "found duplicate series for the match group {} on the {side} hand-side of the operation: [{first}, {second}];many-to-many matching not allowed: matching labels must be unique on one side",
+            meeting.labels
+        )))
     }
 
     /// All results of one group.

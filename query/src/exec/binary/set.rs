@@ -49,7 +49,10 @@ pub(super) fn and(
     Ok(adapted(left, move |left, index, worker, out| {
         let mask = masks_of[index].map(|at| &masks[at as usize]);
         if keep && mask.is_none() {
-            // Nothing can stay: the samples need not be read.
+            // Nothing can stay: the samples need not be read, unless they have something to tell.
+            if left.may_tell() {
+                left.fill(index, worker, out)?;
+            }
             out.reset(steps);
             return Ok(());
         }

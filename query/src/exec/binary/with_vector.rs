@@ -1,12 +1,15 @@
 //! Operations with a vector on both sides: which way to compute them.
 
 use super::super::context::Context;
+use super::super::fan_out::drain;
 use super::super::matrix::{OnSame, distinct};
-use super::super::source::Source;
-use super::sides::{Operation, Sides};
+use super::super::source::{Source, Worker};
+use super::sides::{Meeting, Operation, Sides};
 use super::{general, stream};
 use crate::ast::Cardinality;
+use crate::column::Column;
 use crate::failure::QueryError;
+use kymo_storage::model::Labels;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -32,10 +35,54 @@ pub(super) fn build(
     if simple
         && (one_to_one && sides.operation.matching.include.is_empty() || results_differ(context, &sides))
     {
+        let ours: Vec<usize> = alone(&sides, |m| (&m.many, m.one.is_empty()));
+        tell(context, &*sides.many, ours, steps)?;
+        let theirs: Vec<usize> = alone(&sides, |m| (&m.one, m.many.is_empty()));
+        tell(context, &*sides.one, theirs, steps)?;
         return stream::build(context, sides, steps);
     }
     let results = general::build(context, &sides, steps)?;
     distinct(context, Arc::new(results), steps, OnSame::Merge)
+}
+
+/// The series of one side that meet none of the other.
+fn alone<'a>(sides: &'a Sides, of: impl Fn(&'a Meeting) -> (&'a Vec<usize>, bool)) -> Vec<usize> {
+    let mut alone: Vec<usize> =
+        sides.meetings.iter().map(of).filter(|side| side.1).flat_map(|side| side.0).copied().collect();
+    alone.sort_unstable();
+    alone
+}
+
+/// Some series of a source, of which only what they tell the user counts.
+struct Chosen<'a> {
+    source: &'a dyn Source,
+    indices: Vec<usize>,
+}
+
+impl Source for Chosen<'_> {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn labels(&self, index: usize) -> Labels {
+        self.source.labels(self.indices[index])
+    }
+
+    fn is_distinct(&self) -> bool {
+        self.source.is_distinct()
+    }
+
+    fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {
+        self.source.fill(self.indices[index], worker, out)
+    }
+}
+
+/// Computes series of which nothing is made, for what they may tell the user.
+fn tell(context: &Context, source: &dyn Source, indices: Vec<usize>, steps: usize) -> Result<(), QueryError> {
+    if indices.is_empty() || !source.may_tell() {
+        return Ok(());
+    }
+    drain(context, &Chosen { source, indices }, steps, |_, _| Ok(()))
 }
 
 /// Whether no two results have the same labels.

@@ -98,6 +98,19 @@ pub(super) fn build(
     distinct(context, source, steps, OnSame::Merge)
 }
 
+/// Warns of the extreme quantiles of all steps if they lie outside 0 and 1, whether or not there is anything to take them of.
+pub(crate) fn annotate_quantile_bounds(context: &Context, q: &Scalar, span: Span, steps: usize) {
+    let all = q.each_once(steps);
+    let extremes = if all.iter().any(|q| q.is_nan()) {
+        vec![f64::NAN]
+    } else {
+        vec![all.iter().copied().fold(0.0, f64::min), all.iter().copied().fold(1.0, f64::max)]
+    };
+    for q in extremes {
+        annotate_quantiles(context, &Scalar::Same(q), span, steps);
+    }
+}
+
 /// Warns of quantiles outside 0 and 1.
 pub(crate) fn annotate_quantiles(context: &Context, q: &Scalar, span: Span, steps: usize) {
     for q in q.each_once(steps).into_iter().filter(|q| !(0.0..=1.0).contains(q)) {
@@ -125,7 +138,11 @@ pub(super) fn warn_about_quantiles(
     Ok(())
 }
 
-fn has_samples(context: &Context, input: &dyn Source) -> Result<bool, QueryError> {
+/// Whether any series of `input` has a value at any step.
+///
+/// # Errors
+/// As [`Source::fill`].
+pub(super) fn has_samples(context: &Context, input: &dyn Source) -> Result<bool, QueryError> {
     let mut worker = Worker::new(context);
     let mut column = Column::default();
     for index in 0..input.len() {

@@ -8,7 +8,7 @@ mod sort;
 mod window;
 
 pub(crate) use absent::absent;
-pub(crate) use histogram::annotate_quantiles;
+pub(crate) use histogram::annotate_quantile_bounds;
 
 use super::adapted::{mapped, mapped_columns};
 use super::build::{arguments, scalar, vector};
@@ -155,16 +155,6 @@ fn timestamp(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc<dyn S
     let span = arg.span;
     let input = match arg.kind {
         NodeKind::Instant(window) => super::build::leaf(context, window, Kernel::NewestTime, (span, false))?,
-        // A pinned selector is the same at all steps, and so is its samples' time.
-        NodeKind::Once(inner) if matches!(inner.kind, NodeKind::Instant(_)) => {
-            let NodeKind::Instant(window) = inner.kind else {
-                return Err(QueryError::internal("the guard has seen a selector"));
-            };
-            super::matrix::repeated(
-                super::build::leaf(context, window, Kernel::NewestTime, (span, false))?,
-                grid.count,
-            )
-        }
         _ => {
             let input = vector(context, arg, grid)?;
             mapped_columns(input, move |column: &mut Column, _: &Context| {

@@ -35,13 +35,15 @@ pub(super) fn build(
     if matches!(id, FunctionId::Sort | FunctionId::SortDesc) {
         input = mapped(input, |value| value);
     }
-    if grid.count != 1 {
+    if grid.count > 0 && grid.start != grid.end {
         context.annotate(|a| {
             a.warn(
                 span,
                 "sort is ineffective for range queries since results are always ordered by labels".into(),
             );
         });
+    }
+    if grid.count != 1 {
         return Ok(input);
     }
     let matrix = Matrix::collect(context, &*input, grid.count)?;

@@ -6,11 +6,20 @@ use super::super::kernel::Kernel;
 use super::super::matrix::{OnSame, nameless};
 use super::super::scalar::Scalar;
 use super::super::source::Source;
-use super::histogram::warn_about_quantiles;
+use super::histogram::{has_samples, warn_about_quantiles};
 use crate::catalog::FunctionId;
 use crate::failure::QueryError;
-use crate::plan::{Grid, Node, NodeKind, Window};
+use crate::plan::{Grid, Node, NodeKind, Window, WindowSource};
+use crate::span::Span;
 use std::sync::Arc;
+
+/// Where what is said of a range vector is shown. Prometheus puts what it says of a subquery's values at the beginning.
+fn place(node: &Node) -> Span {
+    match &node.kind {
+        NodeKind::Range(Window { source: WindowSource::Subquery { .. }, .. }) => Span::default(),
+        _ => node.span,
+    }
+}
 
 fn window(node: Node) -> Result<Window, QueryError> {
     match node.kind {
@@ -32,7 +41,7 @@ pub(super) fn build(
     if let Some(kernel) = Kernel::of(id) {
         let [arg] = arguments(args)?;
         let counter = matches!(id, FunctionId::Rate | FunctionId::Increase);
-        let at = (arg.span, counter);
+        let at = (place(&arg), counter);
         let source = leaf(context, window(arg)?, kernel, at)?;
         if matches!(id, FunctionId::LastOverTime | FunctionId::FirstOverTime) {
             return Ok(source);
@@ -55,19 +64,32 @@ pub(super) fn build(
         }
         FunctionId::DoubleExponentialSmoothing => {
             let [arg, level, trend] = arguments(args)?;
-            let level = factor(&scalar(context, level, grid)?, "smoothing", "sf", grid)?;
-            let trend = factor(&scalar(context, trend, grid)?, "trend", "tf", grid)?;
-            (arg, Kernel::Smooth(level, trend))
+            let (level, trend) = (scalar(context, level, grid)?, scalar(context, trend, grid)?);
+            let bad = check_factor(&level, "smoothing", "sf", grid)
+                .and_then(|()| check_factor(&trend, "trend", "tf", grid));
+            let kernel = Kernel::Smooth(level, trend);
+            let Err(bad) = bad else {
+                return over(context, arg, kernel, grid);
+            };
+            // Factors are looked at where there is something to smooth, and not before.
+            let at = (place(&arg), false);
+            let input = leaf(context, window(arg)?, Kernel::Count, at)?;
+            return if has_samples(context, &*input)? { Err(bad) } else { Ok(input) };
         }
         _ => return Err(QueryError::internal(format!("the function {id:?} is not known to the executor"))),
     };
-    let at = (arg.span, false);
+    over(context, arg, kernel, grid)
+}
+
+/// The source of a kernel over a range vector.
+fn over(context: &Context, arg: Node, kernel: Kernel, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
+    let at = (place(&arg), false);
     let source = leaf(context, window(arg)?, kernel, at)?;
     nameless(context, source, grid.count, OnSame::Refuse)
 }
 
 /// A factor of smoothing, checked at each step.
-fn factor(factor: &Scalar, name: &str, short: &str, grid: Grid) -> Result<Scalar, QueryError> {
+fn check_factor(factor: &Scalar, name: &str, short: &str, grid: Grid) -> Result<(), QueryError> {
     for value in factor.each_once(grid.count) {
         // NaN passes, as it does in Prometheus.
         if value <= 0.0 || value >= 1.0 {
@@ -76,5 +98,5 @@ fn factor(factor: &Scalar, name: &str, short: &str, grid: Grid) -> Result<Scalar
             )));
         }
     }
-    Ok(factor.clone())
+    Ok(())
 }
