@@ -21,6 +21,12 @@ pub(crate) enum Type {
 pub(crate) enum Rounding {
     /// A relative error of a few units of the last place: everything not named below.
     Relative,
+    /// Exponentials: an absolute error of the input is a relative one of the answer.
+    Exponential,
+    /// Logarithms: the other way round.
+    Logarithm,
+    /// Arc functions, which are infinitely steep at the ends of what they are defined for.
+    Arc,
     /// Sums and differences: errors are relative to the largest input, because large inputs may cancel.
     Additive,
     /// Sums of squares: relative to the square of the largest input, for the same reason.

@@ -103,13 +103,13 @@ const fn metric(
     Metric { name, labels, shape, presence: Presence::Always, interval, stable: true }
 }
 
-const fn rough(metric: Metric, presence: Presence) -> Metric {
-    Metric { presence, stable: false, ..metric }
+const fn rough(metric: &Metric, presence: Presence) -> Metric {
+    Metric { presence, stable: false, ..*metric }
 }
 
 const fn native(name: &'static str, kind: NativeKind) -> Metric {
     let labels: &[(&str, &[&str])] = &[("instance", FEW), ("job", &["api", "db"])];
-    rough(metric(name, labels, Shape::Native(kind), 15), Presence::Always)
+    rough(&metric(name, labels, Shape::Native(kind), 15), Presence::Always)
 }
 
 /// All metrics.
@@ -155,21 +155,21 @@ pub(crate) static METRICS: &[Metric] = &[
     metric("latency_seconds_count", &[("instance", TWO), ("job", &["api", "db"])], Shape::Counter, 15),
     metric("latency_seconds_sum", &[("instance", TWO), ("job", &["api", "db"])], Shape::RestlessCounter, 15),
     rough(
-        metric("restless_total", &[("instance", FEW), ("job", JOBS)], Shape::RestlessCounter, 15),
+        &metric("restless_total", &[("instance", FEW), ("job", JOBS)], Shape::RestlessCounter, 15),
         Presence::Gaps,
     ),
-    rough(metric("gappy", &[("instance", FEW), ("job", JOBS)], Shape::Gauge, 15), Presence::Gaps),
+    rough(&metric("gappy", &[("instance", FEW), ("job", JOBS)], Shape::Gauge, 15), Presence::Gaps),
     rough(
-        metric("shortlived", &[("instance", INSTANCES), ("job", &["web"])], Shape::Gauge, 15),
+        &metric("shortlived", &[("instance", INSTANCES), ("job", &["web"])], Shape::Gauge, 15),
         Presence::Short,
     ),
     rough(
-        metric("shortlived_total", &[("instance", INSTANCES), ("job", &["web"])], Shape::Counter, 15),
+        &metric("shortlived_total", &[("instance", INSTANCES), ("job", &["web"])], Shape::Counter, 15),
         Presence::Short,
     ),
-    rough(metric("weird", &[("kind", WEIRD)], Shape::Weird, 15), Presence::Always),
+    rough(&metric("weird", &[("kind", WEIRD)], Shape::Weird, 15), Presence::Always),
     rough(
-        metric(
+        &metric(
             "broken_bucket",
             &[("kind", BROKEN), ("le", &["0.1", "1", "5", "+Inf"])],
             Shape::BrokenBucket,
@@ -369,7 +369,7 @@ fn weird(kind: &str, step: usize, rng: &mut Rng) -> f64 {
         "inf" => f64::INFINITY,
         "ninf" => f64::NEG_INFINITY,
         "negzero" => {
-            if step % 3 == 0 {
+            if step.is_multiple_of(3) {
                 0.0
             } else {
                 -0.0

@@ -440,7 +440,8 @@ impl<'a> Generator<'a> {
 fn arithmetic(op: &str) -> Rounding {
     match op.split(' ').next().unwrap_or_default() {
         "+" | "-" => Rounding::Additive,
-        "*" | "/" | "^" | "atan2" => Rounding::Relative,
+        "*" | "/" | "atan2" => Rounding::Relative,
+        "^" => Rounding::Exponential,
         _ => Rounding::Jumps,
     }
 }
@@ -448,11 +449,12 @@ fn arithmetic(op: &str) -> Rounding {
 /// What a function does to rounding.
 fn rounding(function: FunctionId) -> Rounding {
     use FunctionId::{
-        AvgOverTime, Ceil, Changes, Cos, DayOfMonth, DayOfWeek, DayOfYear, DaysInMonth, Delta, Deriv,
-        DoubleExponentialSmoothing, Floor, HistogramAvg, HistogramFraction, HistogramQuantile,
-        HistogramQuantiles, HistogramStddev, HistogramStdvar, HistogramSum, Hour, Idelta, Increase, Irate,
-        MadOverTime, Minute, Month, PredictLinear, QuantileOverTime, Rate, Resets, Round, Sgn, Sin, Sort,
-        SortDesc, StddevOverTime, StdvarOverTime, SumOverTime, Tan, TsOfMaxOverTime, TsOfMinOverTime, Year,
+        Acos, Acosh, Asin, Atanh, AvgOverTime, Ceil, Changes, Cos, Cosh, DayOfMonth, DayOfWeek, DayOfYear,
+        DaysInMonth, Delta, Deriv, DoubleExponentialSmoothing, Exp, Floor, HistogramAvg, HistogramFraction,
+        HistogramQuantile, HistogramQuantiles, HistogramStddev, HistogramStdvar, HistogramSum, Hour, Idelta,
+        Increase, Irate, Ln, Log2, Log10, MadOverTime, Minute, Month, PredictLinear, QuantileOverTime, Rate,
+        Resets, Round, Sgn, Sin, Sinh, Sort, SortDesc, StddevOverTime, StdvarOverTime, SumOverTime, Tan,
+        TsOfMaxOverTime, TsOfMinOverTime, Year,
     };
     match function {
         AvgOverTime
@@ -473,6 +475,9 @@ fn rounding(function: FunctionId) -> Rounding {
         HistogramStddev | HistogramStdvar | StddevOverTime | StdvarOverTime => Rounding::Squares,
         Deriv | PredictLinear => Rounding::Fit,
         Sin | Cos | Tan => Rounding::Periodic,
+        Exp | Sinh | Cosh => Rounding::Exponential,
+        Ln | Log10 | Log2 => Rounding::Logarithm,
+        Acos | Asin | Acosh | Atanh => Rounding::Arc,
         Ceil | Floor | Round | Sgn | Changes | Resets | Sort | SortDesc | TsOfMaxOverTime
         | TsOfMinOverTime | DayOfMonth | DayOfWeek | DayOfYear | DaysInMonth | Hour | Minute | Month
         | Year => Rounding::Jumps,

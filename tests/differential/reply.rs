@@ -47,8 +47,6 @@ pub(crate) struct Reply {
     pub(crate) warnings: Vec<String>,
     /// Infos.
     pub(crate) infos: Vec<String>,
-    /// The body as it came.
-    pub(crate) body: Vec<u8>,
 }
 
 /// Asks a server.
@@ -64,11 +62,15 @@ pub(crate) fn ask(client: &mut Client, query: &str, when: When) -> Reply {
             &[("query", query), ("start", &seconds(start)), ("end", &seconds(end)), ("step", &seconds(step))],
         ),
     };
-    let answer = answer.unwrap_or_else(|e| panic!("{query}: {e}"));
+    let Ok(answer) = answer else {
+        // The connection was closed: what Prometheus does when a query makes it panic.
+        let (kind, text) = (String::from("no answer"), String::new());
+        let (rows, warnings, infos) = (Vec::new(), Vec::new(), Vec::new());
+        return Reply { status: 0, kind, text, rows, warnings, infos };
+    };
     let json = answer.json().unwrap_or_else(|e| panic!("{query}: {e}"));
     let mut reply = read(&json).unwrap_or_else(|e| panic!("{query}: {e}"));
     reply.status = answer.status;
-    reply.body = answer.body;
     reply
 }
 
@@ -82,7 +84,6 @@ fn read(json: &Json) -> Result<Reply, String> {
         rows: Vec::new(),
         warnings: list("warnings"),
         infos: list("infos"),
-        body: Vec::new(),
     };
     if json["status"] != "success" {
         return Ok(reply);

@@ -186,7 +186,11 @@ impl Selectors<'_> {
 
     /// What makes a range of an expression.
     pub(crate) fn subquery(&mut self) -> String {
-        let range = self.duration(600);
+        let mut range = self.duration(600);
+        // Prometheus takes no range without a digit for one of a subquery: `[step():30s]` is an error there.
+        if !range.contains(|c: char| c.is_ascii_digit()) {
+            range = "5m".to_owned();
+        }
         let step = match self.rng.below(8) {
             0 => String::new(),
             1 if self.new_things() => self.duration(120),

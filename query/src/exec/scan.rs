@@ -330,7 +330,8 @@ impl Source for Scan {
     }
 
     fn may_tell(&self) -> bool {
-        !self.kernel.sees_stale() || matches!(self.input, Input::Subquery { .. })
+        let interpolates = self.window.border.is_some();
+        !self.kernel.sees_stale() || interpolates || matches!(self.input, Input::Subquery { .. })
     }
 
     fn fill(&self, index: usize, worker: &mut Worker<'_>, out: &mut Column) -> Result<(), QueryError> {

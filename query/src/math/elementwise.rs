@@ -15,7 +15,7 @@ pub(crate) fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
         FunctionId::Atanh => inverse_tanh,
         FunctionId::Ceil => f64::ceil,
         FunctionId::Cos => f64::cos,
-        FunctionId::Cosh => f64::cosh,
+        FunctionId::Cosh => cosine_hyperbolic,
         FunctionId::Deg => |v| v * 180.0 / std::f64::consts::PI,
         FunctionId::Exp => f64::exp,
         FunctionId::Floor => f64::floor,
@@ -33,7 +33,7 @@ pub(crate) fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
             }
         },
         FunctionId::Sin => f64::sin,
-        FunctionId::Sinh => f64::sinh,
+        FunctionId::Sinh => sine_hyperbolic,
         FunctionId::Sqrt => f64::sqrt,
         FunctionId::Tan => f64::tan,
         FunctionId::Tanh => f64::tanh,
@@ -43,6 +43,18 @@ pub(crate) fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
 
 /// From here on `x * x + 1` is `x * x`, and `x + x` may be too large.
 const LARGE: f64 = (1u64 << 28) as f64;
+
+/// From here on the smaller of the two exponentials in a hyperbolic sine does not count. Half of an exponential is infinite a
+/// little earlier than its half would be; so it is in Prometheus.
+const STEEP: f64 = 21.0;
+
+fn sine_hyperbolic(x: f64) -> f64 {
+    if x.abs() > STEEP { (x.abs().exp() * 0.5).copysign(x) } else { x.sinh() }
+}
+
+fn cosine_hyperbolic(x: f64) -> f64 {
+    if x.abs() > STEEP { x.abs().exp() * 0.5 } else { x.cosh() }
+}
 
 /// The inverse hyperbolic sine, exact to the last digits near zero and for the largest numbers, too.
 fn inverse_sinh(value: f64) -> f64 {

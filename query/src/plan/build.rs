@@ -45,6 +45,11 @@ impl Question<'_> {
         }
     }
 
+    /// What `step()` says: a range of one instant has no step.
+    fn shown_step(&self) -> i64 {
+        if self.start == self.end { 0 } else { self.step }
+    }
+
     fn range(&self) -> i64 {
         self.end.saturating_sub(self.start)
     }
@@ -62,11 +67,11 @@ impl Question<'_> {
     }
 
     fn offset(&self, offset: Option<&DurationExpr>) -> Result<i64, QueryError> {
-        offset.map_or(Ok(0), |d| d.millis(self.step, self.range()).map_err(|e| self.bad_duration(e)))
+        offset.map_or(Ok(0), |d| d.millis(self.shown_step(), self.range()).map_err(|e| self.bad_duration(e)))
     }
 
     fn positive(&self, duration: &DurationExpr) -> Result<i64, QueryError> {
-        duration.positive_millis(self.step, self.range()).map_err(|e| self.bad_duration(e))
+        duration.positive_millis(self.shown_step(), self.range()).map_err(|e| self.bad_duration(e))
     }
 }
 
@@ -170,7 +175,7 @@ impl Planner<'_> {
             FunctionId::Pi => return Ok(NodeKind::Number(std::f64::consts::PI)),
             FunctionId::Start => return Ok(seconds(self.question.start)),
             FunctionId::End => return Ok(seconds(self.question.end)),
-            FunctionId::Step => return Ok(seconds(self.question.step)),
+            FunctionId::Step => return Ok(seconds(self.question.shown_step())),
             FunctionId::Range => return Ok(seconds(self.question.range())),
             FunctionId::Absent | FunctionId::AbsentOverTime => {
                 let Some(arg) = args.first() else {

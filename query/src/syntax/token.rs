@@ -152,7 +152,8 @@ impl TokenKind {
     /// Whether the token can be a label in a list of labels.
     pub(super) fn is_label(self) -> bool {
         match self {
-            Self::Identifier | Self::MetricIdentifier | Self::Aggregator(_) | Self::Keyword(_) => true,
+            Self::Identifier | Self::MetricIdentifier | Self::Aggregator(_) => true,
+            Self::Keyword(keyword) => keyword != Keyword::Without,
             Self::Op(op) => op.is_set() || op == BinaryOp::Atan2,
             _ => false,
         }

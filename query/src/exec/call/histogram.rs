@@ -113,6 +113,9 @@ pub(crate) fn annotate_quantile_bounds(context: &Context, q: &Scalar, span: Span
 
 /// Warns of quantiles outside 0 and 1.
 pub(crate) fn annotate_quantiles(context: &Context, q: &Scalar, span: Span, steps: usize) {
+    if steps == 0 {
+        return;
+    }
     for q in q.each_once(steps).into_iter().filter(|q| !(0.0..=1.0).contains(q)) {
         context.annotate(|a| {
             a.warn(span, format!("quantile value should be between 0 and 1, got {}", float_general(q)));
