@@ -45,7 +45,7 @@ impl Question<'_> {
         }
     }
 
-    /// What `step()` says: a range of one instant has no step.
+    /// What the function `step()` says: a range of one instant has no step. (In durations it has: so it is in Prometheus.)
     fn shown_step(&self) -> i64 {
         if self.start == self.end { 0 } else { self.step }
     }
@@ -67,11 +67,11 @@ impl Question<'_> {
     }
 
     fn offset(&self, offset: Option<&DurationExpr>) -> Result<i64, QueryError> {
-        offset.map_or(Ok(0), |d| d.millis(self.shown_step(), self.range()).map_err(|e| self.bad_duration(e)))
+        offset.map_or(Ok(0), |d| d.millis(self.step, self.range()).map_err(|e| self.bad_duration(e)))
     }
 
     fn positive(&self, duration: &DurationExpr) -> Result<i64, QueryError> {
-        duration.positive_millis(self.shown_step(), self.range()).map_err(|e| self.bad_duration(e))
+        duration.positive_millis(self.step, self.range()).map_err(|e| self.bad_duration(e))
     }
 }
 
