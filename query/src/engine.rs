@@ -1,9 +1,11 @@
 //! The engine: from a text and a store to an answer, within limits.
 
+pub mod features;
+
 use crate::ast::{Expr, ValueType};
 use crate::budget::{Budget, MemoryPool};
 use crate::clock::{Instant, now};
-use crate::exec::context::Context;
+use crate::exec::context::{Behaviour, Context};
 use crate::failure::{FailureKind, QueryError};
 use crate::limits::{self, QueryLimits};
 use crate::plan::{self, Question};
@@ -35,12 +37,17 @@ pub struct EngineOptions {
     pub extended_ranges: bool,
     /// `fill`, `fill_left` and `fill_right`.
     pub fill_modifiers: bool,
+    /// Arithmetic in durations.
+    pub duration_expressions: bool,
     /// Names are dropped at the end of a query instead of at each operation, as Prometheus does with
     /// `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
     /// `rate`, `increase`, `irate` and `resets` pay attention to start timestamps, and `start_timestamp` answers them, as in
     /// Prometheus with `use-start-timestamps`.
     pub use_start_timestamps: bool,
+    /// Whether a metric is a counter is told by its label `__type__` instead of its name, as in Prometheus with
+    /// `type-and-unit-labels`.
+    pub type_and_unit_labels: bool,
 }
 
 impl Default for EngineOptions {
@@ -54,8 +61,10 @@ impl Default for EngineOptions {
             experimental_functions: true,
             extended_ranges: true,
             fill_modifiers: true,
+            duration_expressions: true,
             delayed_name_removal: false,
             use_start_timestamps: false,
+            type_and_unit_labels: false,
         }
     }
 }
@@ -151,6 +160,7 @@ impl Engine {
             experimental_functions: self.options.experimental_functions,
             extended_ranges: self.options.extended_ranges,
             fill_modifiers: self.options.fill_modifiers,
+            duration_expressions: self.options.duration_expressions,
             ..ParseOptions::default()
         };
         Ok(crate::parse(text, &options)?)
@@ -249,7 +259,11 @@ impl Engine {
         let plan = plan::plan(expr, question)?;
         let querier = store.querier(plan.range())?;
         let plan::Plan { root, selects } = plan;
-        let behaviour = (self.options.delayed_name_removal, self.options.use_start_timestamps);
+        let behaviour = Behaviour {
+            delayed_names: self.options.delayed_name_removal,
+            start_timestamps: self.options.use_start_timestamps,
+            type_labels: self.options.type_and_unit_labels,
+        };
         let context =
             Context::new(budget.clone(), querier, selects, self.threads, behaviour, question.lookback);
         let prepared = began.elapsed();

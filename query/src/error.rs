@@ -61,6 +61,11 @@ impl<'t> ErrorList<'t> {
         }
     }
 
+    /// Whether further mistakes are dropped.
+    pub fn is_full(&self) -> bool {
+        self.errors.len() >= ERRORS_MAX
+    }
+
     /// `value` if nothing was found.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ pub mod syntax;
 pub mod value;
 mod value_type;
 
+pub use engine::features;
 pub use engine::{Engine, EngineOptions, QueryOptions, QueryResult, QueryStats};
 pub use error::ParseError;
 pub use failure::{FailureKind, QueryError};

@@ -10,8 +10,7 @@
 use kymo::Db;
 use kymo_tests::answer::Outcome;
 use kymo_tests::promqltest::backend::{InProcess, Place, append, engine_options, memory_store, outcome};
-use kymo_tests::promqltest::classify::Class;
-use kymo_tests::promqltest::folder::{NOT_STORED, own_scripts, prometheus_scripts, require_all, run_all};
+use kymo_tests::promqltest::folder::{own_scripts, prometheus_scripts, require_all, run_all};
 use kymo_tests::promqltest::notation::Stored;
 use kymo_tests::promqltest::run::Backend;
 use kymo_tests::promqltest::script::When;
@@ -44,19 +43,14 @@ impl Backend for Embedded {
     }
 }
 
-/// What a list can hold and a store cannot.
-fn left_out(place: Place) -> &'static [Class] {
-    if place == Place::List { &[] } else { &NOT_STORED }
-}
-
 fn own(place: Place, threads: usize) {
     let title = format!("all ({place:?}, {threads} threads)");
-    require_all(&run_all(&own_scripts(), &title, left_out(place), || InProcess::new(place, threads)));
+    require_all(&run_all(&own_scripts(), &title, || InProcess::new(place, threads)));
 }
 
 fn prometheus(place: Place, threads: usize) {
     let title = format!("all ({place:?}, {threads} threads)");
-    prometheus_scripts(&title, left_out(place), || InProcess::new(place, threads));
+    prometheus_scripts(&title, || InProcess::new(place, threads));
 }
 
 #[test]
@@ -76,7 +70,7 @@ fn own_scripts_over_the_blocks_of_a_store() {
 
 #[test]
 fn own_scripts_over_the_embedded_database() {
-    require_all(&run_all(&own_scripts(), "all (embedded)", &NOT_STORED, Embedded::new));
+    require_all(&run_all(&own_scripts(), "all (embedded)", Embedded::new));
 }
 
 #[test]
@@ -96,5 +90,5 @@ fn prometheus_scripts_over_the_blocks_of_a_store() {
 
 #[test]
 fn prometheus_scripts_over_the_embedded_database() {
-    prometheus_scripts("all (embedded)", &NOT_STORED, Embedded::new);
+    prometheus_scripts("all (embedded)", Embedded::new);
 }

@@ -12,16 +12,25 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// What is switched on and changes answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Behaviour {
+    /// Names go away at the end of the query instead of at each operator.
+    pub(crate) delayed_names: bool,
+    /// Functions of counters pay attention to start timestamps.
+    pub(crate) start_timestamps: bool,
+    /// Whether a metric is a counter is told by its label `__type__` instead of its name.
+    pub(crate) type_labels: bool,
+}
+
 /// What all operators of one query share.
 pub(crate) struct Context {
     /// Time and memory.
     pub(crate) budget: Arc<Budget>,
     /// Threads to use; 1 means none but the caller's.
     pub(crate) threads: usize,
-    /// Names go away at the end of the query instead of at each operator.
-    pub(crate) delayed_names: bool,
-    /// Functions of counters pay attention to start timestamps.
-    pub(crate) start_timestamps: bool,
+    /// What was switched on.
+    pub(crate) behaviour: Behaviour,
     /// How far an instant selector looks back, in milliseconds.
     pub(crate) lookback: i64,
     querier: Box<dyn Querier>,
@@ -39,14 +48,13 @@ impl Context {
         querier: Box<dyn Querier>,
         selects: Vec<Select>,
         threads: usize,
-        (delayed_names, start_timestamps): (bool, bool),
+        behaviour: Behaviour,
         lookback: i64,
     ) -> Self {
         Self {
             budget,
             threads: threads.max(1),
-            delayed_names,
-            start_timestamps,
+            behaviour,
             lookback,
             querier,
             sets: Mutex::new(selects.iter().map(|_| None).collect()),

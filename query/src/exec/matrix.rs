@@ -301,8 +301,9 @@ fn without_labels(
     on_same: OnSame,
     names: &'static [&'static str],
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let source: Arc<dyn Source> = Arc::new(Nameless { input, delayed: context.delayed_names, names });
-    if context.delayed_names { Ok(source) } else { distinct(context, source, steps, on_same) }
+    let source: Arc<dyn Source> =
+        Arc::new(Nameless { input, delayed: context.behaviour.delayed_names, names });
+    if context.behaviour.delayed_names { Ok(source) } else { distinct(context, source, steps, on_same) }
 }
 
 /// The last act of a query that put off the removal of names.
@@ -314,7 +315,7 @@ pub(crate) fn remove_delayed_names(
     source: Arc<dyn Source>,
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    if !context.delayed_names {
+    if !context.behaviour.delayed_names {
         return Ok(source);
     }
     let labels = (0..source.len())

@@ -228,7 +228,7 @@ impl Scan {
             budget: Some(&worker.context.budget),
         };
         out.reset(self.window.steps.count);
-        let with_starts = worker.context.start_timestamps;
+        let with_starts = worker.context.behaviour.start_timestamps;
         let starts = if with_starts { samples.start_timestamps.as_slice() } else { &[] };
         let overlaps = if starts.is_empty() {
             self.kernel.run(&windows, &self.window, &mut leaf.scratch, out);
@@ -278,6 +278,10 @@ impl Scan {
                 (name, false)
             }
         };
+        if context.behaviour.type_labels {
+            self.check_type(&self.input.labels(index), context);
+            return;
+        }
         if all_the_same {
             check.said.store(true, Ordering::Relaxed);
         }
@@ -289,6 +293,19 @@ impl Scan {
             let text = "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
             a.info(self.span, format!("{text} {}", quote(name.as_bytes())));
         });
+    }
+}
+
+impl Scan {
+    /// As [`Scan::check_counter`], by the label that tells the type.
+    fn check_type(&self, labels: &Labels, context: &Context) {
+        let (name, kind) = (labels.metric_name(), labels.value("__type__"));
+        if name.is_empty() || kind == "counter" || kind == "histogram" {
+            return;
+        }
+        let (kind, name) = (quote(kind.as_bytes()), quote(name.as_bytes()));
+        let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\"";
+        context.annotate(|a| a.info(self.span, format!("{text}, got {kind}: {name}")));
     }
 }
 

@@ -20,31 +20,18 @@ fn arguments(stream: &mut Stream<'_>, argument: Rule) -> Parsed<(Vec<Expr>, usiz
         let (expr, arg_height) = stream.nested(argument)?;
         args.push(expr);
         height = height.max(arg_height);
-        let Some(comma) = stream.accept(TokenKind::Comma) else { break };
-        if !starts_expression(stream.peek().kind) {
+        loop {
+            stream.until(|kind| matches!(kind, TokenKind::Comma | TokenKind::RightParen))?;
+            let Some(comma) = stream.accept(TokenKind::Comma) else {
+                return Ok((args, height, stream.next().span));
+            };
+            if stream.peek().kind.starts_expression() {
+                break;
+            }
             let message = "trailing commas not allowed in function call args";
             stream.errors.add(comma.span, message);
-            break;
         }
     }
-    let close = stream.expect(TokenKind::RightParen)?;
-    Ok((args, height, close.span))
-}
-
-/// Whether an expression can begin with such a token. The lexer's own errors count, to be reported as such.
-fn starts_expression(kind: TokenKind) -> bool {
-    use crate::ast::BinaryOp::{Add, Sub};
-    kind.is_metric_name()
-        || matches!(
-            kind,
-            TokenKind::LeftParen
-                | TokenKind::LeftBrace
-                | TokenKind::Number
-                | TokenKind::Duration
-                | TokenKind::String
-                | TokenKind::Op(Add | Sub)
-                | TokenKind::Error
-        )
 }
 
 /// Stands where no expression can be made; only in trees that are thrown away because of the mistake noted.
@@ -56,11 +43,7 @@ fn placeholder(span: Span) -> Expr {
 pub(super) fn function(stream: &mut Stream<'_>, argument: Rule) -> Parsed<Node> {
     let token = stream.next();
     let written = token.span.of(stream.text);
-    // The functions whose names are words of the language are known in any case, as these words are.
-    let function = match token.kind {
-        TokenKind::Keyword(_) => Function::by_name(&written.to_ascii_lowercase()),
-        _ => Function::by_name(written),
-    };
+    let function = Function::by_name(written);
     let (args, height, close) = arguments(stream, argument)?;
     let span = token.span.to(close);
     let height = stream.height(span, height)?;
@@ -79,11 +62,17 @@ pub(super) fn function(stream: &mut Stream<'_>, argument: Rule) -> Parsed<Node> 
 /// `sum by (label) (x)`, `topk without (label) (3, x)`, or with the labels behind the arguments.
 pub(super) fn aggregate(stream: &mut Stream<'_>, op: &'static Aggregator, argument: Rule) -> Parsed<Node> {
     let token = stream.next();
-    stream.aggregations += 1;
     let result = aggregate_body(stream, op, token, argument);
-    stream.aggregations -= 1;
-    result
+    if let Some(node) = stream.part(result, ("aggregation", ""))? {
+        return Ok(node);
+    }
+    let start = token.span.start;
+    let span = Span { start, end: stream.last_closing(start) };
+    stream.errors.add(span, NO_ARGUMENTS);
+    Ok((placeholder(span), 1))
 }
+
+const NO_ARGUMENTS: &str = "no arguments for aggregate expression provided";
 
 fn aggregate_body(
     stream: &mut Stream<'_>,
@@ -106,7 +95,7 @@ fn aggregate_body(
     let mut args = args.into_iter();
     let wanted = if op.param.is_some() { 2 } else { 1 };
     if given == 0 {
-        stream.errors.add(span, "no arguments for aggregate expression provided");
+        stream.errors.add(span, NO_ARGUMENTS);
         return Ok((placeholder(span), height));
     }
     if op.experimental && !stream.options.experimental_functions {

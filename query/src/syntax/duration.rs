@@ -98,9 +98,9 @@ impl Pending {
     }
 }
 
-/// The duration behind `[` or `:`, which must be positive. What does not fit is a mistake in `context`.
-pub(super) fn positive(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<DurationExpr> {
-    let (expr, _) = expression(stream, context)?;
+/// The duration behind `[` or `:`, which must be positive.
+pub(super) fn positive(stream: &mut Stream<'_>) -> Parsed<DurationExpr> {
+    let (expr, _) = expression(stream)?;
     if let DurationExpr::Number { seconds, span, .. } = &expr
         && *seconds <= 0.0
     {
@@ -118,15 +118,13 @@ fn plain(mut expr: DurationExpr) -> DurationExpr {
     expr
 }
 
-const OFFSET: (&str, &str) = ("offset", "number, duration, step(), or range()");
-
 /// The duration behind `offset`: without parentheses it ends after one number or call, whatever operator follows; a
 /// parenthesised one, and one behind two signs, may be the start of an expression.
 pub(super) fn offset(stream: &mut Stream<'_>) -> Parsed<DurationExpr> {
     let is_sign = |kind| matches!(kind, TokenKind::Op(BinaryOp::Add | BinaryOp::Sub));
     let two_signs = is_sign(stream.peek().kind) && is_sign(stream.peek_at(1).kind);
     if two_signs || stream.peek().kind == TokenKind::LeftParen {
-        return Ok(plain(expression(stream, OFFSET)?.0));
+        return Ok(plain(expression(stream)?.0));
     }
     let sign = match stream.peek().kind {
         TokenKind::Op(BinaryOp::Add) => Some(Pending::Plus),
@@ -136,7 +134,7 @@ pub(super) fn offset(stream: &mut Stream<'_>) -> Parsed<DurationExpr> {
     if sign.is_some() {
         stream.next();
     }
-    let operand = primary(stream, OFFSET)?;
+    let operand = primary(stream)?;
     let (expr, _) = match sign {
         Some(sign) => signed(stream, sign, operand)?,
         None => operand,
@@ -145,7 +143,7 @@ pub(super) fn offset(stream: &mut Stream<'_>) -> Parsed<DurationExpr> {
 }
 
 /// A whole duration expression.
-fn expression(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Sized> {
+fn expression(stream: &mut Stream<'_>) -> Parsed<Sized> {
     let mut operands: Vec<Sized> = Vec::new();
     let mut pending: Vec<Pending> = Vec::new();
     loop {
@@ -158,7 +156,7 @@ fn expression(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Sized> {
             }
             stream.next();
         }
-        operands.push(primary(stream, context)?);
+        operands.push(primary(stream)?);
         let token = stream.peek();
         let Some((op, binary)) = operator(token.kind) else { break };
         reduce(stream, &mut operands, &mut pending, |top| {
@@ -168,7 +166,7 @@ fn expression(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Sized> {
         pending.push(Pending::Op(op, binary.precedence(), token.span));
     }
     reduce(stream, &mut operands, &mut pending, |_| true)?;
-    operands.pop().ok_or(Stop)
+    operands.pop().ok_or(Stop::End)
 }
 
 fn operator(kind: TokenKind) -> Option<(DurationOp, BinaryOp)> {
@@ -194,11 +192,11 @@ fn reduce(
     due: impl Fn(u8) -> bool,
 ) -> Parsed<()> {
     while let Some(top) = pending.pop_if(|top| due(top.precedence())) {
-        let Some(right) = operands.pop() else { return Err(Stop) };
+        let Some(right) = operands.pop() else { return Err(Stop::End) };
         let result = match top {
             Pending::Plus | Pending::Minus(_) => signed(stream, top, right)?,
             Pending::Op(op, _, op_span) => {
-                let Some(left) = operands.pop() else { return Err(Stop) };
+                let Some(left) = operands.pop() else { return Err(Stop::End) };
                 binary(stream, op, op_span, left, right)?
             }
         };
@@ -216,6 +214,7 @@ fn binary(
 ) -> Parsed<Sized> {
     let span = left.0.span().to(right.0.span());
     let height = stream.height(span, left.1.max(right.1))?;
+    computed(stream, left.0.span());
     if let DurationExpr::Number { seconds, .. } = &right.0
         && *seconds == 0.0
     {
@@ -227,6 +226,13 @@ fn binary(
     }
     let (left, right) = (Box::new(left.0), Box::new(right.0));
     Ok((DurationExpr::Binary { op, left, right, span }, height))
+}
+
+/// Notes an expression at `span` that is more than a number, if only numbers are allowed.
+fn computed(stream: &mut Stream<'_>, span: Span) {
+    if !stream.options.duration_expressions {
+        stream.errors.add(span, "experimental duration expression is not enabled");
+    }
 }
 
 /// Puts a sign in front: numbers take it in, `+` changes nothing else.
@@ -247,7 +253,7 @@ fn signed(stream: &mut Stream<'_>, sign: Pending, operand: Sized) -> Parsed<Size
 }
 
 /// A number, a call, or an expression in parentheses.
-fn primary(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Sized> {
+fn primary(stream: &mut Stream<'_>) -> Parsed<Sized> {
     if let Some((seconds, duration, span)) = number_value(stream) {
         // A NaN is let through here and refused by the evaluation.
         if seconds.abs() > SECONDS_MAX {
@@ -259,49 +265,44 @@ fn primary(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Sized> {
     match token.kind {
         TokenKind::LeftParen => {
             stream.next();
-            let (inner, height) = stream.nested(|stream| expression(stream, context))?;
-            let close = close(stream, context)?;
-            let span = token.span.to(close);
+            let (inner, height) = stream.nested(expression)?;
+            let close = stream.expect(TokenKind::RightParen)?;
+            let span = token.span.to(close.span);
+            computed(stream, inner.span());
+            // More than one pair is as good as one.
+            if let DurationExpr::Paren { inner, .. } = inner {
+                return Ok((DurationExpr::Paren { inner, span }, height));
+            }
             let height = stream.height(span, height)?;
             Ok((DurationExpr::Paren { inner: Box::new(inner), span }, height))
         }
         TokenKind::Keyword(word @ (Keyword::Step | Keyword::Range)) => {
             stream.next();
-            open(stream, context)?;
-            let span = token.span.to(close(stream, context)?);
+            stream.expect(TokenKind::LeftParen)?;
+            let span = token.span.to(stream.expect(TokenKind::RightParen)?.span);
             let expr = if word == Keyword::Step {
                 DurationExpr::Step { span }
             } else {
                 DurationExpr::Range { span }
             };
+            computed(stream, span);
             Ok((expr, 1))
         }
         TokenKind::Keyword(word @ (Keyword::MinOf | Keyword::MaxOf)) => {
             stream.next();
-            open(stream, context)?;
-            let left = stream.nested(|stream| expression(stream, context))?;
-            if stream.accept(TokenKind::Comma).is_none() {
-                return Err(stream.unexpected(context.0, context.1));
-            }
-            let right = stream.nested(|stream| expression(stream, context))?;
-            let span = token.span.to(close(stream, context)?);
+            stream.expect(TokenKind::LeftParen)?;
+            let left = stream.nested(expression)?;
+            stream.expect(TokenKind::Comma)?;
+            let right = stream.nested(expression)?;
+            let span = token.span.to(stream.expect(TokenKind::RightParen)?.span);
             let op = if word == Keyword::MinOf { DurationOp::Min } else { DurationOp::Max };
             let height = stream.height(span, left.1.max(right.1))?;
+            computed(stream, span);
             let (left, right) = (Box::new(left.0), Box::new(right.0));
             Ok((DurationExpr::Binary { op, left, right, span }, height))
         }
-        _ => Err(stream.unexpected(context.0, context.1)),
+        _ => Err(stream.stuck()),
     }
-}
-
-fn open(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Span> {
-    let token = stream.accept(TokenKind::LeftParen);
-    token.map(|t| t.span).ok_or_else(|| stream.unexpected(context.0, context.1))
-}
-
-fn close(stream: &mut Stream<'_>, context: (&str, &str)) -> Parsed<Span> {
-    let token = stream.accept(TokenKind::RightParen);
-    token.map(|t| t.span).ok_or_else(|| stream.unexpected(context.0, context.1))
 }
 
 #[cfg(test)]

@@ -28,13 +28,23 @@ impl Pending {
 
 /// An expression, as far as it goes.
 pub(super) fn expression(stream: &mut Stream<'_>) -> Parsed<Node> {
+    expression_from(stream, None)
+}
+
+/// An expression whose first operand may be read already; only what stands behind it is then read.
+fn expression_from(stream: &mut Stream<'_>, mut first: Option<Node>) -> Parsed<Node> {
     let mut operands: Vec<Node> = Vec::new();
     let mut pending: Vec<Pending> = Vec::new();
     loop {
-        while let Some(sign) = sign(stream.peek().kind) {
-            pending.push(Pending::Unary(sign, stream.next().span));
-        }
-        let (expr, height) = primary(stream)?;
+        let (expr, height) = match first.take() {
+            Some(node) => node,
+            None => {
+                while let Some(sign) = sign(stream.until(TokenKind::starts_expression)?.kind) {
+                    pending.push(Pending::Unary(sign, stream.next().span));
+                }
+                primary(stream)?
+            }
+        };
         operands.push(postfix(stream, expr, height)?);
         let TokenKind::Op(op) = stream.peek().kind else { break };
         let precedence = op.precedence();
@@ -46,7 +56,7 @@ pub(super) fn expression(stream: &mut Stream<'_>) -> Parsed<Node> {
         pending.push(Pending::Binary { op, return_bool, matching });
     }
     reduce(stream, &mut operands, &mut pending, |_| true)?;
-    operands.pop().ok_or(Stop)
+    operands.pop().ok_or(Stop::End)
 }
 
 fn sign(kind: TokenKind) -> Option<UnaryOp> {
@@ -66,11 +76,11 @@ fn reduce(
 ) -> Parsed<()> {
     while let Some(top) = pending.pop_if(|top| due(top.precedence())) {
         // Each waiting operator has pushed or found its operands before it waits.
-        let Some((right, right_height)) = operands.pop() else { return Err(Stop) };
+        let Some((right, right_height)) = operands.pop() else { return Err(Stop::End) };
         let node = match top {
             Pending::Unary(op, span) => unary(stream, op, span, right, right_height)?,
             Pending::Binary { op, return_bool, matching } => {
-                let Some((left, left_height)) = operands.pop() else { return Err(Stop) };
+                let Some((left, left_height)) = operands.pop() else { return Err(Stop::End) };
                 let span = left.span().to(right.span());
                 if !matching.fill.is_none() && !stream.options.fill_modifiers {
                     let message = "binop fill modifiers are experimental and not enabled";
@@ -113,8 +123,14 @@ fn primary(stream: &mut Stream<'_>) -> Parsed<Node> {
         }
         TokenKind::LeftParen => {
             stream.next();
-            let (expr, height) = stream.nested(expression)?;
-            let close = stream.expect(TokenKind::RightParen)?;
+            let (mut expr, mut height) = stream.nested(expression)?;
+            let close = loop {
+                if let Some(close) = stream.accept(TokenKind::RightParen) {
+                    break close;
+                }
+                stream.pass_over_one()?;
+                (expr, height) = expression_from(stream, Some((expr, height)))?;
+            };
             let span = token.span.to(close.span);
             let height = stream.height(span, height)?;
             Ok((Expr::Paren(Paren { expr: Box::new(expr), span }), height))

@@ -1,7 +1,8 @@
 //! From text to tree.
 //!
-//! The lexer splits the text first; the parser then reads tokens. It stops at the first token that fits nowhere, but goes
-//! on after mistakes of meaning, so a list of errors can hold several. The texts of messages are those of Prometheus.
+//! The lexer splits the text first; the parser then reads tokens. At a token that fits nowhere, the innermost construct that can
+//! say what it expected does so and counts as read; what follows and does not fit is passed over, until something does. A list
+//! of errors can so hold several, with the texts of Prometheus and in its order.
 
 mod call;
 mod duration;
@@ -40,6 +41,8 @@ pub struct ParseOptions {
     pub extended_ranges: bool,
     /// Whether `fill`, `fill_left` and `fill_right` are known.
     pub fill_modifiers: bool,
+    /// Whether durations may be computed.
+    pub duration_expressions: bool,
 }
 
 impl Default for ParseOptions {
@@ -52,6 +55,7 @@ impl Default for ParseOptions {
             experimental_functions: true,
             extended_ranges: true,
             fill_modifiers: true,
+            duration_expressions: true,
         }
     }
 }
@@ -64,7 +68,7 @@ pub fn parse(text: &str, options: &ParseOptions) -> Result<Expr, Vec<ParseError>
     run(text, options, |stream| {
         if stream.peek().kind == TokenKind::End {
             stream.errors.add(Span::default(), "no expression found in input");
-            return Err(stream::Stop);
+            return Err(stream::Stop::End);
         }
         Ok(expr::expression(stream)?.0)
     })
@@ -91,13 +95,14 @@ fn run<T>(
         return Err(vec![ParseError::without_position(message)]);
     }
     let mut stream = Stream::new(text, options);
-    let result = rule(&mut stream).and_then(|value| match stream.peek().kind {
-        TokenKind::End => Ok(value),
-        _ => Err(stream.unexpected_here()),
-    });
+    let result = rule(&mut stream);
+    let result = result.and_then(|value| stream.until(|kind| kind == TokenKind::End).map(|_| value));
+    if matches!(result, Err(stream::Stop::Stuck)) {
+        stream.unexpected("", "");
+        stream.pass_over_rest();
+    }
     match result {
         Ok(value) => stream.errors.finish(value),
-        // Whoever stops has noted why.
-        Err(stream::Stop) => stream.errors.fail(),
+        Err(_) => stream.errors.fail(),
     }
 }

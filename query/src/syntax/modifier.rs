@@ -3,7 +3,7 @@
 use super::duration;
 use super::number::negated;
 use super::selector::label_list;
-use super::stream::{Parsed, Stop, Stream};
+use super::stream::{Parsed, Stream};
 use super::token::{Keyword, TokenKind};
 use crate::ast::{At, BinaryOp, Cardinality, DurationExpr, Expr, MatrixSelector, Subquery, VectorMatching};
 use crate::format::float_general;
@@ -26,28 +26,53 @@ pub(super) fn postfix(stream: &mut Stream<'_>, mut expr: Expr, mut height: usize
 
 const NUMBER_OR_CALL: &str = "number, duration, step(), or range()";
 
-/// `[range]` or `[range:step]`.
+/// What stands in brackets, and where they end.
+enum Brackets {
+    Range(DurationExpr, Span),
+    Subquery(DurationExpr, Option<DurationExpr>, Span),
+}
+
+/// `[range]` or `[range:step]`; broken ones leave `expr` as it is.
 fn brackets(stream: &mut Stream<'_>, expr: Expr, height: usize) -> Parsed<(Expr, usize)> {
     let open = stream.next().span;
-    let range = duration::positive(stream, ("subquery or range selector", NUMBER_OR_CALL))?;
+    match inside_brackets(stream)? {
+        None => Ok((expr, height)),
+        Some(Brackets::Range(range, close)) => Ok((matrix(stream, expr, range, open.to(close)), height)),
+        Some(Brackets::Subquery(range, step, close)) => {
+            let span = expr.span().to(close);
+            let height = stream.height(span, height)?;
+            let expr = Box::new(expr);
+            Ok((Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span }), height))
+        }
+    }
+}
+
+fn inside_brackets(stream: &mut Stream<'_>) -> Parsed<Option<Brackets>> {
+    let range = duration::positive(stream);
+    let Some(range) = stream.part(range, ("subquery or range selector", NUMBER_OR_CALL))? else {
+        return Ok(None);
+    };
     if let Some(close) = stream.accept(TokenKind::RightBracket) {
-        return Ok((matrix(stream, expr, range, open.to(close.span)), height));
+        return Ok(Some(Brackets::Range(range, close.span)));
     }
     if stream.accept(TokenKind::Colon).is_none() {
-        return Err(stream.unexpected("subquery or range", "\":\" or \"]\""));
+        stream.mistake("subquery or range", "\":\" or \"]\"");
+        return Ok(None);
     }
     let mut step = None;
     if stream.peek().kind != TokenKind::RightBracket {
         let expected = "number, duration, step(), range(), or \"]\"";
-        step = Some(duration::positive(stream, ("subquery selector", expected))?);
+        let duration = duration::positive(stream);
+        step = stream.part(duration, ("subquery selector", expected))?;
+        if step.is_none() {
+            return Ok(None);
+        }
     }
     let Some(close) = stream.accept(TokenKind::RightBracket) else {
-        return Err(stream.unexpected("subquery selector", "\"]\""));
+        stream.mistake("subquery selector", "\"]\"");
+        return Ok(None);
     };
-    let span = expr.span().to(close.span);
-    let height = stream.height(span, height)?;
-    let expr = Box::new(expr);
-    Ok((Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span }), height))
+    Ok(Some(Brackets::Subquery(range, step, close.span)))
 }
 
 fn matrix(stream: &mut Stream<'_>, expr: Expr, range: DurationExpr, brackets: Span) -> Expr {
@@ -84,7 +109,8 @@ fn pinned(expr: &mut Expr) -> Option<Pinned<'_>> {
 
 fn offset(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
     stream.next();
-    let duration = duration::offset(stream)?;
+    let duration = duration::offset(stream);
+    let Some(duration) = stream.part(duration, ("offset", NUMBER_OR_CALL))? else { return Ok(()) };
     let span = expr.span();
     let Some(target) = pinned(expr) else {
         stream.errors.add(
@@ -108,27 +134,8 @@ fn offset(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
 fn at(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
     stream.next();
     let span = expr.span();
-    let (value, end) = match stream.peek().kind {
-        TokenKind::Keyword(word @ (Keyword::Start | Keyword::End)) => {
-            stream.next();
-            let close = stream
-                .accept(TokenKind::LeftParen)
-                .and_then(|_| stream.accept(TokenKind::RightParen))
-                .ok_or_else(|| stream.unexpected("@", "timestamp"))?;
-            (if word == Keyword::Start { At::Start } else { At::End }, close.span)
-        }
-        _ => {
-            let (seconds, end) =
-                signed_number(stream).ok_or(()).map_err(|()| stream.unexpected("@", "timestamp"))?;
-            // Every finite number below is within the range of an i64.
-            if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
-                let shown =
-                    if seconds.is_finite() { format!("{seconds:.6}") } else { float_general(seconds) };
-                stream.errors.add(span, format!("timestamp out of bounds for @ modifier: {shown}"));
-            }
-            (At::Timestamp((seconds * 1000.0).round() as i64), end)
-        }
-    };
+    let pin = pin(stream, span);
+    let Some((value, end)) = stream.part(pin, ("@", "timestamp"))? else { return Ok(()) };
     let Some(target) = pinned(expr) else {
         stream.errors.add(
             span,
@@ -142,6 +149,23 @@ fn at(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
     *target.at = Some(value);
     *target.span = span.to(end);
     Ok(())
+}
+
+/// What stands behind `@`, and where it ends; `span` is where mistakes in it are shown.
+fn pin(stream: &mut Stream<'_>, span: Span) -> Parsed<(At, Span)> {
+    if let TokenKind::Keyword(word @ (Keyword::Start | Keyword::End)) = stream.peek().kind {
+        stream.next();
+        stream.expect(TokenKind::LeftParen)?;
+        let close = stream.expect(TokenKind::RightParen)?;
+        return Ok((if word == Keyword::Start { At::Start } else { At::End }, close.span));
+    }
+    let Some((seconds, end)) = signed_number(stream) else { return Err(stream.stuck()) };
+    // Every finite number below is within the range of an i64.
+    if !seconds.is_finite() || seconds.abs() >= i64::MAX as f64 {
+        let shown = if seconds.is_finite() { format!("{seconds:.6}") } else { float_general(seconds) };
+        stream.errors.add(span, format!("timestamp out of bounds for @ modifier: {shown}"));
+    }
+    Ok((At::Timestamp((seconds * 1000.0).round() as i64), end))
 }
 
 /// A number with or without a sign; `None` leaves the offending token as the next one.
@@ -209,7 +233,11 @@ pub(super) fn binary_modifiers(stream: &mut Stream<'_>) -> Parsed<(bool, VectorM
             Keyword::GroupLeft => Cardinality::ManyToOne,
             _ => Cardinality::OneToMany,
         };
-        if stream.peek().kind == TokenKind::LeftParen {
+        // Labels are optional, but what is neither a label nor the right side is taken for bad labels.
+        let next = stream.peek().kind;
+        let is_left_out =
+            matches!(next, TokenKind::Keyword(word) if word.is_fill()) || next.starts_expression();
+        if next == TokenKind::LeftParen || !is_left_out {
             matching.include = label_list(stream)?.0;
         }
     }
@@ -243,7 +271,7 @@ fn fill_modifiers(stream: &mut Stream<'_>, matching: &mut VectorMatching) -> Par
 fn fill_value(stream: &mut Stream<'_>) -> Parsed<f64> {
     stream.expect(TokenKind::LeftParen)?;
     let Some((value, _)) = signed_number(stream) else {
-        return Err::<f64, Stop>(stream.unexpected_here());
+        return Err(stream.stuck());
     };
     stream.expect(TokenKind::RightParen)?;
     Ok(value)

@@ -1,7 +1,7 @@
 //! Selectors: names, matchers, lists of labels.
 
 use super::literal::unquote;
-use super::stream::{Parsed, Stop, Stream};
+use super::stream::{Parsed, Stream};
 use super::token::{Token, TokenKind};
 use crate::ast::{BinaryOp, VectorSelector};
 use crate::format::quote;
@@ -15,7 +15,7 @@ pub(super) fn vector_selector(stream: &mut Stream<'_>) -> Parsed<VectorSelector>
     if stream.peek().kind.is_metric_name() {
         name = Some(stream.next().span.of(stream.text).to_owned());
     } else if stream.peek().kind != TokenKind::LeftBrace {
-        return Err(stream.unexpected_here());
+        return Err(stream.stuck());
     }
     let mut matchers = Vec::new();
     if stream.accept(TokenKind::LeftBrace).is_some() {
@@ -37,12 +37,8 @@ fn braces(stream: &mut Stream<'_>, matchers: &mut Vec<Matcher>) -> Parsed<Span> 
         if let Some(close) = stream.accept(TokenKind::RightBrace) {
             return Ok(close.span);
         }
-        matchers.push(matcher(stream)?);
-        match stream.peek().kind {
-            TokenKind::Comma => stream.next(),
-            TokenKind::RightBrace => continue,
-            _ => return Err(stream.unexpected(MATCHING, "\",\" or \"}\"")),
-        };
+        matchers.extend(matcher(stream)?);
+        stream.separator(TokenKind::RightBrace, MATCHING, "\",\" or \"}\"")?;
     }
 }
 
@@ -56,37 +52,42 @@ fn match_op(kind: TokenKind) -> Option<MatchOp> {
     })
 }
 
-/// `label op "value"`, or a quoted metric name.
-fn matcher(stream: &mut Stream<'_>) -> Parsed<Matcher> {
+/// `label op "value"`, or a quoted metric name; `None`, and a note, if it is neither.
+fn matcher(stream: &mut Stream<'_>) -> Parsed<Option<Matcher>> {
     let token = stream.peek();
     let label = match token.kind {
         TokenKind::Identifier => token.span.of(stream.text).to_owned(),
-        TokenKind::String => string(stream, token)?,
-        _ => return Err(stream.unexpected(MATCHING, "identifier or \"}\"")),
+        TokenKind::String => string(stream, token),
+        _ => {
+            stream.mistake(MATCHING, "identifier or \"}\"");
+            return Ok(None);
+        }
     };
     stream.next();
     let Some(op) = match_op(stream.peek().kind) else {
         if token.kind == TokenKind::String {
-            return Ok(Matcher::equal(METRIC_NAME, &label));
+            return Ok(Some(Matcher::equal(METRIC_NAME, &label)));
         }
-        return Err(stream.unexpected(MATCHING, "label matching operator"));
+        stream.mistake(MATCHING, "label matching operator");
+        return Ok(None);
     };
     stream.next();
     let value_token = stream.peek();
     if value_token.kind != TokenKind::String {
-        return Err(stream.unexpected(MATCHING, "string"));
+        stream.mistake(MATCHING, "string");
+        return Ok(None);
     }
     stream.next();
-    let value = string(stream, value_token)?;
+    let value = string(stream, value_token);
     stream.matcher(token.span.to(value_token.span), op, &label, &value)
 }
 
 /// The text of a string token that must be UTF-8, as all names and values of labels are.
-fn string(stream: &mut Stream<'_>, token: Token) -> Parsed<String> {
-    String::from_utf8(unquote(token.span.of(stream.text))).map_err(|problem| {
+fn string(stream: &mut Stream<'_>, token: Token) -> String {
+    String::from_utf8(unquote(token.span.of(stream.text))).unwrap_or_else(|problem| {
         let text = quote(problem.as_bytes());
         stream.errors.add(token.span, format!("label name or value is not valid UTF-8: {text}"));
-        Stop
+        String::new()
     })
 }
 
@@ -94,44 +95,42 @@ const GROUPING: &str = "grouping opts";
 
 /// `(a, "b.c", by)`: the labels of `by`, `on`, `group_left` and their like. Also answers where `)` is.
 pub(super) fn label_list(stream: &mut Stream<'_>) -> Parsed<(Vec<String>, Span)> {
-    if stream.accept(TokenKind::LeftParen).is_none() {
-        return Err(stream.unexpected(GROUPING, "\"(\""));
+    if stream.peek().kind != TokenKind::LeftParen {
+        let span = stream.peek().span;
+        stream.mistake(GROUPING, "\"(\"");
+        return Ok((Vec::new(), span));
     }
+    stream.next();
     let mut labels = Vec::new();
     loop {
         if let Some(close) = stream.accept(TokenKind::RightParen) {
             return Ok((labels, close.span));
         }
-        labels.push(grouping_label(stream)?);
-        match stream.peek().kind {
-            TokenKind::Comma => stream.next(),
-            TokenKind::RightParen => continue,
-            _ => return Err(stream.unexpected(GROUPING, "\",\" or \")\"")),
-        };
+        labels.extend(grouping_label(stream));
+        stream.separator(TokenKind::RightParen, GROUPING, "\",\" or \")\"")?;
     }
 }
 
-fn grouping_label(stream: &mut Stream<'_>) -> Parsed<String> {
+fn grouping_label(stream: &mut Stream<'_>) -> Option<String> {
     let token = stream.peek();
     let text = token.span.of(stream.text);
     if token.kind.is_label() {
         stream.next();
-        return Ok(text.to_owned());
+        return Some(text.to_owned());
     }
     if token.kind != TokenKind::String {
-        return Err(stream.unexpected(GROUPING, "label"));
+        stream.mistake(GROUPING, "label");
+        return None;
     }
     stream.next();
-    match String::from_utf8(unquote(text)) {
-        Ok(label) if !label.is_empty() => Ok(label),
-        Ok(label) => {
-            stream.errors.add(token.span, "invalid label name for grouping: \"\"");
-            Ok(label)
-        }
-        Err(problem) => {
-            let label = quote(problem.as_bytes());
+    let label = unquote(text);
+    match String::from_utf8(label) {
+        Ok(label) if !label.is_empty() => Some(label),
+        refused => {
+            let label =
+                refused.map_or_else(|problem| quote(problem.as_bytes()), |label| quote(label.as_bytes()));
             stream.errors.add(token.span, format!("invalid label name for grouping: {label}"));
-            Ok(String::new())
+            None
         }
     }
 }

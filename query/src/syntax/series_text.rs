@@ -201,7 +201,7 @@ fn labels(metric: &str) -> Result<Labels, ParseError> {
         if let Some(bad) = selector.matchers.iter().find(|m| m.op() != MatchOp::Equal) {
             let message = format!("unexpected \"{}\" in label set, expected \"=\"", bad.op());
             stream.errors.add(selector.span, message);
-            return Err(Stop);
+            return Err(Stop::End);
         }
         Ok(selector.matchers)
     });

@@ -149,6 +149,20 @@ impl TokenKind {
         }
     }
 
+    /// Whether an expression can begin with the token.
+    pub(super) fn starts_expression(self) -> bool {
+        let opens = matches!(
+            self,
+            Self::LeftParen
+                | Self::LeftBrace
+                | Self::Number
+                | Self::Duration
+                | Self::String
+                | Self::Op(BinaryOp::Add | BinaryOp::Sub)
+        );
+        opens || self.is_metric_name()
+    }
+
     /// Whether the token can be a label in a list of labels.
     pub(super) fn is_label(self) -> bool {
         match self {

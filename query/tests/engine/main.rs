@@ -5,6 +5,7 @@ mod matching;
 mod memory;
 mod parallel;
 mod refusals;
+mod switches;
 
 use kymo_query::{Engine, EngineOptions, QueryOptions, Value};
 use kymo_storage::model::Labels;

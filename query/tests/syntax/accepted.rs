@@ -66,7 +66,7 @@ const ACCEPTED: &[(&str, &str)] = &[
     ("sum(x) without (by)", "sum without (by) (x)"),
     ("topk without() (3, x)", "topk without () (3, x)"),
     ("count_values by () (\"v\", x)", "count_values(\"v\", x)"),
-    ("START() + step()", "start() + step()"),
+    ("start() + step()", "start() + step()"),
     ("info(a, {b=~\".*\"})", "info(a, {b=~\".*\"})"),
     ("label_join(a, \"b\", \"-\")", "label_join(a, \"b\", \"-\")"),
     ("hour() # of the day\n+ 1", "hour() + 1"),

@@ -55,7 +55,7 @@ impl<'c> Source<'c> {
             Self::number,
             |s| format!("({})", s.scalar()),
             |s| format!("scalar({})", s.vector()),
-            |s| s.pick(&["time()", "pi()", "step()", "END()", "range()"]).to_owned(),
+            |s| s.pick(&["time()", "pi()", "step()", "end()", "range()"]).to_owned(),
             |s| format!("max_of({}, {})", s.scalar(), s.scalar()),
             |s| {
                 let op = s.pick(&["+", "-", "*", "/", "%", "^", "atan2", "== bool", "<= bool"]);

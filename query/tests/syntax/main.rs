@@ -8,6 +8,7 @@
 )]
 
 mod accepted;
+mod broken;
 mod corpus;
 mod expressions;
 mod hostile;

@@ -183,6 +183,7 @@ fn experiments_can_be_switched_off() {
         experimental_functions: false,
         extended_ranges: false,
         fill_modifiers: false,
+        duration_expressions: false,
         ..ParseOptions::default()
     };
     let cases = [
@@ -193,6 +194,9 @@ fn experiments_can_be_switched_off() {
         ),
         ("rate(a[5m] anchored)", "1:6: parse error: anchored modifier is experimental and not enabled"),
         ("a smoothed", "1:1: parse error: smoothed modifier is experimental and not enabled"),
+        ("a[5m + 1]", "1:3: parse error: experimental duration expression is not enabled"),
+        ("a[(5m)]", "1:4: parse error: experimental duration expression is not enabled"),
+        ("a offset step()", "1:10: parse error: experimental duration expression is not enabled"),
         ("a + fill(0) b", "1:1: parse error: binop fill modifiers are experimental and not enabled"),
     ];
     for (text, expected) in cases {

@@ -2,6 +2,7 @@
 
 use super::duration;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use kymo_query::features::{Switches, UnknownFeature};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -221,6 +222,19 @@ pub struct QueryFlags {
     /// How far back an instant selector looks for a sample.
     #[arg(long, env = "KYMO_QUERY_LOOKBACK", visible_alias = "query.lookback-delta", default_value = "5m", value_parser = duration::flag)]
     pub query_lookback: Duration,
+    /// Parts of PromQL to switch on, or off with `no-` before the name, separated by commas; the names are those of Prometheus'
+    /// `--enable-feature`. On unless switched off: promql-binop-fill-modifiers, promql-duration-expr,
+    /// promql-experimental-functions, promql-extended-range-selectors. Off, because they change answers:
+    /// promql-delayed-name-removal, type-and-unit-labels, use-start-timestamps.
+    #[arg(
+        long,
+        visible_alias = "query.features",
+        env = "KYMO_QUERY_FEATURES",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = switches
+    )]
+    pub query_features: Switches,
 }
 
 /// Limits of writes.
@@ -288,6 +302,10 @@ fn shown(matches: &ArgMatches) -> BTreeMap<String, String> {
         shown.insert(long.to_owned(), value);
     }
     shown
+}
+
+fn switches(list: &str) -> Result<Switches, UnknownFeature> {
+    list.parse()
 }
 
 impl CommandLine {
@@ -358,9 +376,24 @@ mod tests {
             ["--retention", "15"],
             ["--durability", "maybe"],
             ["--query-memory", "x"],
+            ["--query-features", "time-travel"],
         ] {
             assert!(CommandLine::try_parse_from(["kymo", words[0], words[1]]).is_err(), "{words:?}");
         }
+    }
+
+    #[test]
+    fn the_help_names_all_features() {
+        let command = CommandLine::command();
+        let flag = command.get_arguments().find(|a| a.get_id() == "query_features").unwrap();
+        let help = flag.get_help().unwrap().to_string().replace([',', '.'], " ");
+        for feature in kymo_query::features::FEATURES {
+            assert!(help.split_whitespace().any(|word| word == feature.name), "{}", feature.name);
+        }
+        let words = ["kymo", "--query.features=use-start-timestamps,no-promql-duration-expr"];
+        let switches = CommandLine::try_parse_from(words).unwrap().into_serve().query.query_features;
+        let options = switches.apply(kymo_query::EngineOptions::default());
+        assert!(options.use_start_timestamps && !options.duration_expressions);
     }
 
     #[test]

@@ -168,7 +168,7 @@ fn storage_options(flags: &ServeFlags, settings: &Settings) -> Options {
 }
 
 fn engine_options(flags: &ServeFlags) -> EngineOptions {
-    EngineOptions {
+    let options = EngineOptions {
         limits: QueryLimits {
             samples: flags.query.query_max_samples,
             points_per_series: flags.query.query_max_points,
@@ -178,7 +178,8 @@ fn engine_options(flags: &ServeFlags) -> EngineOptions {
         lookback: flags.query.query_lookback,
         memory_bytes: flags.query.query_memory as u64,
         ..EngineOptions::default()
-    }
+    };
+    flags.query.query_features.apply(options)
 }
 
 fn warn_if_public(flags: &ServeFlags, gatekeeper: &Gatekeeper) {

@@ -91,7 +91,7 @@ impl Sides {
     /// The labels of what series of these labels make together.
     pub(super) fn result_labels(&self, context: &Context, many: &Labels, one: &Labels) -> Labels {
         let m = &self.operation.matching;
-        let nameless = makes_new(self.operation.op) || (m.return_bool && !context.delayed_names);
+        let nameless = makes_new(self.operation.op) || (m.return_bool && !context.behaviour.delayed_names);
         let counts = |name: &str| m.labels.iter().any(|l| l == name);
         let kept = many.filter(|name| {
             !(nameless && NAMING_LABELS.contains(&name))
@@ -109,7 +109,7 @@ impl Sides {
 
     /// Whether a result's name goes away at the end of the query.
     pub(super) fn drops_name(&self, context: &Context, many: bool) -> bool {
-        context.delayed_names
+        context.behaviour.delayed_names
             && (self.operation.matching.return_bool || (many && !makes_new(self.operation.op)))
     }
 }

@@ -210,7 +210,7 @@ impl Histograms {
 
     /// The name to tell users: none if names go away before the end.
     fn metric<'l>(&self, histogram: &'l Histogram, context: &Context) -> &'l str {
-        if context.delayed_names { histogram.labels.metric_name() } else { "" }
+        if context.behaviour.delayed_names { histogram.labels.metric_name() } else { "" }
     }
 
     fn compute(

@@ -175,7 +175,7 @@ fn start_timestamp(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc
     let [arg] = arguments(args)?;
     let span = arg.span;
     let input = match arg.kind {
-        NodeKind::Instant(window) if context.start_timestamps => {
+        NodeKind::Instant(window) if context.behaviour.start_timestamps => {
             super::build::leaf(context, window, Kernel::NewestStart, (span, false))?
         }
         _ => mapped_columns(vector(context, arg, grid)?, |column: &mut Column, _: &Context| {

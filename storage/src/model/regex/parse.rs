@@ -264,7 +264,8 @@ impl<'p> Parser<'p> {
     /// `(?flags)`, `(?flags:`, `(?P<name>`, `(?<name>`.
     fn perl_group(&mut self) -> Outcome<()> {
         let start = self.at;
-        let opening = ["(?P<", "(?<"].into_iter().find(|opening| self.rest().starts_with(opening));
+        let begins = |opening: &&str| self.rest().starts_with(*opening) && self.rest() != *opening;
+        let opening = ["(?P<", "(?<"].into_iter().find(begins);
         if let Some(opening) = opening {
             let inside = self.rest().get(opening.len()..).unwrap_or_default();
             let Some((name, _)) = inside.split_once('>') else {
@@ -301,7 +302,7 @@ impl<'p> Parser<'p> {
             }
             fresh = true;
         }
-        Err(RegexError::new("missing closing )", self.pattern))
+        Err(RegexError::new("invalid or unsupported Perl syntax", self.from(start)))
     }
 
     /// The counts of `{n}`, `{n,}`, `{n,m}`: least and, if there is an end, most; a count that is too large for any use is

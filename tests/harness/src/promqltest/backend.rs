@@ -80,14 +80,15 @@ pub fn memory_store() -> Storage {
 /// One is refused.
 pub fn append(storage: &Storage, series: &[Stored]) -> Result<(), String> {
     let mut batch = storage.batch();
-    for Stored { labels, points, .. } in series {
+    for Stored { labels, points, starts } in series {
         let id = batch.series_labels(&Labels::from_pairs(labels)).map_err(|r| r.reason)?;
-        for (timestamp, value) in points {
+        for (index, (timestamp, value)) in points.iter().enumerate() {
+            let start = starts.get(index).copied().unwrap_or(0);
             match value {
-                SampleValue::Float(value) => batch.sample(id, *timestamp, *value),
+                SampleValue::Float(value) => batch.sample_with_start(id, *timestamp, start, *value),
                 SampleValue::Histogram(histogram) => {
                     let histogram = AnyHistogram::Float(FloatHistogram::clone(histogram));
-                    batch.histogram(id, *timestamp, histogram).map_err(|r| r.reason)?;
+                    batch.histogram_with_start(id, *timestamp, start, histogram).map_err(|r| r.reason)?;
                 }
                 SampleValue::Shown(_) => return Err("only answers show histograms".to_owned()),
             }

@@ -48,22 +48,14 @@ fn chosen(script: &str, eval: &Eval) -> bool {
     }
 }
 
-/// What a store cannot hold yet: evaluations that need it are counted as such, and not carried out.
-pub const NOT_STORED: [Class; 1] = [Class::StartTimestamps];
-
 /// Scripts that are carried out at the same time.
 const SIDE_BY_SIDE: usize = 4;
 
-/// Carries out all scripts of `dir`, each on a backend of its own, but for evaluations of the classes `left_out`.
+/// Carries out all scripts of `dir`, each on a backend of its own.
 ///
 /// # Panics
 /// A script cannot be read, or its series not be stored.
-pub fn run_all<B: Backend>(
-    dir: &Path,
-    title: &str,
-    left_out: &[Class],
-    backend: impl Fn() -> B + Sync,
-) -> Report {
+pub fn run_all<B: Backend>(dir: &Path, title: &str, backend: impl Fn() -> B + Sync) -> Report {
     let scripts = scripts(dir);
     let reports: Mutex<Vec<Option<Report>>> = Mutex::new(scripts.iter().map(|_| None).collect());
     // The longest first, so that none is left alone at the end.
@@ -73,7 +65,7 @@ pub fn run_all<B: Backend>(
     let work = || {
         while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let (name, text) = &scripts[*at];
-            let wanted = |class, eval: &Eval| !left_out.contains(&class) && chosen(name, eval);
+            let wanted = |_: Class, eval: &Eval| chosen(name, eval);
             let report = run(name, text, &mut backend(), &wanted).unwrap_or_else(|e| panic!("{e}"));
             reports.lock().unwrap()[*at] = Some(report);
         }
@@ -115,12 +107,12 @@ const START_EVALUATIONS: usize = 26;
 ///
 /// # Panics
 /// As [`run_all`] and [`require_all`], or evaluations were left out.
-pub fn prometheus_scripts<B: Backend>(title: &str, left_out: &[Class], backend: impl Fn() -> B + Sync) {
+pub fn prometheus_scripts<B: Backend>(title: &str, backend: impl Fn() -> B + Sync) {
     let Some(dir) = foreign_scripts() else {
         println!("skipped: KYMO_PROMQLTEST names no folder");
         return;
     };
-    let report = run_all(&dir, title, left_out, backend);
+    let report = run_all(&dir, title, backend);
     if std::env::var("KYMO_PROMQL_ONLY").is_err() {
         let classes: Vec<Class> =
             scripts(&dir).iter().flat_map(|(_, text)| classify(&parse(text).unwrap())).collect();
@@ -133,9 +125,7 @@ pub fn prometheus_scripts<B: Backend>(title: &str, left_out: &[Class], backend: 
         };
         asked(Class::Floats, FLOAT_EVALUATIONS);
         asked(Class::Histograms, HISTOGRAM_EVALUATIONS);
-        if !left_out.contains(&Class::StartTimestamps) {
-            asked(Class::StartTimestamps, START_EVALUATIONS);
-        }
+        asked(Class::StartTimestamps, START_EVALUATIONS);
     }
     require_all(&report);
 }
