@@ -26,6 +26,7 @@ pub use kymo_query::{
     Engine, EngineOptions, FailureKind, HistogramPoint, Point, QueryError, QueryLimits, QueryOptions,
     QueryResult, QueryStats, Series, Value, VectorSample,
 };
+pub use kymo_query::{Held, OnLong, Operator, Progress};
 pub use kymo_storage::api::{LabelColumn, Names, Querier, Queryable, Samples, SeriesSet};
 pub use kymo_storage::db::{CommitReport, Health, Refusal, Storage, WriteBatch};
 pub use kymo_storage::model::{

@@ -3,9 +3,10 @@
 pub mod features;
 
 use crate::ast::{Expr, ValueType};
-use crate::budget::{Budget, MemoryPool};
+use crate::budget::{Budget, Held, MemoryPool, MemoryUse, OnLong, Progress, Shared, Turns};
 use crate::clock::{Instant, now};
-use crate::exec::context::{Behaviour, Context};
+use crate::exec::Operator;
+use crate::exec::context::{Behaviour, Context, Watch};
 use crate::failure::{FailureKind, QueryError};
 use crate::limits::{self, QueryLimits};
 use crate::plan::{self, Question};
@@ -80,6 +81,14 @@ pub struct QueryOptions {
     pub lookback: Option<Duration>,
     /// Other limits than the engine's.
     pub limits: Option<QueryLimits>,
+    /// Where the query says how far it has come.
+    pub progress: Arc<Progress>,
+    /// Called once if the query turns out to be long.
+    pub on_long: Option<OnLong>,
+    /// Counts the samples of each step (see [`QueryResult::samples_per_step`]).
+    pub step_stats: bool,
+    /// Says what each operator did (see [`QueryResult::explain`]).
+    pub explain: bool,
 }
 
 /// An answer.
@@ -93,6 +102,13 @@ pub struct QueryResult {
     pub infos: Vec<String>,
     /// What it took.
     pub stats: QueryStats,
+    /// For each step, as Prometheus counts them, the samples that the query looked at; those of windows that overlap count as often.
+    /// Only if it was asked for.
+    pub samples_per_step: Option<Vec<(Timestamp, u64)>>,
+    /// What each operator did, if it was asked for.
+    pub explain: Option<Operator>,
+    /// The memory of `value`: it counts as used until all clones of this are dropped.
+    pub memory: Held,
 }
 
 /// What an answer took.
@@ -117,6 +133,7 @@ pub struct QueryStats {
 pub struct Engine {
     options: EngineOptions,
     pool: Arc<MemoryPool>,
+    turns: Arc<Turns>,
     threads: usize,
 }
 
@@ -128,16 +145,23 @@ const DEEP_STACK_BYTES: usize = 64 << 20;
 impl Engine {
     /// An engine.
     pub fn new(options: EngineOptions) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from).min(8),
+            0 => cores.min(8),
             threads => threads,
         };
-        Self { pool: MemoryPool::new(options.memory_bytes), options, threads }
+        let (pool, turns) = (MemoryPool::new(options.memory_bytes), Turns::new(cores));
+        Self { pool, turns, options, threads }
     }
 
     /// What holds for all queries.
     pub fn options(&self) -> &EngineOptions {
         &self.options
+    }
+
+    /// A handle to what [`Engine::memory_used`] says.
+    pub fn memory_use(&self) -> MemoryUse {
+        MemoryUse::new(self.pool.clone())
     }
 
     /// Memory that running queries have reserved, in bytes.
@@ -240,9 +264,9 @@ impl Engine {
             subquery_step: millis(self.options.subquery_step).max(1),
             steps_max: limits.samples,
         };
-        let budget = Budget::new(limits, options.cancel.clone(), self.pool.clone());
+        let budget = self.budget(limits, options);
         budget.check()?;
-        let work = || self.work(store, &expr, &question, &budget, began);
+        let work = || self.work(store, &expr, (&question, options), &budget, began);
         let done = if height_exceeds(&expr, HEIGHT_ON_CALLER) { on_deep_stack(work) } else { guarded(work) };
         // A tree is as deep to drop as it is to walk.
         done?
@@ -252,7 +276,7 @@ impl Engine {
         &self,
         store: &dyn Queryable,
         expr: &Expr,
-        question: &Question<'_>,
+        (question, options): (&Question<'_>, &QueryOptions),
         budget: &Arc<Budget>,
         began: Instant,
     ) -> Result<QueryResult, QueryError> {
@@ -266,16 +290,43 @@ impl Engine {
         };
         let context =
             Context::new(budget.clone(), querier, selects, self.threads, behaviour, question.lookback);
+        let grid = question.grid();
+        let context = context.watched(options.explain, options.step_stats.then_some(grid.count));
         let prepared = began.elapsed();
-        let value = crate::exec::run(&context, root, question.grid(), question.step == 0)?;
-        let (annotations, store_warnings) = context.finish();
+        let (value, memory) = crate::exec::run(&context, root, grid, question.step == 0)?;
+        let (annotations, store_warnings, Watch { explain, step_samples }) = context.finish(question.text);
         let (mut warnings, infos) = annotations.into_texts(question.text);
         warnings.extend(store_warnings);
         let (samples_read, samples_peak, bytes_peak, series) = budget.totals();
         let evaluate = began.elapsed().saturating_sub(prepared);
         let stats =
             QueryStats { prepare: prepared, evaluate, series, samples_read, samples_peak, bytes_peak };
-        Ok(QueryResult { value, warnings, infos, stats })
+        let at_steps = |samples: Vec<u64>| {
+            samples.into_iter().enumerate().map(|(step, samples)| (grid.time(step), samples)).collect()
+        };
+        let samples_per_step = step_samples.map(at_steps);
+        let memory = Held::new(memory);
+        Ok(QueryResult { value, warnings, infos, stats, samples_per_step, explain, memory })
+    }
+
+    fn budget(&self, limits: QueryLimits, options: &QueryOptions) -> Arc<Budget> {
+        let shared = Shared {
+            cancel: options.cancel.clone(),
+            pool: self.pool.clone(),
+            turns: self.turns.clone(),
+            progress: options.progress.clone(),
+            on_long: options.on_long.clone(),
+        };
+        Budget::new(limits, shared)
+    }
+
+    /// Reserves memory that counts as that of a query: for what is asked of a store without PromQL.
+    ///
+    /// # Errors
+    /// The memory of one query or of all queries would be passed.
+    pub fn hold(&self, bytes: u64) -> Result<Held, QueryError> {
+        let budget = self.budget(self.options.limits.clone(), &QueryOptions::default());
+        budget.reserve(0, bytes).map(Held::new)
     }
 }
 

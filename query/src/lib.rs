@@ -28,9 +28,11 @@ pub mod syntax;
 pub mod value;
 mod value_type;
 
+pub use budget::{Held, MemoryUse, OnLong, Progress};
 pub use engine::features;
 pub use engine::{Engine, EngineOptions, QueryOptions, QueryResult, QueryStats};
 pub use error::ParseError;
+pub use exec::Operator;
 pub use failure::{FailureKind, QueryError};
 pub use limits::QueryLimits;
 pub use span::Span;

@@ -56,6 +56,16 @@ pub(crate) fn too_many_bytes(name: &str, limit: u64, met: u64) -> QueryError {
     )
 }
 
+/// The longest value a label may be given by a query, in bytes: replacements of replacements grow without bound.
+pub(crate) const LABEL_VALUE_BYTES_MAX: usize = 1 << 20;
+
+/// A value that a query makes for a label.
+pub(crate) fn too_long_label(limit: usize, met: usize) -> QueryError {
+    QueryError::execution(format!(
+        "the query makes a label value that is too long: the limit of bytes of a label value is {limit}, the value may have {met}"
+    ))
+}
+
 /// Series of one selector.
 pub(crate) fn too_many_series(limit: u64, met: u64) -> QueryError {
     QueryError::new(

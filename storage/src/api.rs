@@ -93,6 +93,20 @@ pub trait SeriesSet: Send + Sync {
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// What reads of this set took so far, as far as the store counts it.
+    fn chunks_read(&self) -> ChunksRead {
+        ChunksRead::default()
+    }
+}
+
+/// Chunks of blocks that reads met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ChunksRead {
+    /// Those that were decoded.
+    pub decoded: u64,
+    /// Those that were passed over: outside of the time asked for, or answered by what is known of them.
+    pub skipped: u64,
 }
 
 /// A buffer that [`SeriesSet::read`] fills; kept by the caller and used again for the next series.

@@ -5,6 +5,7 @@
 
 mod access;
 mod bad_bodies;
+mod budget;
 mod hostile;
 mod http2;
 mod protocol;

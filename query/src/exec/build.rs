@@ -8,9 +8,11 @@ use super::context::Context;
 use super::fan_out::drain;
 use super::kernel::Kernel;
 use super::matrix::{OnSame, nameless, repeated};
+use super::metered::metered;
 use super::scalar::Scalar;
 use super::scan::{Input, Scan};
 use super::source::Source;
+use super::step_counts::Counted;
 use crate::ast::ValueType;
 use crate::catalog::FunctionId;
 use crate::column::Column;
@@ -26,10 +28,30 @@ use std::sync::Arc;
 /// # Errors
 /// The store, a limit, or an expression that cannot be evaluated on this data.
 pub(crate) fn vector(context: &Context, node: Node, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
+    let Some(profile) = &context.profile else { return operator(context, node, grid) };
+    let begun = profile.begin(&node, grid.count, context.budget.bytes_now());
+    let built = operator(context, node, grid);
+    profile.end(&begun, context.budget.bytes_now());
+    Ok(metered(begun, built?))
+}
+
+/// Builds below a point from which samples count in another way.
+pub(crate) fn counted<T>(context: &Context, counted: Counted, build: impl FnOnce() -> T) -> T {
+    let Some(counts) = &context.step_counts else { return build() };
+    let before = counts.enter(counted);
+    let built = build();
+    counts.leave(before);
+    built
+}
+
+fn operator(context: &Context, node: Node, grid: Grid) -> Result<Arc<dyn Source>, QueryError> {
     let span = node.span;
     match node.kind {
         NodeKind::Instant(window) => leaf(context, window, Kernel::Newest, (span, false)),
-        NodeKind::Once(inner) => Ok(repeated(vector(context, *inner, grid.once())?, grid.count)),
+        NodeKind::Once(inner) => {
+            let once = counted(context, Counted::AtEveryStep, || vector(context, *inner, grid.once()))?;
+            Ok(repeated(once, grid.count))
+        }
         NodeKind::Negate(inner) => {
             let input = vector(context, *inner, grid)?;
             let negated = mapped_columns(input, |column: &mut Column, _: &Context| {
@@ -61,13 +83,18 @@ pub(crate) fn vector(context: &Context, node: Node, grid: Grid) -> Result<Arc<dy
 pub(crate) fn scalar(context: &Context, node: Node, grid: Grid) -> Result<Scalar, QueryError> {
     match node.kind {
         NodeKind::Number(value) => Ok(Scalar::Same(value)),
-        NodeKind::Once(inner) => Ok(Scalar::Same(scalar(context, *inner, grid.once())?.at(0))),
+        NodeKind::Once(inner) => {
+            let once = counted(context, Counted::AtEveryStep, || scalar(context, *inner, grid.once()))?;
+            Ok(Scalar::Same(once.at(0)))
+        }
         NodeKind::Negate(inner) => Ok(scalar(context, *inner, grid)?.map(|v| -v)),
         NodeKind::Binary { op, left, right, .. } => {
+            context.hold(grid.count, grid.count as u64 * 8)?;
             let (left, right) = (scalar(context, *left, grid)?, scalar(context, *right, grid)?);
             Ok(left.zip(&right, grid.count, |a, b| elementwise::operate(op, a, b)))
         }
         NodeKind::Call { id: FunctionId::Time, .. } => {
+            context.hold(grid.count, grid.count as u64 * 8)?;
             Ok(Scalar::Each((0..grid.count).map(|i| grid.time(i) as f64 / 1000.0).collect()))
         }
         NodeKind::Call { id: id @ (FunctionId::MinOf | FunctionId::MaxOf), args } => {
@@ -87,6 +114,7 @@ pub(crate) fn scalar(context: &Context, node: Node, grid: Grid) -> Result<Scalar
 
 /// `scalar()`: the value at the steps with exactly one series, else `NaN`.
 fn only_series(context: &Context, input: &dyn Source, steps: usize) -> Result<Scalar, QueryError> {
+    context.hold(steps, steps as u64 * 12)?;
     let mut values = vec![f64::NAN; steps];
     let mut counts = vec![0u32; steps];
     drain(context, input, steps, |_, column| {
@@ -147,11 +175,13 @@ pub(crate) fn input(context: &Context, window: Window) -> Result<(Input, Window)
         WindowSource::Select(index) => Input::series(context, index, read_range(&read), totals)?,
         WindowSource::Subquery { inner, grid } => {
             debug_assert!(inner.value_type == ValueType::Vector || inner.value_type == ValueType::Scalar);
-            let inner = if inner.value_type == ValueType::Scalar {
-                call::vector_of(scalar(context, *inner, grid)?, grid.count)
-            } else {
-                vector(context, *inner, grid)?
-            };
+            let inner = counted(context, Counted::Nowhere, || {
+                if inner.value_type == ValueType::Scalar {
+                    call::vector_of(context, scalar(context, *inner, grid)?, grid.count)
+                } else {
+                    vector(context, *inner, grid)
+                }
+            })?;
             Input::subquery(context, inner, grid)?
         }
     };

@@ -1,7 +1,10 @@
 //! One running query: its budget, its annotations, the series its selectors found.
 
+use super::operator::Operator;
+use super::profile::Profile;
+use super::step_counts::StepCounts;
 use crate::annotations::Annotations;
-use crate::budget::Budget;
+use crate::budget::{Budget, Reservation};
 use crate::failure::QueryError;
 use crate::math::histogram_note::HistogramNote;
 use crate::plan::Select;
@@ -23,6 +26,9 @@ pub(crate) struct Behaviour {
     pub(crate) type_labels: bool,
 }
 
+/// What a set of series takes for each of them.
+const SELECTED_BYTES: u64 = 64;
+
 /// What all operators of one query share.
 pub(crate) struct Context {
     /// Time and memory.
@@ -39,6 +45,19 @@ pub(crate) struct Context {
     extra_sets: Mutex<Vec<Arc<dyn SeriesSet>>>,
     annotations: Mutex<Annotations>,
     leaves: AtomicUsize,
+    held: Mutex<Option<Reservation>>,
+    /// What each operator does, if somebody asks.
+    pub(crate) profile: Option<Profile>,
+    /// The samples of each step, if somebody asks.
+    pub(crate) step_counts: Option<StepCounts>,
+}
+
+/// What was asked to be told about a query besides its answer.
+pub(crate) struct Watch {
+    /// What each operator did.
+    pub(crate) explain: Option<Operator>,
+    /// The samples of each step.
+    pub(crate) step_samples: Option<Vec<u64>>,
 }
 
 impl Context {
@@ -62,6 +81,31 @@ impl Context {
             extra_sets: Mutex::default(),
             annotations: Mutex::default(),
             leaves: AtomicUsize::new(0),
+            held: Mutex::default(),
+            profile: None,
+            step_counts: None,
+        }
+    }
+
+    /// The same query, watched: each operator if `explain`, the samples of each of `steps`.
+    pub(crate) fn watched(mut self, explain: bool, steps: Option<usize>) -> Self {
+        self.profile = explain.then(Profile::default);
+        self.step_counts = steps.map(StepCounts::new);
+        self
+    }
+
+    /// Reserves memory for the rest of the query: for tables that live about as long.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub(crate) fn hold(&self, samples: usize, bytes: u64) -> Result<(), QueryError> {
+        let mut held = self.held.lock();
+        match &mut *held {
+            Some(held) => held.grow(samples as u64, bytes),
+            none => {
+                *none = Some(self.budget.reserve(samples as u64, bytes)?);
+                Ok(())
+            }
         }
     }
 
@@ -85,6 +129,7 @@ impl Context {
         self.budget.check()?;
         let set: Arc<dyn SeriesSet> = Arc::from(self.querier.select(select.range, &select.matchers)?);
         self.budget.count_series(set.len())?;
+        self.hold(0, set.len() as u64 * SELECTED_BYTES)?;
         if let Some(slot) = self.sets.lock().get_mut(index) {
             *slot = Some(set.clone());
         }
@@ -102,6 +147,7 @@ impl Context {
     ) -> Result<Arc<dyn SeriesSet>, QueryError> {
         let set: Arc<dyn SeriesSet> = Arc::from(self.querier.select(range, matchers)?);
         self.budget.count_series(set.len())?;
+        self.hold(0, set.len() as u64 * SELECTED_BYTES)?;
         self.extra_sets.lock().push(set.clone());
         Ok(set)
     }
@@ -123,14 +169,18 @@ impl Context {
         add(&mut self.annotations.lock());
     }
 
-    /// All annotations, and the store's warnings about damage it stepped around.
-    pub(crate) fn finish(self) -> (Annotations, Vec<String>) {
+    /// All annotations, the store's warnings about damage it stepped around, and what else was asked for; `text` is that of the query.
+    pub(crate) fn finish(self, text: &str) -> (Annotations, Vec<String>, Watch) {
         let mut warnings: Vec<String> = Vec::new();
         for set in self.sets.into_inner().into_iter().flatten().chain(self.extra_sets.into_inner()) {
             warnings.extend(set.warnings());
         }
         warnings.sort();
         warnings.dedup();
-        (self.annotations.into_inner(), warnings)
+        let watch = Watch {
+            explain: self.profile.and_then(|profile| profile.finish(text)),
+            step_samples: self.step_counts.map(StepCounts::finish),
+        };
+        (self.annotations.into_inner(), warnings, watch)
     }
 }

@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::source::{Source, Worker};
-use crate::budget::Reservation;
+use crate::budget::{Reservation, Slice};
 use crate::column::Column;
 use crate::failure::QueryError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,6 +14,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 const CHUNK_VALUES: usize = 1 << 16;
 /// A chunk has at most so many series.
 const CHUNK_SERIES_MAX: usize = 128;
+/// After so many series a thread looks whether others should go first.
+const RENEW_EVERY: usize = 16;
 /// The stack of a thread: trees are at most 256 high.
 const STACK_BYTES: usize = 4 << 20;
 
@@ -38,9 +40,11 @@ pub(crate) fn drain(
         let _memory = context.budget.reserve(0, Column::bytes(steps))?;
         let mut worker = Worker::new(context);
         let mut column = Column::new(steps);
+        let mut slice = Slice::default();
         for index in 0..series {
-            if index % CHUNK_SERIES_MAX == 0 {
-                context.budget.check()?;
+            if index % RENEW_EVERY == 0 {
+                slice.renew(&context.budget)?;
+                context.budget.count_computed(RENEW_EVERY.saturating_mul(steps));
             }
             source.fill(index, &mut worker, &mut column)?;
             consume(index, &mut column)?;
@@ -106,12 +110,18 @@ fn fill_chunk(
     worker: &mut Worker<'_>,
     mut columns: Vec<Column>,
 ) -> Chunk {
-    worker.context.budget.check()?;
-    let mut memory = worker.context.budget.reserve(0, 0)?;
+    let context = worker.context;
+    let budget = &context.budget;
+    let mut slice = Slice::default();
+    let mut memory = budget.reserve(0, 0)?;
     columns.resize_with(range.len(), Column::default);
-    for (column, index) in columns.iter_mut().zip(range) {
+    for (at, (column, index)) in columns.iter_mut().zip(range).enumerate() {
+        if at % RENEW_EVERY == 0 {
+            slice.renew(budget)?;
+        }
         source.fill(index, worker, column)?;
         memory.hold(column.histogram_size())?;
+        budget.count_computed(column.len());
     }
     Ok((columns, memory))
 }

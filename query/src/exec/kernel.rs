@@ -54,6 +54,11 @@ pub(crate) enum Kernel {
 }
 
 impl Kernel {
+    /// Whether each step looks at one sample only.
+    pub(crate) fn is_newest(&self) -> bool {
+        matches!(self, Self::Newest | Self::NewestTime | Self::NewestStart | Self::FloatTime)
+    }
+
     /// The kernel of a function of one range vector.
     pub(crate) fn of(id: FunctionId) -> Option<Self> {
         let rate = |counter, per_second| Self::Rate(RateKind { counter, per_second });

@@ -52,12 +52,10 @@ impl Matrix {
         let mut memory = context.budget.reserve(0, 0)?;
         let mut rows = Vec::new();
         drain(context, source, steps, |index, column| {
-            memory.hold(column.size())?;
-            rows.push(Row {
-                labels: source.labels(index),
-                drops_name: source.drops_name(index),
-                column: std::mem::take(column),
-            });
+            let labels = source.labels(index);
+            let (samples, bytes) = column.size();
+            memory.grow(samples, bytes + (labels.as_bytes().len() + size_of::<Row>()) as u64)?;
+            rows.push(Row { labels, drops_name: source.drops_name(index), column: std::mem::take(column) });
             Ok(())
         })?;
         Ok(Self { rows, distinct: source.is_distinct(), memory: vec![memory] })
@@ -153,6 +151,11 @@ pub(crate) fn relabelled(
     Arc::new(Labelled { input, labels, drops_name, distinct: false })
 }
 
+/// What the search for equal labels takes for each series, without the labels themselves.
+const DISTINCT_BYTES: u64 = 64;
+/// After so many series the budget is asked whether to go on.
+const CHECK_EVERY: usize = 1_024;
+
 /// What to do with series of the same labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnSame {
@@ -175,7 +178,17 @@ pub(crate) fn distinct(
     if source.is_distinct() {
         return Ok(source);
     }
-    let labels: Vec<Labels> = (0..source.len()).map(|i| source.labels(i)).collect();
+    // A label set, its place in the table, and its target.
+    context.hold(0, source.len() as u64 * DISTINCT_BYTES)?;
+    let mut labels: Vec<Labels> = Vec::with_capacity(source.len());
+    for index in 0..source.len() {
+        if index % CHECK_EVERY == 0 {
+            context.budget.check()?;
+        }
+        labels.push(source.labels(index));
+    }
+    let new: usize = labels.iter().map(|l| l.as_bytes().len()).sum();
+    context.hold(0, new as u64)?;
     let mut rows_by_labels: HashMap<&Labels, usize> = HashMap::with_capacity(labels.len());
     let mut targets = Vec::with_capacity(labels.len());
     let mut firsts = Vec::new();

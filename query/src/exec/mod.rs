@@ -14,9 +14,14 @@ mod fan_out;
 mod histogram_kernel;
 mod kernel;
 mod matrix;
+mod metered;
+mod operator;
+mod profile;
 mod result;
 mod scalar;
 mod scan;
 mod source;
+mod step_counts;
 
+pub use operator::Operator;
 pub(crate) use result::run;

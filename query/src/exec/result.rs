@@ -8,6 +8,7 @@ use super::scan::Input;
 use super::source::LeafHistograms;
 use super::source::Worker;
 use crate::ast::ValueType;
+use crate::budget::Reservation;
 use crate::column::histogram_size;
 use crate::failure::QueryError;
 use crate::math::extended;
@@ -20,7 +21,30 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The store, a limit, or an expression that cannot be evaluated on this data.
-pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> Result<Value, QueryError> {
+pub(crate) fn run(
+    context: &Context,
+    root: Node,
+    grid: Grid,
+    instant: bool,
+) -> Result<(Value, Reservation), QueryError> {
+    let mut memory = context.budget.reserve(0, 0)?;
+    let value = value(context, root, grid, instant, &mut memory)?;
+    Ok((value, memory))
+}
+
+/// What a series of an answer takes besides its points.
+fn labels_bytes(labels: &Labels) -> u64 {
+    (labels.as_bytes().len() + size_of::<Series>()) as u64
+}
+
+/// As [`run`]; what the value holds is reserved in `memory`.
+fn value(
+    context: &Context,
+    root: Node,
+    grid: Grid,
+    instant: bool,
+    memory: &mut Reservation,
+) -> Result<Value, QueryError> {
     match root.value_type {
         ValueType::Scalar => {
             let values = scalar(context, root, grid)?;
@@ -28,7 +52,7 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
             if instant {
                 return Ok(Value::Scalar(point(0)));
             }
-            let _memory = context.budget.reserve(grid.count as u64, grid.count as u64 * 16)?;
+            memory.grow(grid.count as u64, grid.count as u64 * 16)?;
             let points = (0..grid.count).map(point).collect();
             Ok(Value::Matrix(vec![Series { labels: Labels::empty(), points, histograms: Vec::new() }]))
         }
@@ -39,22 +63,22 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
             _ => Err(QueryError::internal("only a literal is a string")),
         },
         ValueType::Matrix => match root.kind {
-            NodeKind::Range(window) => ranges(context, window),
+            NodeKind::Range(window) => ranges(context, window, memory),
             _ => Err(QueryError::internal("only selectors and subqueries are range vectors")),
         },
         ValueType::Vector => {
             let source = vector(context, root, grid)?;
             let source = remove_delayed_names(context, source, grid.count)?;
-            let mut memory = context.budget.reserve(0, 0)?;
             if instant {
                 let mut samples = Vec::new();
                 drain(context, &*source, grid.count, |index, column| {
                     let histogram = column.histogram(0).cloned();
                     if let Some(value) = column.get(0).or_else(|| histogram.as_ref().map(|_| f64::NAN)) {
-                        memory.grow(1, size_of::<VectorSample>() as u64)?;
+                        let labels = source.labels(index);
+                        memory.grow(1, labels_bytes(&labels))?;
                         memory.hold(column.histogram_size())?;
                         let point = Point { timestamp: grid.start, value };
-                        samples.push(VectorSample { labels: source.labels(index), point, histogram });
+                        samples.push(VectorSample { labels, point, histogram });
                     }
                     Ok(())
                 })?;
@@ -64,7 +88,9 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
             drain(context, &*source, grid.count, |index, column| {
                 if !column.is_empty() {
                     let count = column.present.count();
-                    memory.grow(count as u64, (count * size_of::<Point>()) as u64)?;
+                    let labels = source.labels(index);
+                    let bytes = (count * size_of::<Point>()) as u64 + labels_bytes(&labels);
+                    memory.grow(count as u64, bytes)?;
                     memory.hold(column.histogram_size())?;
                     let mut points = Vec::with_capacity(count);
                     points.extend(
@@ -74,7 +100,7 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
                     let histograms = histograms
                         .map(|(step, histogram)| HistogramPoint { timestamp: grid.time(step), histogram })
                         .collect();
-                    series.push(Series { labels: source.labels(index), points, histograms });
+                    series.push(Series { labels, points, histograms });
                 }
                 Ok(())
             })?;
@@ -85,13 +111,12 @@ pub(crate) fn run(context: &Context, root: Node, grid: Grid, instant: bool) -> R
 }
 
 /// A range vector itself, which only an instant query can ask for.
-fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
+fn ranges(context: &Context, window: Window, memory: &mut Reservation) -> Result<Value, QueryError> {
     let (input, window) = input(context, window)?;
     let end = window.steps.first;
     let start = end.saturating_sub(window.steps.range);
     let mut worker = Worker::new(context);
     let mut leaf = worker.take_leaf(0);
-    let mut memory = context.budget.reserve(0, 0)?;
     let mut series = Vec::new();
     for index in 0..input.len() {
         context.budget.check()?;
@@ -106,13 +131,13 @@ fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
                 .into_iter()
                 .map(|(timestamp, value)| Point { timestamp, value })
                 .collect(),
-            None => samples
-                .timestamps
-                .iter()
-                .zip(&samples.values)
-                .filter(|(t, _)| **t > start && **t <= end)
-                .map(|(t, v)| Point { timestamp: *t, value: *v })
-                .collect(),
+            None => {
+                // As many as there are, and not as a vector grows.
+                let first = samples.timestamps.partition_point(|t| *t <= start);
+                let behind = samples.timestamps.partition_point(|t| *t <= end).max(first);
+                let inside = samples.timestamps[first..behind].iter().zip(&samples.values[first..behind]);
+                inside.map(|(t, v)| Point { timestamp: *t, value: *v }).collect()
+            }
         };
         let LeafHistograms { timestamps, histograms, .. } = &leaf.histograms;
         let histograms: Vec<HistogramPoint> = timestamps
@@ -125,8 +150,14 @@ fn ranges(context: &Context, window: Window) -> Result<Value, QueryError> {
             for point in &histograms {
                 memory.hold(histogram_size(&point.histogram))?;
             }
-            memory.grow(points.len() as u64, (points.len() * size_of::<Point>()) as u64)?;
-            series.push(Series { labels: final_labels(&input, index), points, histograms });
+            let labels = final_labels(&input, index);
+            let bytes = (points.len() * size_of::<Point>()) as u64 + labels_bytes(&labels);
+            memory.grow(points.len() as u64, bytes)?;
+            if let Some(counts) = &context.step_counts {
+                let sizes = histograms.iter().map(|h| histogram_size(&h.histogram).0).sum::<u64>();
+                counts.add(counts.mode(), 0, points.len() as u64 + sizes);
+            }
+            series.push(Series { labels, points, histograms });
         }
     }
     Ok(Value::Matrix(series))

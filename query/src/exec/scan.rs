@@ -3,7 +3,9 @@
 use super::context::Context;
 use super::histogram_kernel::{Both, HistogramWindows};
 use super::kernel::Kernel;
+use super::profile::{Counters, Profile};
 use super::source::{Leaf, Source, Worker};
+use super::step_counts::{Counted, StepCounts};
 use crate::budget::Reservation;
 use crate::column::{Column, histogram_size};
 use crate::failure::QueryError;
@@ -120,6 +122,7 @@ impl Input {
             Self::Subquery { inner, grid, .. } => {
                 let mut column = worker.take_column();
                 inner.fill(index, worker, &mut column)?;
+                context.budget.count_computed(grid.count);
                 let full = column.present.is_full() && column.len() == grid.count;
                 leaf.raw.histograms.clear();
                 if full && leaf.raw.timestamps.len() == grid.count {
@@ -187,6 +190,8 @@ pub(crate) struct Scan {
     leaf: usize,
     span: Span,
     check: Option<CounterCheck>,
+    counted: Counted,
+    counters: Option<Arc<Counters>>,
     one_name: OnceLock<bool>,
 }
 
@@ -202,7 +207,13 @@ impl Scan {
         counter: bool,
     ) -> Self {
         let check = counter.then(|| CounterCheck { said: AtomicBool::new(false) });
-        Self { input, window, kernel, leaf: context.new_leaf(), span, check, one_name: OnceLock::new() }
+        let counted = context.step_counts.as_ref().map_or(Counted::Nowhere, StepCounts::mode);
+        let counters = context.profile.as_ref().and_then(Profile::current);
+        if let (Some(counters), Input::Series { set, .. }) = (&counters, &input) {
+            counters.reads(set);
+        }
+        let (leaf, one_name) = (context.new_leaf(), OnceLock::new());
+        Self { input, window, kernel, leaf, span, check, counted, counters, one_name }
     }
 
     fn compute(
@@ -259,9 +270,40 @@ impl Scan {
                 worker.context.note(&notes, self.span, self.input.labels(index).metric_name());
             }
         }
+        if let Some(counters) = &self.counters {
+            counters.add_samples((leaf.raw.values.len() + leaf.histograms.histograms.len()) as u64);
+        }
+        if let Some(counts) = &worker.context.step_counts {
+            self.count(leaf, counts, out);
+        }
         worker.context.budget.check()?;
         self.check_counter(index, worker.context, out);
         Ok(())
+    }
+
+    /// Counts what each step looks at: one sample, or those of its window. A histogram counts as several.
+    fn count(&self, leaf: &Leaf, counts: &StepCounts, out: &Column) {
+        if self.counted == Counted::Nowhere {
+            return;
+        }
+        let size = |histogram: &FloatHistogram| histogram_size(histogram).0;
+        if self.kernel.is_newest() {
+            out.present.ones().for_each(|step| counts.add(self.counted, step, 1));
+            for (step, histogram) in &out.histograms {
+                counts.add(self.counted, *step, size(histogram));
+            }
+            return;
+        }
+        for (step, (first, end)) in leaf.plan.bounds().iter().enumerate() {
+            counts.add(self.counted, step, u64::from(end - first));
+        }
+        let histograms = &leaf.histograms.histograms;
+        if !histograms.is_empty() {
+            for (step, (first, end)) in leaf.histograms.plan.bounds().iter().enumerate() {
+                let window = histograms.get(*first as usize..*end as usize).unwrap_or_default();
+                counts.add(self.counted, step, window.iter().map(|h| size(h)).sum());
+            }
+        }
     }
 
     fn check_counter(&self, index: usize, context: &Context, out: &Column) {

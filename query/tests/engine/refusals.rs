@@ -40,8 +40,9 @@ fn limits_name_themselves() {
         let engine = engine(2);
         let options = QueryOptions { limits: Some(limits), ..QueryOptions::default() };
         let result = engine.range(&store, text, 0, 1_500_000, 15_000, &options);
-        assert_eq!(engine.memory_used(), 0, "all memory is given back");
-        result.map(|_| ()).map_err(|e| (e.kind, e.message))
+        let ended = result.map(|_| ()).map_err(|e| (e.kind, e.message));
+        assert_eq!(engine.memory_used(), 0, "all memory is given back with the answer");
+        ended
     };
     let few = || QueryLimits { samples: 1000, ..QueryLimits::default() };
     let (kind, message) = ask(few(), "requests_total").unwrap_err();

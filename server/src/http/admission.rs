@@ -1,8 +1,11 @@
 //! Gates: how many queries and writes work at the same time, how long the others wait, and what happens when a client leaves.
 
+use super::queries::{ActiveQueries, Question};
 use crate::error::{ApiError, Side};
 use crate::telemetry::Metrics;
+use kymo_query::{OnLong, Progress};
 use kymo_storage::ErrorKind;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,8 +21,11 @@ const WAITING_PER_PLACE: usize = 64;
 #[derive(Debug)]
 pub struct Gate {
     places: Arc<Semaphore>,
+    /// As many more, for queries that turned out to be long: short ones do not wait for them.
+    long: Arc<Semaphore>,
     waiting: Semaphore,
     flag: &'static str,
+    count: usize,
 }
 
 impl Gate {
@@ -27,7 +33,8 @@ impl Gate {
     pub fn new(places: usize, flag: &'static str) -> Self {
         let places = places.max(1);
         let waiting = Semaphore::new(places.saturating_mul(WAITING_PER_PLACE).min(Semaphore::MAX_PERMITS));
-        Self { places: Arc::new(Semaphore::new(places)), waiting, flag }
+        let lane = || Arc::new(Semaphore::new(places));
+        Self { places: lane(), long: lane(), waiting, flag, count: places }
     }
 
     /// A place, to be dropped when the work is done.
@@ -42,10 +49,14 @@ impl Gate {
             ApiError::new(
                 side,
                 ErrorKind::Unavailable,
-                format!("all places are taken ({}) and {why}", self.flag),
+                format!("all {} places are taken ({}) and {why}", self.count, self.flag),
             )
         };
-        let _waiting = self.waiting.try_acquire().map_err(|_| busy("too many requests wait for one"))?;
+        let waiting = self.count.saturating_mul(WAITING_PER_PLACE);
+        let _waiting = self
+            .waiting
+            .try_acquire()
+            .map_err(|_| busy(&format!("{waiting} requests wait for one already")))?;
         match tokio::time::timeout(QUEUE_TIME_MAX, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(busy("none came free in 10 s")),
@@ -88,23 +99,87 @@ pub async fn run_query<T: Send + 'static>(
     metrics: &Arc<Metrics>,
     work: impl FnOnce(&Cancel) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let place = {
-        let _waiting = metrics.queries_waiting.hold();
-        match gate.enter(Side::Read).await {
-            Ok(place) => place,
-            Err(error) => {
-                metrics.queries.get("refused").inc();
-                return Err(error);
-            }
-        }
-    };
+    let place = turn(gate, metrics).await?;
     let cancel = Cancel::default();
+    run_blocking(metrics, cancel.clone(), move || {
+        let _place = place;
+        work(&cancel)
+    })
+    .await
+}
+
+/// Where queries are let in.
+#[derive(Clone, Copy)]
+pub struct Desk<'a> {
+    /// Who may work.
+    pub gate: &'a Gate,
+    /// What is counted.
+    pub metrics: &'a Arc<Metrics>,
+    /// The list of those that run.
+    pub queries: &'a Arc<ActiveQueries>,
+    /// The time, in milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// A query that has got its turn.
+pub struct Running {
+    /// Raised when nobody waits for the answer any more, or somebody ends the query.
+    pub cancel: Cancel,
+    /// Where the query says how far it has come.
+    pub progress: Arc<Progress>,
+    /// To be called if it turns out to be long.
+    pub on_long: OnLong,
+    /// How long it waited for its turn.
+    pub waited: Duration,
+}
+
+/// As [`run_query`], with the query on the list of those that run. One that turns out to be long gives up its place to the next
+/// and takes one of the others, if there is one.
+///
+/// # Errors
+/// As [`run_query`].
+pub async fn run_listed<T: Send + 'static>(
+    desk: Desk<'_>,
+    question: Question,
+    work: impl FnOnce(&Running) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let asked = Instant::now();
+    let place = Arc::new(Mutex::new(Some(turn(desk.gate, desk.metrics).await?)));
+    let (cancel, progress) = (Cancel::default(), Arc::<Progress>::default());
+    let listed = desk.queries.enter(question, desk.now_ms, Arc::clone(&progress), cancel.flag());
+    let (kept, long) = (Arc::clone(&place), Arc::clone(&desk.gate.long));
+    let on_long = OnLong::new(move || {
+        if let Ok(other) = Arc::clone(&long).try_acquire_owned() {
+            kept.lock().replace(other);
+        }
+    });
+    let running = Running { cancel: cancel.clone(), progress, on_long, waited: asked.elapsed() };
+    run_blocking(desk.metrics, cancel, move || {
+        let _listed = listed;
+        let result = work(&running);
+        // The answer may outlive the work; its place does not.
+        place.lock().take();
+        result
+    })
+    .await
+}
+
+async fn turn(gate: &Gate, metrics: &Arc<Metrics>) -> Result<OwnedSemaphorePermit, ApiError> {
+    let _waiting = metrics.queries_waiting.hold();
+    gate.enter(Side::Read).await.inspect_err(|_| metrics.queries.get("refused").inc())
+}
+
+async fn run_blocking<T: Send + 'static>(
+    metrics: &Arc<Metrics>,
+    cancel: Cancel,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let _raise_when_dropped = CancelOnDrop(cancel.clone());
     let work_metrics = Arc::clone(metrics);
     let running = metrics.queries_running.hold();
     let task = tokio::task::spawn_blocking(move || {
         let started = Instant::now();
-        let result = work(&cancel);
+        let result = work();
         work_metrics.query_duration.observe(started.elapsed());
         let outcome = match &result {
             _ if cancel.is_cancelled() => "canceled",
@@ -112,7 +187,7 @@ pub async fn run_query<T: Send + 'static>(
             Err(error) => error.error_type,
         };
         work_metrics.queries.get(outcome).inc();
-        drop((running, place));
+        drop(running);
         result
     });
     task.await.unwrap_or_else(|failure| {

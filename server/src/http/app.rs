@@ -1,9 +1,10 @@
 //! What every handler shares.
 
-use super::admission::Gate;
+use super::admission::{Desk, Gate};
 use super::intake::BodyPool;
 use super::lifecycle::Lifecycle;
 use super::params::Params;
+use super::queries::ActiveQueries;
 use super::startup::Startup;
 use crate::access::gatekeeper::Gatekeeper;
 use crate::config::flags::ServeFlags;
@@ -41,6 +42,8 @@ pub struct Parts {
     pub engine: Engine,
     /// How many queries run.
     pub query_gate: Gate,
+    /// Which queries run.
+    pub queries: Arc<ActiveQueries>,
     /// How many writes are decoded.
     pub ingest_gate: Gate,
     /// Memory of bodies being read.
@@ -103,7 +106,10 @@ impl App {
             Ok::<_, String>(Origins { pattern, everyone: text == ".*" })
         });
         let cors = cors.transpose()?;
+        // Set once: there is one engine.
+        let _ = metrics.query_memory.set(engine.memory_use());
         Ok(Self(Arc::new(Parts {
+            queries: Arc::default(),
             query_gate: Gate::new(flags.query.query_max_concurrency, "--query-max-concurrency"),
             ingest_gate: Gate::new(flags.ingest.ingest_max_concurrency, "--ingest-max-concurrency"),
             bodies: BodyPool::new(flags.ingest.ingest_memory),
@@ -128,6 +134,16 @@ impl App {
     /// From now on `settings` hold.
     pub fn set_settings(&self, settings: Settings) {
         self.0.settings.store(Arc::new(settings));
+    }
+
+    /// Where queries are let in.
+    pub fn desk(&self) -> Desk<'_> {
+        Desk {
+            gate: &self.query_gate,
+            metrics: &self.metrics,
+            queries: &self.queries,
+            now_ms: self.clock.now_ms(),
+        }
     }
 
     /// The store is open: from now on the server is ready.

@@ -51,6 +51,7 @@ pub struct BodyWriter {
     buffer: Vec<u8>,
     encoder: Encoder,
     started: bool,
+    written: usize,
 }
 
 enum Encoder {
@@ -67,7 +68,7 @@ impl BodyWriter {
             Encoding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
             Encoding::Deflate => Encoder::Deflate(ZlibEncoder::new(Vec::new(), Compression::fast())),
         };
-        Self { buffer: Vec::with_capacity(COMPRESS_FROM_BYTES), encoder, started: false }
+        Self { buffer: Vec::with_capacity(COMPRESS_FROM_BYTES), encoder, started: false, written: 0 }
     }
 
     fn compress_buffer(&mut self) -> io::Result<()> {
@@ -81,8 +82,35 @@ impl BodyWriter {
         Ok(())
     }
 
-    /// The bytes and the encoding they are in.
-    fn finish(mut self) -> io::Result<(Vec<u8>, Option<&'static str>)> {
+    /// Bytes written so far, before compression.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// How the bytes are compressed.
+    pub fn encoding(&self) -> Option<&'static str> {
+        match self.encoder {
+            Encoder::Identity => None,
+            Encoder::Gzip(_) => Some("gzip"),
+            Encoder::Deflate(_) => Some("deflate"),
+        }
+    }
+
+    /// What can be sent already, if that is at least `least` bytes; else nothing.
+    pub fn take_piece(&mut self, least: usize) -> Vec<u8> {
+        let ready = match &mut self.encoder {
+            Encoder::Identity => &mut self.buffer,
+            Encoder::Gzip(encoder) => encoder.get_mut(),
+            Encoder::Deflate(encoder) => encoder.get_mut(),
+        };
+        if ready.len() < least { Vec::new() } else { std::mem::take(ready) }
+    }
+
+    /// The bytes that were not taken, and the encoding they are in.
+    ///
+    /// # Errors
+    /// The compressor's.
+    pub fn finish(mut self) -> io::Result<(Vec<u8>, Option<&'static str>)> {
         if !self.started && self.buffer.len() < COMPRESS_FROM_BYTES {
             return Ok((self.buffer, None));
         }
@@ -102,6 +130,7 @@ impl Write for BodyWriter {
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.written += bytes.len();
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= PIECE_BYTES { self.compress_buffer() } else { Ok(()) }
     }
@@ -143,32 +172,45 @@ pub fn success(
         let mut body = BodyWriter::new(encoding);
         body.write_all(br#"{"status":"success","data":"#)?;
         data(&mut body)?;
-        for (name, texts) in [("warnings", &notes.warnings), ("infos", &notes.infos)] {
-            if !texts.is_empty() {
-                write!(body, ",\"{name}\":")?;
-                json::strings(&mut body, texts)?;
-            }
-        }
-        body.write_all(b"}")?;
+        write_notes(&mut body, notes)?;
         body.finish()
     };
     match write() {
-        Ok((bytes, encoding)) => {
-            let mut response = Response::new(Body::from(bytes));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-            if let Some(encoding) = encoding {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
-            }
-            response
-        }
-        // Only a compressor over memory could fail here.
-        Err(error) => {
-            ApiError::new(crate::error::Side::Read, kymo_storage::ErrorKind::Internal, error.to_string())
-                .into_response()
+        Ok((bytes, encoding)) => json_response(Body::from(bytes), encoding),
+        Err(failure) => unwritten(&failure),
+    }
+}
+
+/// The end of an envelope: what the reader must be told.
+///
+/// # Errors
+/// As the writer.
+pub fn write_notes(body: &mut BodyWriter, notes: &Notes) -> io::Result<()> {
+    for (name, texts) in [("warnings", &notes.warnings), ("infos", &notes.infos)] {
+        if !texts.is_empty() {
+            write!(body, ",\"{name}\":")?;
+            json::strings(body, texts)?;
         }
     }
+    body.write_all(b"}")
+}
+
+/// 200 with JSON in this encoding.
+pub(super) fn json_response(body: Body, encoding: Option<&'static str>) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    if let Some(encoding) = encoding {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    response
+}
+
+/// Only a compressor over memory could fail to write.
+pub(super) fn unwritten(failure: &io::Error) -> Response {
+    ApiError::new(crate::error::Side::Read, kymo_storage::ErrorKind::Internal, failure.to_string())
+        .into_response()
 }
 
 impl IntoResponse for ApiError {

@@ -56,6 +56,8 @@ pub fn rows() -> Vec<Row> {
         row("/api/v1/metadata", A::READ, get(v1::metadata::metadata)),
         row("/api/v1/status/buildinfo", A::READ, get(v1::status::buildinfo)),
         row("/api/v1/status/runtimeinfo", A::READ, get(v1::status::runtimeinfo)),
+        row("/api/v1/status/active_queries", A::READ, get(v1::queries::list)),
+        row("/api/v1/status/active_queries/{id}/cancel", A::ADMIN, post(v1::queries::cancel)),
         row("/api/v1/status/tsdb", A::READ, get(v1::status::tsdb)),
         row("/api/v1/status/config", A::READ, get(v1::server::config)),
         row("/api/v1/status/flags", A::READ, get(v1::server::flags)),

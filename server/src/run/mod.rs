@@ -50,7 +50,7 @@ pub fn run(flags: ServeFlags) -> Result<(), String> {
 /// Queries, writes being decoded, passwords being judged, files being read again, and the opening and closing of the store may
 /// block a thread each.
 fn blocking_threads(flags: &ServeFlags) -> usize {
-    flags.query.query_max_concurrency.max(1) + flags.ingest.ingest_max_concurrency.max(1) + 8
+    2 * flags.query.query_max_concurrency.max(1) + flags.ingest.ingest_max_concurrency.max(1) + 8
 }
 
 async fn serve(mut flags: ServeFlags) -> Result<(), String> {
@@ -173,6 +173,8 @@ fn engine_options(flags: &ServeFlags) -> EngineOptions {
             samples: flags.query.query_max_samples,
             points_per_series: flags.query.query_max_points,
             timeout: flags.query.query_timeout,
+            // One query alone may not take what all have together.
+            bytes: flags.query.query_memory as u64 / 2,
             ..QueryLimits::default()
         },
         lookback: flags.query.query_lookback,

@@ -1,7 +1,8 @@
 //! The metrics of the server's own work; storage and process add theirs when they are read out.
 
 use super::registry::{Counter, Family, Gauge, Histogram, Kind, Visitor};
-use std::sync::Arc;
+use kymo_query::MemoryUse;
+use std::sync::{Arc, OnceLock};
 
 /// All metrics of one server.
 #[derive(Debug, Default)]
@@ -42,6 +43,8 @@ pub struct Metrics {
     pub query_duration: Histogram,
     /// Samples queries read.
     pub query_samples: Counter,
+    /// Memory queries hold; unset as long as there is no engine.
+    pub query_memory: OnceLock<MemoryUse>,
 }
 
 impl Metrics {
@@ -110,6 +113,12 @@ impl Metrics {
         by_label(visitor, "kymo_queries_total", "Queries by how they ended.", "outcome", &self.queries);
         visitor.family("kymo_query_duration_seconds", Kind::Histogram, "Time queries ran.");
         visitor.histogram(&[], &self.query_duration);
+        let memory = self.query_memory.get().map_or(0, MemoryUse::bytes);
+        visitor.gauge(
+            "kymo_query_memory_bytes",
+            "Memory that queries and their answers hold.",
+            memory as f64,
+        );
         visitor.counter("kymo_query_samples_total", "Samples queries read.", self.query_samples.get() as f64);
     }
 }

@@ -3,7 +3,7 @@
 use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
 use super::series_page::{ChunkEntry, Place, SeriesPage};
-use crate::api::{HistogramSample, Samples};
+use crate::api::{ChunksRead, HistogramSample, Samples};
 use crate::chunk::{HistogramDecoder, ValueDecoder, decode_starts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AnyHistogram, FloatHistogram, TimeRange, Timestamp};
@@ -25,6 +25,7 @@ pub struct BlockReader {
     spans: Vec<Span>,
     column: Vec<Timestamp>,
     starts: Vec<Timestamp>,
+    chunks: ChunksRead,
 }
 
 /// The part of a chunk inside of the range.
@@ -106,6 +107,11 @@ impl BlockReader {
     /// A reader.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The chunks met since this was asked last.
+    pub(crate) fn take_chunks(&mut self) -> ChunksRead {
+        std::mem::take(&mut self.chunks)
     }
 
     pub(super) fn series_page(&mut self, block: &Block, page: u32) -> Result<Arc<SeriesPage>> {
@@ -212,8 +218,10 @@ impl BlockReader {
             let broken = || block.corrupt(Section::Tscol, format!("column {} is damaged", entry.column));
             let column = columns.get(entry.column).ok_or_else(broken)?;
             if !range.overlaps(&TimeRange::closed(column.first, column.last)) {
+                self.chunks.skipped += 1;
                 continue;
             }
+            self.chunks.decoded += 1;
             columns.decode(entry.column, &mut self.column).ok_or_else(broken)?;
             self.decoded.clear();
             let payload = self.data_pages.payload(block, page, entry.place)?;
@@ -351,6 +359,9 @@ impl Block {
         out.start_timestamps.clear();
         out.histograms.clear();
         reader.read_timestamps(self, chunks, range, out)?;
+        let decoded = reader.spans.len() as u64;
+        reader.chunks.decoded += decoded;
+        reader.chunks.skipped += (chunks.len() as u64).saturating_sub(decoded);
         let spans = std::mem::take(&mut reader.spans);
         let result: Result<()> = spans.iter().try_for_each(|span| {
             let entry = chunks

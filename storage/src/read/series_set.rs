@@ -2,7 +2,7 @@
 
 use super::merge::{Source, are_in_sequence, join_starts, merge_kinds, merge_sources};
 use super::warnings::Warnings;
-use crate::api::{HistogramSample, LabelColumn, Samples, SeriesSet};
+use crate::api::{ChunksRead, HistogramSample, LabelColumn, Samples, SeriesSet};
 use crate::block::BlockReader;
 use crate::error::Result;
 use crate::head::registry::Registry;
@@ -10,6 +10,7 @@ use crate::head::view::View;
 use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A series in a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub(crate) struct StoreSeriesSet {
     range: TimeRange,
     entries: Vec<Entry>,
     warnings: Warnings,
+    decoded: AtomicU64,
+    skipped: AtomicU64,
 }
 
 /// What a thread keeps from one read to the next.
@@ -77,7 +80,8 @@ impl StoreSeriesSet {
         entries: Vec<Entry>,
         warnings: Warnings,
     ) -> Self {
-        Self { registry, view, range, entries, warnings }
+        let (decoded, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { registry, view, range, entries, warnings, decoded, skipped }
     }
 
     /// Whether all samples of `entry` in `range` are in its one block: then they are read without merging.
@@ -106,6 +110,9 @@ impl StoreSeriesSet {
             deletions.hide(part.series, out);
             Ok(())
         });
+        let chunks = reader.take_chunks();
+        self.decoded.fetch_add(chunks.decoded, Ordering::Relaxed);
+        self.skipped.fetch_add(chunks.skipped, Ordering::Relaxed);
         if self.warnings.confine(read)?.is_none() {
             out.clear();
         }
@@ -231,5 +238,10 @@ impl SeriesSet for StoreSeriesSet {
 
     fn warnings(&self) -> Vec<String> {
         self.warnings.list()
+    }
+
+    fn chunks_read(&self) -> ChunksRead {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ChunksRead { decoded: load(&self.decoded), skipped: load(&self.skipped) }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn quantile(
     span: Span,
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let groups = Groups::new(input, grouping);
+    let groups = Groups::new(context, input, grouping)?;
     let matrix = Matrix::collect(context, input, steps)?;
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.len()];
     for (index, group) in groups.of.iter().enumerate() {
@@ -64,6 +64,9 @@ pub(super) fn quantile(
     }
     Ok(Arc::new(Matrix::new(rows, true, Some(memory))))
 }
+
+/// What a counted value takes besides its texts and its column.
+const ROW_BYTES: usize = 160;
 
 /// What tells values apart that are counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -103,6 +106,8 @@ pub(super) fn count_values(
             rest.without(|name| name == label)
         })
         .collect();
+    let bytes: usize = base.iter().map(|labels| labels.as_bytes().len() + size_of::<Labels>()).sum();
+    context.hold(0, bytes as u64)?;
     let keeps_value = !grouping.without || (label != METRIC_NAME && !grouping.labels.contains(&label));
     let mut memory = context.budget.reserve(0, 0)?;
     let mut known: HashMap<(&Labels, Key), usize> = HashMap::new();
@@ -119,7 +124,9 @@ pub(super) fn count_values(
             let at = match known.get(&(&base[index], key.clone())) {
                 Some(at) => *at,
                 None => {
-                    memory.grow(steps as u64, Column::bytes(steps))?;
+                    let text = if let Key::Histogram(text) = &key { text.len() } else { 32 };
+                    let bytes = (base[index].as_bytes().len() + text.saturating_mul(2) + ROW_BYTES) as u64;
+                    memory.grow(steps as u64, Column::bytes(steps).saturating_add(bytes))?;
                     let mut labels = base[index].to_builder();
                     match &key {
                         Key::Any => {}

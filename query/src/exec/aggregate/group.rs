@@ -1,9 +1,18 @@
 //! Which group each series belongs to. Hot path.
 
+use super::super::context::Context;
 use super::super::source::Source;
 use crate::ast::Grouping;
+use crate::failure::QueryError;
 use kymo_storage::model::{Labels, METRIC_NAME};
 use std::collections::HashMap;
+
+/// What the table of groups takes for each series.
+const SERIES_BYTES: u64 = 16;
+/// What it takes for each group besides its labels.
+const GROUP_BYTES: usize = 96;
+/// After so many series the budget is asked whether to go on.
+const CHECK_EVERY: usize = 1_024;
 
 /// The groups of an aggregation, numbered in the order of their first series.
 pub(crate) struct Groups {
@@ -15,16 +24,28 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// The groups of `input`.
-    pub(crate) fn new(input: &dyn Source, grouping: &Grouping) -> Self {
-        if grouping.without {
-            Self::without(input, &grouping.labels)
+    ///
+    /// # Errors
+    /// Too little memory, or the time is up.
+    pub(crate) fn new(
+        context: &Context,
+        input: &dyn Source,
+        grouping: &Grouping,
+    ) -> Result<Self, QueryError> {
+        let series = input.len();
+        context.hold(0, series as u64 * SERIES_BYTES)?;
+        let groups = if grouping.without {
+            Self::without(context, input, &grouping.labels)?
         } else if grouping.labels.is_empty() {
-            let series = input.len();
             let labels = if series == 0 { Vec::new() } else { vec![Labels::empty()] };
             Self { of: vec![0; series], labels }
         } else {
             Self::by(input, &grouping.labels)
-        }
+        };
+        let bytes: usize = groups.labels.iter().map(|l| l.as_bytes().len() + GROUP_BYTES).sum();
+        context.hold(0, bytes as u64)?;
+        context.budget.check()?;
+        Ok(groups)
     }
 
     /// By ids of label values: strings are touched once for each distinct value.
@@ -52,19 +73,21 @@ impl Groups {
         Self { of, labels }
     }
 
-    fn without(input: &dyn Source, names: &[String]) -> Self {
+    fn without(context: &Context, input: &dyn Source, names: &[String]) -> Result<Self, QueryError> {
         let mut known: HashMap<Labels, u32> = HashMap::new();
-        let mut labels = Vec::new();
-        let of = (0..input.len())
-            .map(|index| {
-                let rest = without(&input.labels(index), names);
-                *known.entry(rest).or_insert_with_key(|rest| {
-                    labels.push(rest.clone());
-                    labels.len() as u32 - 1
-                })
-            })
-            .collect();
-        Self { of, labels }
+        let mut labels: Vec<Labels> = Vec::new();
+        let mut of = Vec::with_capacity(input.len());
+        for index in 0..input.len() {
+            if index % CHECK_EVERY == 0 {
+                context.budget.check()?;
+            }
+            let rest = without(&input.labels(index), names);
+            of.push(*known.entry(rest).or_insert_with_key(|rest| {
+                labels.push(rest.clone());
+                labels.len() as u32 - 1
+            }));
+        }
+        Ok(Self { of, labels })
     }
 
     /// The number of each group by its labels.

@@ -113,7 +113,7 @@ pub(super) fn best(
 ) -> Result<Arc<dyn Source>, QueryError> {
     let Rank { top, span } = rank;
     let counts = counts(k, steps)?;
-    let groups = Groups::new(input, grouping);
+    let groups = Groups::new(context, input, grouping)?;
     let mut memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 32))?;
     let mut heaps: Vec<Heap<Candidate>> = vec![Heap::new(); groups.len() * steps];
     drain(context, input, steps, |index, column| {
@@ -171,7 +171,7 @@ pub(super) fn first(
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let counts = counts(k, steps)?;
-    let groups = Groups::new(input, grouping);
+    let groups = Groups::new(context, input, grouping)?;
     let _memory = context.budget.reserve(0, (groups.len() as u64).saturating_mul(steps as u64 * 8))?;
     let mut taken = vec![0usize; groups.len() * steps];
     keep(context, input, steps, |index, column| {

@@ -211,7 +211,7 @@ struct Group<A> {
 
 fn run<A: Accumulator>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
     let Plan { context, input, steps, span, .. } = *plan;
-    let groups = Groups::new(input, plan.grouping);
+    let groups = Groups::new(context, input, plan.grouping)?;
     let mut memory = context.budget.reserve(0, 0)?;
     let mut states: Vec<Option<Group<A>>> = Vec::new();
     states.resize_with(groups.len(), || None);

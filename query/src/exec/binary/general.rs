@@ -160,6 +160,7 @@ impl General<'_> {
         before.or(&met);
         if !many.is_empty() {
             self.memory.hold(many.size())?;
+            self.memory.grow(0, (labels.as_bytes().len() + size_of::<Row>()) as u64)?;
             let drops_name = self.sides.drops_name(self.context, drops);
             self.rows.push(Row { labels, drops_name, column: many });
         }

@@ -19,7 +19,9 @@ fn presence(
     groups: &Groups,
     steps: usize,
 ) -> Result<Vec<Bitmap>, QueryError> {
-    let mut masks = vec![Bitmap::new(steps); groups.len().max(1)];
+    let groups_max = groups.len().max(1);
+    context.hold(0, (groups_max as u64).saturating_mul(steps as u64 / 8 + 40))?;
+    let mut masks = vec![Bitmap::new(steps); groups_max];
     drain(context, source, steps, |index, column| {
         column.add_steps(&mut masks[groups.of[index] as usize]);
         Ok(())
@@ -39,7 +41,7 @@ pub(super) fn and(
     steps: usize,
     keep: bool,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let (left_groups, right_groups) = join(&*left, right, matching);
+    let (left_groups, right_groups) = join(context, &*left, right, matching)?;
     let masks = presence(context, right, &right_groups, steps)?;
     let of_labels = right_groups.by_labels();
     let mask_of_group: Vec<Option<u32>> =
@@ -78,7 +80,7 @@ pub(super) fn or(
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let left = Matrix::collect(context, left, steps)?;
-    let (left_groups, right_groups) = join(&left, right, matching);
+    let (left_groups, right_groups) = join(context, &left, right, matching)?;
     let masks = presence(context, &left, &left_groups, steps)?;
     let of_labels = left_groups.by_labels();
     let mut memory = context.budget.reserve(0, 0)?;

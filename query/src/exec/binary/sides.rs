@@ -7,6 +7,7 @@ use super::super::source::Source;
 use super::elements::Element;
 use super::makes_new;
 use crate::ast::{BinaryOp, Cardinality, Grouping};
+use crate::failure::QueryError;
 use crate::plan::Matching;
 use crate::span::Span;
 use kymo_storage::model::Labels;
@@ -23,9 +24,17 @@ pub(super) struct Operation {
 }
 
 /// The groups of both sides by the labels that count.
-pub(super) fn join(left: &dyn Source, right: &dyn Source, matching: &Matching) -> (Groups, Groups) {
+///
+/// # Errors
+/// As [`Groups::new`].
+pub(super) fn join(
+    context: &Context,
+    left: &dyn Source,
+    right: &dyn Source,
+    matching: &Matching,
+) -> Result<(Groups, Groups), QueryError> {
     let grouping = Grouping { without: !matching.on, labels: matching.labels.clone() };
-    (Groups::new(left, &grouping), Groups::new(right, &grouping))
+    Ok((Groups::new(context, left, &grouping)?, Groups::new(context, right, &grouping)?))
 }
 
 /// The series of one group on both sides.
@@ -53,10 +62,21 @@ pub(super) struct Sides {
 }
 
 impl Sides {
-    pub(super) fn new(left: Arc<dyn Source>, right: Arc<dyn Source>, operation: Operation) -> Self {
+    /// The sides of `left op right`.
+    ///
+    /// # Errors
+    /// As [`join`].
+    pub(super) fn new(
+        context: &Context,
+        left: Arc<dyn Source>,
+        right: Arc<dyn Source>,
+        operation: Operation,
+    ) -> Result<Self, QueryError> {
         let swapped = operation.matching.card == Cardinality::OneToMany;
         let (many, one) = if swapped { (right, left) } else { (left, right) };
-        let (many_groups, one_groups) = join(&*many, &*one, &operation.matching);
+        let (many_groups, one_groups) = join(context, &*many, &*one, &operation.matching)?;
+        let groups = many_groups.len() + one_groups.len();
+        context.hold(0, ((many.len() + one.len()) * 8 + groups * size_of::<Meeting>()) as u64)?;
         let mut meetings: Vec<Meeting> = many_groups
             .labels
             .iter()
@@ -79,7 +99,7 @@ impl Sides {
         for (index, group) in one_groups.of.iter().enumerate() {
             meetings[places[*group as usize]].one.push(index);
         }
-        Self { many, one, swapped, meetings, operation }
+        Ok(Self { many, one, swapped, meetings, operation })
     }
 
     /// What is computed at each step.

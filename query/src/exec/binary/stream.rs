@@ -10,6 +10,11 @@ use crate::failure::QueryError;
 use kymo_storage::model::Labels;
 use std::sync::Arc;
 
+/// What a pair takes besides the labels of its result.
+const PAIR_BYTES: u64 = 48;
+/// After so many pairs the budget is asked whether to go on.
+const CHECK_EVERY: usize = 1_024;
+
 /// `many op one` for pairs of series.
 struct Pairs {
     sides: Sides,
@@ -39,13 +44,19 @@ pub(super) fn build(
     if sides.operation.matching.card != Cardinality::OneToOne && !sides.one.is_ready() {
         sides.one = Arc::new(Matrix::collect(context, &*sides.one, steps)?);
     }
-    let labels = pairs
-        .iter()
-        .map(|(many, one)| {
-            let (many, one) = (sides.many.labels(*many as usize), sides.one.labels(*one as usize));
-            sides.result_labels(context, &many, &one)
-        })
-        .collect();
+    context.hold(0, pairs.len() as u64 * PAIR_BYTES)?;
+    // Each thread computes the one side in a column of its own.
+    context.hold(0, Column::bytes(steps).saturating_mul(context.threads as u64 + 1))?;
+    let mut labels = Vec::with_capacity(pairs.len());
+    for (at, (many, one)) in pairs.iter().enumerate() {
+        if at % CHECK_EVERY == 0 {
+            context.budget.check()?;
+        }
+        let (many, one) = (sides.many.labels(*many as usize), sides.one.labels(*one as usize));
+        let result = sides.result_labels(context, &many, &one);
+        context.hold(0, result.as_bytes().len() as u64)?;
+        labels.push(result);
+    }
     let drops_name = pairs
         .iter()
         .map(|(many, _)| sides.drops_name(context, sides.many.drops_name(*many as usize)))

@@ -24,7 +24,7 @@ pub(super) fn build(
     operation: Operation,
     steps: usize,
 ) -> Result<Arc<dyn Source>, QueryError> {
-    let sides = Sides::new(left, right, operation);
+    let sides = Sides::new(context, left, right, operation)?;
     let one_to_one = sides.operation.matching.card == Cardinality::OneToOne;
     let simple = sides.operation.matching.fill.is_none()
         && sides.meetings.iter().all(|m| {
@@ -33,7 +33,7 @@ pub(super) fn build(
         // A side with a group of several series is an error where they overlap, even if nothing meets them.
         && sides.meetings.iter().all(|m| m.one.len() <= 1);
     if simple
-        && (one_to_one && sides.operation.matching.include.is_empty() || results_differ(context, &sides))
+        && (one_to_one && sides.operation.matching.include.is_empty() || results_differ(context, &sides)?)
     {
         let ours: Vec<usize> = alone(&sides, |m| (&m.many, m.one.is_empty()));
         tell(context, &*sides.many, ours, steps)?;
@@ -86,16 +86,20 @@ fn tell(context: &Context, source: &dyn Source, indices: Vec<usize>, steps: usiz
 }
 
 /// Whether no two results have the same labels.
-fn results_differ(context: &Context, sides: &Sides) -> bool {
+fn results_differ(context: &Context, sides: &Sides) -> Result<bool, QueryError> {
+    let mut memory = context.budget.reserve(0, 0)?;
     let mut seen = HashSet::new();
     for meeting in &sides.meetings {
         let Some(one) = meeting.one.first() else { continue };
         let one = sides.one.labels(*one);
         for many in &meeting.many {
-            if !seen.insert(sides.result_labels(context, &sides.many.labels(*many), &one)) {
-                return false;
+            let labels = sides.result_labels(context, &sides.many.labels(*many), &one);
+            memory.grow(0, labels.as_bytes().len() as u64 + 48)?;
+            if !seen.insert(labels) {
+                return Ok(false);
             }
         }
+        context.budget.check()?;
     }
-    true
+    Ok(true)
 }

@@ -22,6 +22,7 @@ pub(crate) fn absent(
     grid: Grid,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let input = vector(context, input, grid)?;
+    context.hold(grid.count, Column::bytes(grid.count).saturating_mul(2))?;
     let mut seen = Bitmap::new(grid.count);
     drain(context, &*input, grid.count, |_, column| {
         column.add_steps(&mut seen);

@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// The label that holds a bucket's upper bound.
 const BOUND: &str = "le";
 
+/// What a series takes in the table of histograms besides its labels.
+const HISTOGRAM_BYTES: usize = 96;
+
 /// What is asked of each histogram.
 enum Ask {
     /// Quantiles, each an output series of its own; with the value of the label that tells them apart.
@@ -93,6 +96,8 @@ pub(super) fn build(
         annotate_quantiles(context, q, *at, steps);
     }
     let histograms = group(&*input);
+    let labels: usize = histograms.iter().map(|h| h.labels.as_bytes().len()).sum();
+    context.hold(0, (labels + input.len() * HISTOGRAM_BYTES) as u64)?;
     let asked: Arc<dyn Source> = Arc::new(Histograms { input, histograms, ask, span, grid });
     let source = nameless(context, asked, steps, OnSame::Merge)?;
     distinct(context, source, steps, OnSame::Merge)

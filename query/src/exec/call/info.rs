@@ -153,6 +153,8 @@ impl Infos {
             }
             let mut column = Column::default();
             scan.fill(index, &mut worker, &mut column)?;
+            let (samples, bytes) = column.size();
+            context.hold(samples as usize, bytes + labels.as_bytes().len() as u64 * 2 + 128)?;
             let at = infos.series.len();
             let names = infos.by_identity.entry(identity).or_default();
             match names.iter_mut().find(|(name, _)| name == labels.metric_name()) {

@@ -5,9 +5,15 @@ use super::super::context::Context;
 use super::super::matrix::{OnSame, distinct, relabelled};
 use super::super::source::Source;
 use crate::failure::QueryError;
+use crate::limits::{self, LABEL_VALUE_BYTES_MAX};
 use crate::plan::{Grid, Node};
 use kymo_storage::model::{Labels, METRIC_NAME, Regex};
 use std::sync::Arc;
+
+/// What a series takes here besides its labels.
+const ROW_BYTES: usize = 64;
+/// After so many series the budget is asked whether to go on.
+const CHECK_EVERY: usize = 1_024;
 
 /// A string argument that names a label; any text of UTF-8 that is not empty does.
 fn name(node: Node, what: &str) -> Result<String, QueryError> {
@@ -37,7 +43,12 @@ pub(super) fn replace(context: &Context, args: Vec<Node>, grid: Grid) -> Result<
         QueryError::execution(format!("invalid regular expression in label_replace(): {pattern}"))
     })?;
     let target = name(target, "destination label name in label_replace()")?;
-    relabel(context, input, grid, &target, |labels| regex.expand(labels.value(&source), &template))
+    // An expansion is at most the template with each reference replaced by the whole value.
+    let references = template.matches('$').count();
+    let size = |labels: &Labels| {
+        labels.value(&source).len().saturating_mul(references).saturating_add(template.len())
+    };
+    relabel(context, input, grid, &target, size, |labels| regex.expand(labels.value(&source), &template))
 }
 
 /// `label_join(v, dst, separator, src...)`.
@@ -53,18 +64,25 @@ pub(super) fn join(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc
     let sources: Vec<String> =
         args.map(|a| name(a, "source label name in label_join()")).collect::<Result<_, _>>()?;
     let target = name(target, "destination label name in label_join()")?;
-    relabel(context, input, grid, &target, |labels| {
+    let size = |labels: &Labels| {
+        sources
+            .iter()
+            .map(|s| labels.value(s).len().saturating_add(separator.len()))
+            .fold(0, usize::saturating_add)
+    };
+    relabel(context, input, grid, &target, size, |labels| {
         let values: Vec<&str> = sources.iter().map(|s| labels.value(s)).collect();
         Some(values.join(&separator))
     })
 }
 
-/// Sets label `target` to what `value` says, if it says anything. A name set this way stays.
+/// Sets label `target` to what `value` says, if it says anything: at most `size` bytes. A name set this way stays.
 fn relabel(
     context: &Context,
     input: Node,
     grid: Grid,
     target: &str,
+    size: impl Fn(&Labels) -> usize,
     mut value: impl FnMut(&Labels) -> Option<String>,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let input = vector(context, input, grid)?;
@@ -72,6 +90,14 @@ fn relabel(
     let mut drops = Vec::with_capacity(input.len());
     for index in 0..input.len() {
         let before = input.labels(index);
+        let bound = size(&before);
+        if bound > LABEL_VALUE_BYTES_MAX {
+            return Err(limits::too_long_label(LABEL_VALUE_BYTES_MAX, bound));
+        }
+        context.hold(0, (before.as_bytes().len() + bound + ROW_BYTES) as u64)?;
+        if index % CHECK_EVERY == 0 {
+            context.budget.check()?;
+        }
         let value = value(&before);
         drops.push(input.drops_name(index) && (value.is_none() || target != METRIC_NAME));
         labels.push(match value {

@@ -55,7 +55,7 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
     match id {
         FunctionId::Vector => {
             let [input] = arguments(args)?;
-            Ok(vector_of(scalar(context, input, grid)?, grid.count))
+            vector_of(context, scalar(context, input, grid)?, grid.count)
         }
         FunctionId::Timestamp => timestamp(context, args, grid),
         FunctionId::Round | FunctionId::Clamp | FunctionId::ClampMin | FunctionId::ClampMax => {
@@ -85,7 +85,15 @@ pub(crate) fn build(context: &Context, request: Request, grid: Grid) -> Result<A
 }
 
 /// A scalar as a vector of one series without labels.
-pub(crate) fn vector_of(scalar: Scalar, steps: usize) -> Arc<dyn Source> {
+///
+/// # Errors
+/// Too little memory.
+pub(crate) fn vector_of(
+    context: &Context,
+    scalar: Scalar,
+    steps: usize,
+) -> Result<Arc<dyn Source>, QueryError> {
+    context.hold(steps, Column::bytes(steps))?;
     let mut column = Column::new(steps);
     match scalar {
         Scalar::Same(value) => column.values.fill(value),
@@ -93,7 +101,7 @@ pub(crate) fn vector_of(scalar: Scalar, steps: usize) -> Arc<dyn Source> {
     }
     column.present.fill();
     let row = Row { labels: Labels::empty(), drops_name: false, column };
-    Arc::new(Matrix::new(vec![row], true, None))
+    Ok(Arc::new(Matrix::new(vec![row], true, None)))
 }
 
 /// What a function asks of a native histogram.
@@ -144,7 +152,7 @@ fn dates(
         }
         None => {
             let times = (0..grid.count).map(|i| grid.time(i).div_euclid(1000) as f64);
-            Ok(vector_of(Scalar::Each(times.map(|t| datetime::part(t, part)).collect()), grid.count))
+            vector_of(context, Scalar::Each(times.map(|t| datetime::part(t, part)).collect()), grid.count)
         }
     }
 }

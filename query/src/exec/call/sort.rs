@@ -47,6 +47,7 @@ pub(super) fn build(
         return Ok(input);
     }
     let matrix = Matrix::collect(context, &*input, grid.count)?;
+    context.hold(0, (matrix.len() * (size_of::<Row>() + size_of::<(usize, f64, Labels)>() + 80)) as u64)?;
     let mut order: Vec<(usize, f64, Labels)> =
         (0..matrix.len()).filter_map(|i| Some((i, value(matrix.column(i))?, matrix.labels(i)))).collect();
     match id {

@@ -1,6 +1,8 @@
 //! `/api/v1`: one file an endpoint family.
 
+pub mod answer;
 pub mod metadata;
+pub mod queries;
 pub mod query;
 pub mod series;
 pub mod server;

@@ -1,18 +1,19 @@
 //! Instant and range queries.
 
+use super::answer::{Answer, Place, Stats};
 use super::status;
 use crate::error::{ApiError, Side};
-use crate::http::admission::{Cancel, run_query};
+use crate::http::admission::{Running, run_listed};
 use crate::http::app::App;
-use crate::http::params::Params;
-use crate::http::respond::{self, BodyWriter, Encoding, Notes};
-use crate::wire::json;
+use crate::http::params::{Params, parse_duration_ms};
+use crate::http::queries::{Peer, Question};
+use crate::http::respond::{Encoding, Notes};
+use crate::http::stream;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use kymo_query::value::{HistogramPoint, Point, Series, Value, VectorSample};
-use kymo_query::{FailureKind, QueryError, QueryLimits, QueryOptions, QueryResult, QueryStats};
+use kymo_query::value::Value;
+use kymo_query::{FailureKind, QueryError, QueryLimits, QueryOptions, QueryResult};
 use kymo_storage::model::Timestamp;
-use std::io::{self, Write};
 use std::time::Duration;
 
 /// What instant and range queries have in common.
@@ -21,15 +22,15 @@ struct Asked {
     limit: Option<usize>,
     timeout: Option<Duration>,
     lookback: Option<Duration>,
-    stats: bool,
+    stats: Option<StatsAsked>,
+    explain: bool,
+    peer: Option<Peer>,
     notes: Notes,
 }
 
 impl Asked {
-    fn from_params(params: &Params) -> Result<Self, ApiError> {
-        let positive = |ms: Option<i64>| {
-            ms.and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0).map(Duration::from_millis)
-        };
+    fn new(params: &Params, peer: Option<Peer>) -> Result<Self, ApiError> {
+        let duration = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         let mut notes = Notes::default();
         let stats = params.get("stats");
         if let Some(other) = stats.filter(|s| !["true", "all"].contains(s)) {
@@ -40,14 +41,21 @@ impl Asked {
         Ok(Self {
             query: params.get("query").unwrap_or_default().to_owned(),
             limit: params.limit("limit")?,
-            timeout: positive(params.duration_ms("timeout")?),
-            lookback: positive(params.duration_ms("lookback_delta")?),
-            stats: stats.is_some(),
+            // A time that is over before the query begins is one that ends it.
+            timeout: params.duration_ms("timeout")?.map(duration),
+            lookback: lookback(params)?.map(duration).filter(|lookback| !lookback.is_zero()),
+            stats: stats.map(|s| if s == "all" { StatsAsked::All } else { StatsAsked::Totals }),
+            explain: params.get("explain").is_some_and(|e| e == "true" || e == "1"),
+            peer,
             notes,
         })
     }
 
-    fn options(&self, app: &App, cancel: &Cancel) -> QueryOptions {
+    fn question(&self, kind: &'static str) -> Question {
+        Question { kind, text: self.query.clone(), peer: self.peer }
+    }
+
+    fn options(&self, app: &App, running: &Running) -> QueryOptions {
         let now = app.settings().query;
         let limits = QueryLimits {
             samples: now.samples_max,
@@ -59,12 +67,16 @@ impl Asked {
             timeout: Some(self.timeout.map_or(now.timeout, |asked| asked.min(now.timeout))),
             lookback: Some(self.lookback.unwrap_or(now.lookback)),
             limits: Some(limits),
-            cancel: cancel.flag(),
+            cancel: running.cancel.flag(),
+            progress: running.progress.clone(),
+            on_long: Some(running.on_long.clone()),
+            step_stats: self.stats.is_some(),
+            explain: self.explain,
         }
     }
 
-    fn answer(self, app: &App, encoding: Encoding, result: QueryResult) -> Response {
-        let QueryResult { mut value, warnings, infos, stats } = result;
+    fn answer(self, app: &App, encoding: Encoding, result: QueryResult, waited: Duration) -> Response {
+        let QueryResult { mut value, warnings, infos, stats, samples_per_step, explain, memory } = result;
         app.metrics.query_samples.add(stats.samples_read);
         let mut notes = self.notes;
         notes.warnings.extend(warnings);
@@ -74,24 +86,36 @@ impl Asked {
             Value::Matrix(series) => notes.truncate(series, self.limit),
             Value::Scalar(_) | Value::String { .. } => {}
         }
-        let stats = self.stats.then_some(stats);
-        respond::success(encoding, &notes, |out| write_data(out, &value, stats.as_ref()))
+        let show_steps = self.stats == Some(StatsAsked::All);
+        let stats = samples_per_step.map(|per_step| Stats { stats, waited, per_step, show_steps });
+        let answer = Answer { value, notes, stats, explain, memory, place: Place::default() };
+        stream::streamed(encoding, Box::new(answer))
     }
+}
+
+/// What `stats` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StatsAsked {
+    /// Totals.
+    Totals,
+    /// And the samples of each step.
+    All,
 }
 
 /// `GET|POST /api/v1/query`.
 pub async fn instant(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let encoding = Encoding::accepted(request.headers());
+    let peer = Peer::of(&request);
     let params = app.params(request).await?;
-    let asked = Asked::from_params(&params)?;
+    let asked = Asked::new(&params, peer)?;
     let time = params.time("time")?.unwrap_or_else(|| app.clock.now_ms());
     let storage = app.storage(Side::Read)?;
     let work_app = app.clone();
-    run_query(&app.query_gate, &app.metrics, move |cancel| {
-        let options = asked.options(&work_app, cancel);
+    run_listed(app.desk(), asked.question("instant"), move |running| {
+        let options = asked.options(&work_app, running);
         let result = work_app.engine.instant(&storage, &asked.query, time, &options);
         let result = result.map_err(|e| refused(&e))?;
-        Ok(asked.answer(&work_app, encoding, result))
+        Ok(asked.answer(&work_app, encoding, result, running.waited))
     })
     .await
 }
@@ -99,8 +123,9 @@ pub async fn instant(State(app): State<App>, request: Request) -> Result<Respons
 /// `GET|POST /api/v1/query_range`.
 pub async fn range(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let encoding = Encoding::accepted(request.headers());
+    let peer = Peer::of(&request);
     let params = app.params(request).await?;
-    let asked = Asked::from_params(&params)?;
+    let asked = Asked::new(&params, peer)?;
     let start = params.required_time("start")?;
     let end = params.required_time("end")?;
     if end < start {
@@ -114,13 +139,20 @@ pub async fn range(State(app): State<App>, request: Request) -> Result<Response,
     check_points(start, end, step, app.settings().query.points_max)?;
     let storage = app.storage(Side::Read)?;
     let work_app = app.clone();
-    run_query(&app.query_gate, &app.metrics, move |cancel| {
-        let options = asked.options(&work_app, cancel);
+    run_listed(app.desk(), asked.question("range"), move |running| {
+        let options = asked.options(&work_app, running);
         let result = work_app.engine.range(&storage, &asked.query, start, end, step, &options);
         let result = result.map_err(|e| refused(&e))?;
-        Ok(asked.answer(&work_app, encoding, result))
+        Ok(asked.answer(&work_app, encoding, result, running.waited))
     })
     .await
+}
+
+/// `lookback_delta` in milliseconds, with the text of its own that a mistake in it has.
+fn lookback(params: &Params) -> Result<Option<i64>, ApiError> {
+    let Some(text) = params.get("lookback_delta") else { return Ok(None) };
+    let failed = |e| ApiError::bad_data(format!("error parsing lookback delta duration: {e}"));
+    parse_duration_ms(text).map(Some).map_err(failed)
 }
 
 /// What is wrong with the text is wrong with the parameter `query`.
@@ -151,101 +183,6 @@ pub async fn exemplars(State(app): State<App>, request: Request) -> Result<Respo
     let encoding = Encoding::accepted(request.headers());
     app.params(request).await?;
     Ok(status::empty_list(encoding))
-}
-
-fn write_data(out: &mut BodyWriter, value: &Value, stats: Option<&QueryStats>) -> io::Result<()> {
-    write!(out, "{{\"resultType\":\"{}\",\"result\":", value.type_name())?;
-    match value {
-        Value::Scalar(Point { timestamp, value }) => {
-            out.write_all(b"[")?;
-            json::short_timestamp(out, *timestamp)?;
-            out.write_all(b",")?;
-            json::fixed_value(out, *value)?;
-            out.write_all(b"]")?;
-        }
-        Value::String { timestamp, text } => {
-            out.write_all(b"[")?;
-            json::short_timestamp(out, *timestamp)?;
-            out.write_all(b",")?;
-            json::string(out, text)?;
-            out.write_all(b"]")?;
-        }
-        Value::Vector(samples) => write_list(out, samples, write_vector_sample)?,
-        Value::Matrix(series) => write_list(out, series, write_series)?,
-    }
-    if let Some(stats) = stats {
-        out.write_all(b",\"stats\":")?;
-        write_stats(out, stats)?;
-    }
-    out.write_all(b"}")
-}
-
-fn write_list<T>(
-    out: &mut BodyWriter,
-    items: &[T],
-    write_one: impl Fn(&mut BodyWriter, &T) -> io::Result<()>,
-) -> io::Result<()> {
-    out.write_all(b"[")?;
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 {
-            out.write_all(b",")?;
-        }
-        write_one(out, item)?;
-    }
-    out.write_all(b"]")
-}
-
-fn write_vector_sample(out: &mut BodyWriter, sample: &VectorSample) -> io::Result<()> {
-    out.write_all(br#"{"metric":"#)?;
-    json::labels(out, &sample.labels)?;
-    match &sample.histogram {
-        Some(histogram) => {
-            out.write_all(br#","histogram":"#)?;
-            json::histogram_sample(out, sample.point.timestamp, histogram)?;
-        }
-        None => {
-            out.write_all(br#","value":"#)?;
-            json::sample(out, sample.point.timestamp, sample.point.value)?;
-        }
-    }
-    out.write_all(b"}")
-}
-
-fn write_series(out: &mut BodyWriter, series: &Series) -> io::Result<()> {
-    out.write_all(br#"{"metric":"#)?;
-    json::labels(out, &series.labels)?;
-    if !series.points.is_empty() {
-        out.write_all(br#","values":"#)?;
-        write_list(out, &series.points, |out, point| json::sample(out, point.timestamp, point.value))?;
-    }
-    if !series.histograms.is_empty() {
-        out.write_all(br#","histograms":"#)?;
-        let write_one = |out: &mut BodyWriter, point: &HistogramPoint| {
-            json::histogram_sample(out, point.timestamp, &point.histogram)
-        };
-        write_list(out, &series.histograms, write_one)?;
-    }
-    out.write_all(b"}")
-}
-
-fn write_stats(out: &mut BodyWriter, stats: &QueryStats) -> io::Result<()> {
-    let (prepare_s, evaluate_s) = (stats.prepare.as_secs_f64(), stats.evaluate.as_secs_f64());
-    let page = serde_json::json!({
-        "timings": {
-            "evalTotalTime": prepare_s + evaluate_s,
-            "resultSortTime": 0.0,
-            "queryPreparationTime": prepare_s,
-            "innerEvalTime": evaluate_s,
-            "execQueueTime": 0.0,
-            "execTotalTime": prepare_s + evaluate_s,
-        },
-        "samples": {
-            "totalQueryableSamples": stats.samples_read,
-            "peakSamples": stats.samples_peak,
-            "samplesRead": stats.samples_read,
-        },
-    });
-    Ok(serde_json::to_writer(out, &page)?)
 }
 
 #[cfg(test)]

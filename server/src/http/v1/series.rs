@@ -1,26 +1,41 @@
 //! Series, label names and label values that match selectors.
 
+use super::answer::List;
 use crate::error::{ApiError, Side};
-use crate::http::admission::run_query;
+use crate::http::admission::run_listed;
 use crate::http::app::App;
 use crate::http::params::Params;
-use crate::http::respond::{self, Encoding, Notes};
+use crate::http::queries::{Peer, Question};
+use crate::http::respond::{BodyWriter, Encoding, Notes};
+use crate::http::stream;
 use crate::wire::json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use kymo_query::Held;
 use kymo_query::syntax::parse_metric_selector;
 use kymo_storage::api::Queryable;
 use kymo_storage::model::{Labels, Matcher, TimeRange};
-use std::io::Write;
 
 /// How often a loop over series looks whether its client is still there.
 const CANCEL_CHECK_EVERY: usize = 1_024;
+
+/// What a series of the answer takes besides its labels.
+const SERIES_BYTES: usize = 64;
+/// What a name of the answer takes besides its text.
+const NAME_BYTES: usize = 40;
+
+/// Memory of an answer, out of that of all queries.
+fn hold(app: &App, bytes: usize) -> Result<Held, ApiError> {
+    app.engine.hold(bytes as u64).map_err(|e| ApiError::query(&e))
+}
 
 /// What the three endpoints have in common.
 struct Selection {
     range: TimeRange,
     matcher_sets: Vec<Vec<Matcher>>,
+    /// The selectors as they were written.
+    texts: String,
     limit: Option<usize>,
 }
 
@@ -46,33 +61,49 @@ impl Selection {
             let text = "end timestamp must not be before start time";
             return Err(ApiError::parameter("end", text));
         }
-        Ok(Self { range: TimeRange::closed(start, end), matcher_sets, limit: params.limit("limit")? })
+        let texts = params.all("match[]").collect::<Vec<_>>().join(" ");
+        let range = TimeRange::closed(start, end);
+        Ok(Self { range, matcher_sets, texts, limit: params.limit("limit")? })
+    }
+
+    fn question(&self, kind: &'static str, peer: Option<Peer>) -> Question {
+        Question { kind, text: self.texts.clone(), peer }
     }
 }
 
 /// `GET|POST /api/v1/series`: the label sets that match one of `match[]`.
 pub async fn series(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let encoding = Encoding::accepted(request.headers());
+    let peer = Peer::of(&request);
     let params = app.params(request).await?;
     if params.all("match[]").next().is_none() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let selection = Selection::from_params(&params)?;
     let storage = app.storage(Side::Read)?;
-    run_query(&app.query_gate, &app.metrics, move |cancel| {
+    let (question, work_app) = (selection.question("series", peer), app.clone());
+    run_listed(app.desk(), question, move |running| {
         let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
         let querier = storage.querier(selection.range).map_err(failed)?;
-        let mut found: Vec<Labels> = Vec::new();
+        let (mut found, mut memory): (Vec<Labels>, Vec<Held>) = (Vec::new(), Vec::new());
         let mut notes = Notes::default();
+        // Bytes of labels that are there already and not yet reserved.
+        let mut unheld = 0;
         for matchers in &selection.matcher_sets {
             let set = querier.select(selection.range, matchers).map_err(failed)?;
             // One more than the limit shows that there are more; several sets may overlap.
             let wanted = selection.limit.map_or(usize::MAX, |limit| limit.saturating_add(1));
             for index in 0..set.len().min(wanted) {
-                if index % CANCEL_CHECK_EVERY == 0 && cancel.is_cancelled() {
-                    return Err(ApiError::cancelled());
+                if index % CANCEL_CHECK_EVERY == 0 {
+                    if running.cancel.is_cancelled() {
+                        return Err(ApiError::cancelled());
+                    }
+                    memory.push(hold(&work_app, unheld + CANCEL_CHECK_EVERY * SERIES_BYTES)?);
+                    unheld = 0;
                 }
-                found.push(set.labels(index));
+                let labels = set.labels(index);
+                unheld += labels.as_bytes().len();
+                found.push(labels);
             }
             notes.warnings.extend(set.warnings());
         }
@@ -81,16 +112,9 @@ pub async fn series(State(app): State<App>, request: Request) -> Result<Response
             found.dedup();
         }
         notes.truncate(&mut found, selection.limit);
-        Ok(respond::success(encoding, &notes, |out| {
-            out.write_all(b"[")?;
-            for (i, labels) in found.iter().enumerate() {
-                if i > 0 {
-                    out.write_all(b",")?;
-                }
-                json::labels(out, labels)?;
-            }
-            out.write_all(b"]")
-        }))
+        let write_one = |out: &mut BodyWriter, labels: &Labels| json::labels(out, labels);
+        let list = List { items: found, write_one, notes, memory, written: 0 };
+        Ok(stream::streamed(encoding, Box::new(list)))
     })
     .await
 }
@@ -118,10 +142,13 @@ pub async fn label_values(
 
 async fn names(app: &App, request: Request, label: Option<String>) -> Result<Response, ApiError> {
     let encoding = Encoding::accepted(request.headers());
+    let peer = Peer::of(&request);
     let params = app.params(request).await?;
     let selection = Selection::from_params(&params)?;
     let storage = app.storage(Side::Read)?;
-    run_query(&app.query_gate, &app.metrics, move |_| {
+    let kind = if label.is_some() { "label_values" } else { "labels" };
+    let (question, work_app) = (selection.question(kind, peer), app.clone());
+    run_listed(app.desk(), question, move |_| {
         let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
         let querier = storage.querier(selection.range).map_err(failed)?;
         let sets = &selection.matcher_sets;
@@ -132,7 +159,11 @@ async fn names(app: &App, request: Request, label: Option<String>) -> Result<Res
         let mut found = found.map_err(failed)?;
         let mut notes = Notes { warnings: found.warnings, infos: Vec::new() };
         notes.truncate(&mut found.names, selection.limit);
-        Ok(respond::success(encoding, &notes, |out| json::strings(out, &found.names)))
+        let bytes = found.names.iter().map(|name| name.len() + NAME_BYTES).sum();
+        let memory = vec![hold(&work_app, bytes)?];
+        let write_one = |out: &mut BodyWriter, name: &String| json::string(out, name);
+        let list = List { items: found.names, write_one, notes, memory, written: 0 };
+        Ok(stream::streamed(encoding, Box::new(list)))
     })
     .await
 }

@@ -1,10 +1,17 @@
 //! What one query may use of time and memory: one guard, checked per batch. Hot path.
 
+mod turns;
+
+pub(crate) use turns::Turns;
+
 use crate::clock::{Instant, now};
 use crate::failure::QueryError;
 use crate::limits::{self, QueryLimits};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use turns::Turn;
 
 /// The memory that all queries of one engine share.
 #[derive(Debug)]
@@ -25,37 +32,167 @@ impl MemoryPool {
     }
 }
 
+/// The memory that the queries of an engine hold, for those who watch it.
+#[derive(Debug, Clone)]
+pub struct MemoryUse(Arc<MemoryPool>);
+
+impl MemoryUse {
+    /// That of `pool`.
+    pub(crate) fn new(pool: Arc<MemoryPool>) -> Self {
+        Self(pool)
+    }
+
+    /// Bytes reserved at this moment.
+    pub fn bytes(&self) -> u64 {
+        self.0.used()
+    }
+}
+
+/// How far a query has come; others may look while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    samples: AtomicU64,
+}
+
+impl Progress {
+    /// Samples read from the store so far.
+    pub fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+}
+
+/// Called once when a query turns out to be long, on one of its threads.
+#[derive(Clone)]
+pub struct OnLong(Arc<dyn Fn() + Send + Sync>);
+
+impl OnLong {
+    /// Calls `act`.
+    pub fn new(act: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(act))
+    }
+}
+
+impl fmt::Debug for OnLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnLong")
+    }
+}
+
+/// A query that has read so many samples and computed so many points is long: some milliseconds of work.
+const LONG_FROM: u64 = 1 << 19;
+/// And so is one that has taken so long.
+const LONG_AFTER: Duration = Duration::from_millis(100);
+/// How long a thread of a long query works before it lets others go first.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// The right to work of one thread, renewed as it goes on. To be dropped before waiting for anybody.
+#[derive(Debug, Default)]
+pub(crate) struct Slice {
+    turn: Option<(Turn, Instant)>,
+}
+
+impl Slice {
+    /// Lets others go first if it is their turn.
+    ///
+    /// # Errors
+    /// As [`Budget::check`].
+    pub(crate) fn renew(&mut self, budget: &Budget) -> Result<(), QueryError> {
+        if self.turn.as_ref().is_some_and(|(_, since)| since.elapsed() < SLICE) {
+            return budget.check();
+        }
+        self.turn = None;
+        self.turn = budget.turn()?.map(|turn| (turn, now()));
+        Ok(())
+    }
+}
+
+/// What the guard of a query shares with others.
+pub(crate) struct Shared {
+    /// Ends the query when raised.
+    pub(crate) cancel: Arc<AtomicBool>,
+    /// The memory of all queries.
+    pub(crate) pool: Arc<MemoryPool>,
+    /// The turns of long queries.
+    pub(crate) turns: Arc<Turns>,
+    /// Where the query says how far it is.
+    pub(crate) progress: Arc<Progress>,
+    /// Who wants to know that the query is long.
+    pub(crate) on_long: Option<OnLong>,
+}
+
 /// The guard of one query.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limits: QueryLimits,
+    began: Instant,
     deadline: Option<Instant>,
     cancel: Arc<AtomicBool>,
     pool: Arc<MemoryPool>,
+    turns: Arc<Turns>,
+    progress: Arc<Progress>,
+    on_long: Option<OnLong>,
+    long: AtomicBool,
+    computed: AtomicU64,
     bytes: AtomicU64,
     bytes_peak: AtomicU64,
     samples: AtomicU64,
     samples_peak: AtomicU64,
-    read: AtomicU64,
     series: AtomicU64,
 }
 
 impl Budget {
     /// The guard of a query that starts now.
-    pub(crate) fn new(limits: QueryLimits, cancel: Arc<AtomicBool>, pool: Arc<MemoryPool>) -> Arc<Self> {
-        let deadline = now().checked_add(limits.timeout);
+    pub(crate) fn new(limits: QueryLimits, shared: Shared) -> Arc<Self> {
+        let began = now();
+        let deadline = began.checked_add(limits.timeout);
+        let Shared { cancel, pool, turns, progress, on_long } = shared;
         Arc::new(Self {
             limits,
+            began,
             deadline,
             cancel,
             pool,
+            turns,
+            progress,
+            on_long,
+            long: AtomicBool::new(false),
+            computed: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             bytes_peak: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             samples_peak: AtomicU64::new(0),
-            read: AtomicU64::new(0),
             series: AtomicU64::new(0),
         })
+    }
+
+    /// The right to work: for the asking while the query is short; a long one waits for a core.
+    ///
+    /// # Errors
+    /// As [`Budget::check`].
+    fn turn(&self) -> Result<Option<Turn>, QueryError> {
+        self.check()?;
+        if !self.long.load(Ordering::Relaxed) {
+            let work = self.progress.samples().saturating_add(self.computed.load(Ordering::Relaxed));
+            if work < LONG_FROM && self.began.elapsed() < LONG_AFTER {
+                return Ok(None);
+            }
+            if !self.long.swap(true, Ordering::Relaxed)
+                && let Some(OnLong(act)) = &self.on_long
+            {
+                act();
+            }
+        }
+        self.turns.take(|| self.check()).map(Some)
+    }
+
+    /// Counts points that were computed.
+    pub(crate) fn count_computed(&self, points: usize) {
+        self.computed.fetch_add(points as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes reserved at this moment.
+    pub(crate) fn bytes_now(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// # Errors
@@ -82,7 +219,7 @@ impl Budget {
 
     /// Counts samples that were read from the store.
     pub(crate) fn count_read(&self, samples: usize) {
-        self.read.fetch_add(samples as u64, Ordering::Relaxed);
+        self.progress.samples.fetch_add(samples as u64, Ordering::Relaxed);
     }
 
     /// Counts series that a selector found.
@@ -101,7 +238,7 @@ impl Budget {
     /// Samples read, most samples held at one time, most bytes reserved at one time, series found.
     pub(crate) fn totals(&self) -> (u64, u64, u64, u64) {
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        (load(&self.read), load(&self.samples_peak), load(&self.bytes_peak), load(&self.series))
+        (self.progress.samples(), load(&self.samples_peak), load(&self.bytes_peak), load(&self.series))
     }
 }
 
@@ -166,14 +303,29 @@ impl Drop for Reservation {
     }
 }
 
+/// Memory of an answer: it stays reserved until this is dropped.
+#[derive(Debug, Clone)]
+pub struct Held(#[allow(dead_code, reason = "held, not read")] Arc<Reservation>);
+
+impl Held {
+    /// Holds `reservation`.
+    pub(crate) fn new(reservation: Reservation) -> Self {
+        Self(Arc::new(reservation))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::failure::FailureKind;
-    use std::time::Duration;
 
     fn budget(limits: QueryLimits, pool: &Arc<MemoryPool>) -> Arc<Budget> {
-        Budget::new(limits, Arc::default(), pool.clone())
+        guard(limits, Arc::default(), pool.clone())
+    }
+
+    fn guard(limits: QueryLimits, cancel: Arc<AtomicBool>, pool: Arc<MemoryPool>) -> Arc<Budget> {
+        let (turns, progress) = (Turns::new(1), Arc::default());
+        Budget::new(limits, Shared { cancel, pool, turns, progress, on_long: None })
     }
 
     #[test]
@@ -192,12 +344,33 @@ mod tests {
     }
 
     #[test]
+    fn a_long_query_says_so_once_and_waits_for_its_turns() {
+        let (said, pool) = (Arc::new(AtomicU64::new(0)), MemoryPool::new(1));
+        let (turns, progress, seen) = (Turns::new(1), Arc::<Progress>::default(), said.clone());
+        let on_long = Some(OnLong::new(move || {
+            seen.fetch_add(1, Ordering::Relaxed);
+        }));
+        let cancel = Arc::<AtomicBool>::default();
+        let shared = Shared { cancel: cancel.clone(), pool, turns, progress: progress.clone(), on_long };
+        let guard = Budget::new(QueryLimits::default(), shared);
+        assert!(guard.turn().unwrap().is_none());
+        guard.count_read(LONG_FROM as usize / 2);
+        guard.count_computed(LONG_FROM as usize / 2);
+        let turn = guard.turn().unwrap();
+        assert!(turn.is_some() && progress.samples() == LONG_FROM / 2);
+        cancel.store(true, Ordering::Relaxed);
+        assert_eq!(guard.turn().unwrap_err().kind, FailureKind::Canceled);
+        drop(turn);
+        assert_eq!(said.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
     fn time_and_the_caller_can_end_a_query() {
         let pool = MemoryPool::new(1);
         let late = budget(QueryLimits { timeout: Duration::ZERO, ..QueryLimits::default() }, &pool);
         assert_eq!(late.check().unwrap_err().kind, FailureKind::Timeout);
         let cancel = Arc::new(AtomicBool::new(false));
-        let guard = Budget::new(QueryLimits::default(), cancel.clone(), pool);
+        let guard = guard(QueryLimits::default(), cancel.clone(), pool);
         assert!(guard.check().is_ok());
         cancel.store(true, Ordering::Relaxed);
         assert_eq!(guard.check().unwrap_err().kind, FailureKind::Canceled);
