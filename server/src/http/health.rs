@@ -1,13 +1,14 @@
 //! Healthy, ready, metrics and the front page: outside all gates, so that they answer when nothing else does.
 
 use super::app::App;
-use super::respond;
+use super::respond::{self, Encoding};
 use crate::ingest::self_monitor;
 use crate::telemetry::render::{CONTENT_TYPE, Text};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{Html, Response};
 use kymo_storage::db::Health;
+use std::io::Write;
 
 /// `GET /-/healthy`: the process answers.
 pub async fn healthy() -> Response {
@@ -26,10 +27,10 @@ pub async fn ready(State(app): State<App>) -> Response {
 }
 
 /// `GET /metrics`: Kymo's own metrics as text.
-pub async fn metrics(State(app): State<App>) -> Response {
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let mut text = Text::default();
     self_monitor::visit_all(&app.metrics, app.storage_if_open(), &mut text);
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE))], text.finish()).into_response()
+    respond::packed(Encoding::accepted(&headers), CONTENT_TYPE, |out| out.write_all(text.finish().as_bytes()))
 }
 
 /// `GET /`: what this is and where to go.
