@@ -57,10 +57,10 @@ impl Encoding {
                 others = Some(weight);
             } else if name.eq_ignore_ascii_case("identity") {
                 identity = Some(weight);
-            } else if let Some(i) = ENCODINGS.iter().position(|(known, _)| known.eq_ignore_ascii_case(name)) {
-                if let Some(slot) = weights.get_mut(i) {
-                    *slot = Some(weight);
-                }
+            } else if let Some(i) = ENCODINGS.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
+                && let Some(slot) = weights.get_mut(i)
+            {
+                *slot = Some(weight);
             }
         }
         // What is not named is not refused: it is only liked less than anything that is.
