@@ -21,5 +21,5 @@ mod read;
 pub mod stats;
 pub mod wal;
 
-pub use db::Storage;
+pub use db::{Storage, verify};
 pub use error::{Error, ErrorKind, Result};

@@ -64,8 +64,16 @@ impl Default for Limits {
 pub struct RetentionRule {
     /// All of them must hold for the labels of a series.
     pub matchers: Vec<Matcher>,
-    /// How long the samples of these series are kept.
+    /// How long the samples of these series are kept. Older ones are not answered any more, and are left out when their block
+    /// is merged or, once all of them are older, rewritten.
     pub keep: Duration,
+}
+
+impl RetentionRule {
+    fn text(&self) -> String {
+        let matchers: Vec<String> = self.matchers.iter().map(ToString::to_string).collect();
+        format!("{{{}}}", matchers.join(","))
+    }
 }
 
 /// How a store behaves. The default is what a server should run with.
@@ -75,6 +83,8 @@ pub struct Options {
     pub retention: Option<Duration>,
     /// Series that are kept for another time than [`Options::retention`].
     pub retention_rules: Vec<RetentionRule>,
+    /// How many bytes blocks and log may take; when they take more, the oldest blocks go first. `None` sets no bound.
+    pub retention_bytes: Option<u64>,
     /// What an acknowledgement means.
     pub durability: Durability,
     /// What a sender may ask.
@@ -107,6 +117,8 @@ pub struct Options {
     pub compaction_bytes_max: u64,
     /// Blocks that hold deleted samples are rewritten without them so long after the delete, if they were not merged before.
     pub delete_reclaim_after: Duration,
+    /// How many bytes of blocks a second are read again in the background to find rot; 0 reads none. The default is 84 GiB a day.
+    pub scrub_bytes_per_second: u64,
     /// How often age, retention and free space are looked at.
     pub maintenance_interval: Duration,
 }
@@ -115,6 +127,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             retention: Some(Duration::from_secs(15 * 24 * 3600)),
+            retention_bytes: None,
             retention_rules: Vec::new(),
             durability: Durability::Sync,
             limits: Limits::default(),
@@ -128,6 +141,7 @@ impl Default for Options {
             compaction_widths: [8, 24, 8 * 24].map(|hours| Duration::from_secs(hours * 3600)).to_vec(),
             compaction_bytes_max: 16 << 30,
             delete_reclaim_after: Duration::from_secs(3600),
+            scrub_bytes_per_second: 1 << 20,
             maintenance_interval: Duration::from_secs(10),
         }
     }
@@ -150,8 +164,16 @@ impl Options {
         if self.retention.is_some_and(|r| r < Duration::from_secs(1)) {
             return refuse(format!("retention is {:?}; the least is 1s", self.retention.unwrap_or_default()));
         }
-        if let Some(rule) = self.retention_rules.iter().find(|r| r.matchers.is_empty() || r.keep.is_zero()) {
-            return refuse(format!("retention rule {rule:?}: it needs a matcher and a time"));
+        for rule in &self.retention_rules {
+            let (text, keep) = (rule.text(), rule.keep);
+            if rule.matchers.is_empty() {
+                return refuse(format!(
+                    "a retention rule of {keep:?} has no matchers; use `retention` for all series"
+                ));
+            }
+            if keep < Duration::from_secs(1) {
+                return refuse(format!("the retention of {text} is {keep:?}; the least is 1s"));
+            }
         }
         if self.durability == Durability::Interval(Duration::ZERO) {
             return refuse(
@@ -207,13 +229,21 @@ const LABEL_BYTES_MAX: usize = 60_000;
 mod tests {
     use super::*;
 
+    fn rule(keep: Duration) -> RetentionRule {
+        RetentionRule { matchers: vec![Matcher::equal("i", "1")], keep }
+    }
+
     #[test]
     fn defaults_are_valid_and_nonsense_is_named() {
         assert!(Options::default().validate().is_ok());
         type Change = fn(&mut Options);
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 8] = [
             ("samples_per_batch", |o| o.limits.samples_per_batch = 9_000_000),
             ("retention", |o| o.retention = Some(Duration::ZERO)),
+            ("i=\"1\"", |o| o.retention_rules = vec![rule(Duration::ZERO)]),
+            ("no matchers", |o| {
+                o.retention_rules = vec![RetentionRule { matchers: vec![], ..rule(Duration::from_secs(5)) }];
+            }),
             ("interval", |o| o.durability = Durability::Interval(Duration::ZERO)),
             ("flush_bytes", |o| o.flush_bytes = 1),
             ("labels_per_series", |o| o.limits.labels_per_series = 0),

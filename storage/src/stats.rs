@@ -61,6 +61,12 @@ pub struct Stats {
     pub flush_failures: u64,
     /// Blocks dropped by retention.
     pub blocks_dropped: u64,
+    /// Bytes of blocks read again in search of rot.
+    pub scrub_bytes: u64,
+    /// Blocks in use in which rot was found.
+    pub blocks_damaged: u64,
+    /// Times all blocks have been read again.
+    pub scrub_rounds: u64,
     /// Merges of blocks done.
     pub compactions: u64,
     /// Merges that failed.
@@ -90,6 +96,8 @@ pub(crate) struct Counters {
     pub(crate) flushes: Counter,
     pub(crate) flush_failures: Counter,
     pub(crate) blocks_dropped: Counter,
+    pub(crate) scrub_bytes: Counter,
+    pub(crate) scrub_rounds: Counter,
     pub(crate) compactions: Counter,
     pub(crate) compaction_failures: Counter,
     pub(crate) compaction_bytes_read: Counter,

@@ -6,7 +6,9 @@ use kymo_storage::Storage;
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::block::{Block, ExactReader, ExactSamples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock, Space};
-use kymo_storage::model::{AnyHistogram, Buckets, Histogram, IntHistogram, Labels, Matcher, TimeRange};
+use kymo_storage::model::{
+    AnyHistogram, Buckets, Exemplar, Histogram, IntHistogram, Labels, Matcher, TimeRange,
+};
 use kymo_storage::options::Options;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -281,6 +283,50 @@ fn histograms_stay_what_they_were() {
         assert!(same, "{time}: {histogram:?} {:?}", found[time]);
     }
     assert_eq!(found.len(), expected.len());
+}
+
+#[test]
+fn start_timestamps_and_exemplars_are_carried_over() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    let mut expected = Vec::new();
+    for hour in [0, 2, 4, 9] {
+        let mut batch = store.batch();
+        for i in 0..SERIES {
+            let id = batch.series_labels(&labels(i)).unwrap();
+            for n in 0..3 {
+                let time = DAY + hour * HOUR + n * 1000;
+                // The last series has none.
+                let start = if i + 1 < SERIES { DAY - i as i64 } else { 0 };
+                batch.sample_with_start(id, time, start, n as f64);
+                if i == 1 {
+                    let labels = Labels::from_pairs([("trace", time.to_string())]);
+                    let exemplar = Exemplar { labels, value: 0.5, timestamp: time };
+                    batch.exemplar(id, exemplar.clone()).unwrap();
+                    expected.push(exemplar);
+                }
+            }
+        }
+        store.append(batch).unwrap();
+        store.flush().unwrap();
+    }
+    store.compact().unwrap();
+    assert_eq!(store.stats().blocks, 2);
+    let exemplars = store.exemplars(TimeRange::ALL, &[]).unwrap().series;
+    assert_eq!((exemplars.len(), &exemplars[0].exemplars), (1, &expected));
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    let set = querier.select(TimeRange::ALL, &[]).unwrap();
+    let mut samples = Samples::new();
+    for index in 0..SERIES {
+        set.read(index, TimeRange::ALL, &mut samples).unwrap();
+        let starts: Vec<i64> = (0..samples.timestamps.len()).map(|at| samples.start_timestamp(at)).collect();
+        let start = if index + 1 < SERIES { DAY - index as i64 } else { 0 };
+        assert_eq!(starts, vec![start; 12]);
+    }
+    store.delete(TimeRange::closed(DAY, DAY + 5 * HOUR), &[vec![Matcher::equal("i", "1")]]).unwrap();
+    assert_eq!(store.exemplars(TimeRange::ALL, &[]).unwrap().series[0].exemplars, expected[9..]);
+    store.clean_tombstones().unwrap();
+    assert_eq!(store.exemplars(TimeRange::ALL, &[]).unwrap().series[0].exemplars, expected[9..]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use kymo_storage::db::{CommitReport, Health};
 use kymo_storage::env::{
     Clock, CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock, Space,
 };
-use kymo_storage::model::{Labels, TimeRange};
-use kymo_storage::options::Options;
+use kymo_storage::model::{Labels, Matcher, TimeRange};
+use kymo_storage::options::{Options, RetentionRule};
 use kymo_storage::{ErrorKind, Storage};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -248,6 +248,100 @@ fn a_clock_that_jumps_deletes_nothing() {
         store.maintain().unwrap();
         assert_eq!((store.stats().blocks, read(&store).len()), (1, 2), "{jump}");
     }
+}
+
+#[test]
+fn samples_that_carry_the_time_of_a_clock_that_jumped_delete_nothing() {
+    let clock = SimClock::new(NOW);
+    let store = open_at(Arc::new(MemoryFs::new()), Arc::new(clock.clone()), options());
+    write(&store, NOW, 1.0).unwrap();
+    store.flush().unwrap();
+    clock.set_wall_ms(NOW + 10 * 365 * 24 * HOUR);
+    write(&store, NOW + 10 * 365 * 24 * HOUR, 1.0).unwrap();
+    store.maintain().unwrap();
+    assert_eq!((store.stats().blocks, read(&store).len()), (1, 2));
+    clock.set_wall_ms(NOW + HOUR);
+    store.maintain().unwrap();
+    assert_eq!(read(&store).len(), 2);
+}
+
+#[test]
+fn some_series_are_kept_for_a_shorter_time() {
+    let rule = |i: &str, hours: u64| RetentionRule {
+        matchers: vec![Matcher::equal("i", i)],
+        keep: Duration::from_secs(hours * 3600),
+    };
+    let rules = Options { retention_rules: vec![rule("1", 2), rule("2", 10)], ..options() };
+    let (fs, clock) = (MemoryFs::new(), SimClock::new(NOW));
+    let store = open_at(Arc::new(fs), Arc::new(clock.clone()), rules);
+    for hour in 0..5 {
+        write(&store, NOW - hour * HOUR, 1.0).unwrap();
+    }
+    let count = |store: &Storage, i: usize| {
+        let querier = store.querier(TimeRange::ALL).unwrap();
+        let matcher = Matcher::equal("i", &i.to_string());
+        let set = querier.select(TimeRange::ALL, &[matcher]).unwrap();
+        let mut samples = Samples::new();
+        (0..set.len())
+            .map(|at| set.read(at, TimeRange::ALL, &mut samples).map_or(0, |()| samples.values.len()))
+            .sum::<usize>()
+    };
+    assert_eq!([count(&store, 0), count(&store, 1), count(&store, 2)], [5, 3, 5]);
+    store.flush().unwrap();
+    assert_eq!([count(&store, 0), count(&store, 1), count(&store, 2)], [5, 3, 5]);
+    let jumped = NOW + 1000 * HOUR;
+    clock.set_wall_ms(jumped);
+    assert_eq!(count(&store, 1), 3, "a jump of the clock hides nothing");
+    clock.set_wall_ms(NOW);
+    clock.advance(Duration::from_secs(3 * 3600));
+    write(&store, NOW + 3 * HOUR, 1.0).unwrap();
+    assert_eq!([count(&store, 0), count(&store, 1), count(&store, 2)], [6, 1, 6]);
+    store.compact().unwrap();
+    assert_eq!(store.stats().block_samples, 4 * 5, "the block is rewritten without the series");
+    store.compact().unwrap();
+    assert_eq!(store.stats().compactions, 1);
+}
+
+#[test]
+fn some_series_are_kept_longer_than_the_others() {
+    let rule =
+        RetentionRule { matchers: vec![Matcher::equal("i", "1")], keep: Duration::from_secs(100 * 3600) };
+    let longer = Options { retention_rules: vec![rule], ..options() };
+    let (fs, clock) = (MemoryFs::new(), SimClock::new(NOW));
+    let store = open_at(Arc::new(fs), Arc::new(clock.clone()), longer);
+    write(&store, NOW, 1.0).unwrap();
+    store.flush().unwrap();
+    clock.advance(Duration::from_secs(50 * 3600));
+    write(&store, NOW + 50 * HOUR, 1.0).unwrap();
+    store.maintain().unwrap();
+    let found: Vec<usize> = read(&store).values().map(|found| found.1).collect();
+    assert_eq!(found, [1, SERIES]);
+    store.compact().unwrap();
+    assert_eq!((store.stats().block_samples, store.stats().blocks), (1, 1));
+    clock.advance(Duration::from_secs(60 * 3600));
+    write(&store, NOW + 110 * HOUR, 1.0).unwrap();
+    store.maintain().unwrap();
+    assert_eq!(store.stats().blocks, 0);
+}
+
+#[test]
+fn the_oldest_blocks_go_when_there_are_too_many_bytes() {
+    let fs = MemoryFs::new();
+    let sized = |bytes| Options { retention_bytes: Some(bytes), ..options() };
+    let store = open_at(Arc::new(fs.clone()), Arc::new(SimClock::new(NOW)), sized(1 << 30));
+    for step in [3, 1, 2] {
+        write(&store, NOW + step, step as f64).unwrap();
+        store.flush().unwrap();
+    }
+    store.maintain().unwrap();
+    let stats = store.stats();
+    assert_eq!(stats.blocks, 3);
+    drop(store);
+    let store =
+        open_at(Arc::new(fs), Arc::new(SimClock::new(NOW)), sized(stats.block_bytes + stats.wal_bytes - 1));
+    store.maintain().unwrap();
+    assert_eq!((store.stats().blocks, store.stats().blocks_dropped), (2, 1));
+    assert_eq!(read(&store).keys().copied().collect::<Vec<_>>(), [NOW + 2, NOW + 3]);
 }
 
 #[test]

@@ -38,6 +38,15 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
         ("kymo_storage_flushes_total", "Flushes of the head into blocks.", stats.flushes),
         ("kymo_storage_flush_failures_total", "Flushes that failed.", stats.flush_failures),
         ("kymo_storage_blocks_dropped_total", "Blocks dropped by retention.", stats.blocks_dropped),
+        ("kymo_storage_compactions_total", "Merges of blocks.", stats.compactions),
+        ("kymo_storage_compaction_failures_total", "Merges that failed.", stats.compaction_failures),
+        ("kymo_storage_compaction_read_bytes_total", "Bytes of merged blocks.", stats.compaction_bytes_read),
+        (
+            "kymo_storage_compaction_written_bytes_total",
+            "Bytes that merges wrote.",
+            stats.compaction_bytes_written,
+        ),
+        ("kymo_storage_scrub_bytes_total", "Bytes read again in search of rot.", stats.scrub_bytes),
     ];
     for (name, help, value) in counters {
         visitor.counter(name, help, value as f64);
@@ -52,6 +61,8 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
         ("kymo_storage_blocks", "Blocks in use.", stats.blocks),
         ("kymo_storage_block_bytes", "Bytes of the blocks in use.", stats.block_bytes),
         ("kymo_storage_block_samples", "Samples in the blocks in use.", stats.block_samples),
+        ("kymo_storage_blocks_damaged", "Blocks in which rot was found.", stats.blocks_damaged),
+        ("kymo_storage_tombstones", "Deletes that wait for their blocks to be rewritten.", stats.tombstones),
         ("kymo_storage_blocks_quarantined", "Blocks put aside as damaged.", stats.blocks_quarantined),
         (
             "kymo_storage_wal_lost_frames",
@@ -63,6 +74,8 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
     for (name, help, value) in gauges {
         visitor.gauge(name, help, value as f64);
     }
+    let compaction_s = stats.compaction_millis as f64 / 1000.0;
+    visitor.counter("kymo_storage_compaction_seconds_total", "Time merges took.", compaction_s);
     let open_s = stats.open_millis as f64 / 1000.0;
     visitor.gauge("kymo_storage_open_seconds", "How long the last start took.", open_s);
     let writable = storage.health() == kymo_storage::db::Health::Ok;

@@ -28,6 +28,7 @@
 //! every time it is read. What fails is [`crate::ErrorKind::Corrupt`] and names the file and the offset; the rest of the
 //! block stays readable.
 
+mod check;
 mod deletions;
 mod exact;
 mod exemplars;
@@ -46,6 +47,7 @@ mod series_page;
 mod tombstone;
 mod writer;
 
+pub use check::{CheckCursor, Damage};
 pub use deletions::Deletions;
 pub use exact::{ExactReader, ExactSamples};
 pub use format::BlockMeta;

@@ -8,9 +8,7 @@ use crate::codec::compress::zstd_decode;
 use crate::codec::crc::crc32;
 use crate::env::{File, Fs, Mapped};
 use crate::error::{Error, Result};
-use crate::model::TimeRange;
 use parking_lot::Mutex;
-use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -121,26 +119,6 @@ impl Block {
         parts
     }
 
-    /// Reads every byte of the block against its checksums.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Corrupt`] for the first damage found, or the disk refuses.
-    pub fn verify(&self) -> Result<()> {
-        for section in Section::ALL {
-            self.section(section)?;
-        }
-        for page in 0..self.page_count(Section::SeriesPages)? {
-            self.series_page(page)?;
-        }
-        let mut bytes = Vec::new();
-        for page in 0..self.page_count(Section::DataPages)? {
-            self.read_data_page(page, &mut bytes)?;
-        }
-        let mut all = RoaringBitmap::new();
-        all.insert_range(0..self.series_count());
-        self.read_exemplars(&all, TimeRange::ALL, &mut |_, _| {})
-    }
-
     /// Damage in this file.
     pub(super) fn corrupt(&self, section: Section, what: impl fmt::Display) -> Error {
         let offset = self.sections.get(section.index()).map_or(0, |s| s.offset);
@@ -175,18 +153,31 @@ impl Block {
         self.map.get(usize::try_from(offset).ok()?..)?.get(..length as usize)
     }
 
+    /// Where a section begins.
+    pub(super) fn section_offset(&self, section: Section) -> u64 {
+        self.sections.get(section.index()).map_or(0, |s| s.offset)
+    }
+
+    /// Checks a section again, whatever was found before.
+    pub(super) fn check_section(&self, section: Section) -> Result<()> {
+        if let Some(state) = self.states.get(section.index()) {
+            state.store(UNCHECKED, Ordering::Relaxed);
+        }
+        self.section(section).map(|_| ())
+    }
+
     /// The timestamp columns.
     pub(super) fn columns(&self) -> Result<Columns<'_>> {
         Columns::new(self.section(Section::Tscol)?)
             .ok_or_else(|| self.corrupt(Section::Tscol, "the directory is cut off"))
     }
 
-    fn page_count(&self, directory: Section) -> Result<u32> {
+    pub(super) fn page_count(&self, directory: Section) -> Result<u32> {
         Ok((self.section(directory)?.len() / PAGE_ENTRY_BYTES) as u32)
     }
 
     /// An entry of a page directory; the page lies inside the file.
-    fn page_entry(&self, directory: Section, page: u32) -> Result<PageEntry> {
+    pub(super) fn page_entry(&self, directory: Section, page: u32) -> Result<PageEntry> {
         let (entries, _) = self.section(directory)?.as_chunks::<PAGE_ENTRY_BYTES>();
         entries
             .get(page as usize)
@@ -227,6 +218,17 @@ impl Block {
         if let Some((_, found)) = self.series_pages.lock().iter().find(|p| p.0 == page) {
             return Ok(Arc::clone(found));
         }
+        let parsed = self.load_series_page(page)?;
+        let mut cached = self.series_pages.lock();
+        if cached.len() >= CACHED_SERIES_PAGES {
+            cached.pop_front();
+        }
+        cached.push_back((page, Arc::clone(&parsed)));
+        Ok(parsed)
+    }
+
+    /// As [`Block::series_page`], always from the file.
+    pub(super) fn load_series_page(&self, page: u32) -> Result<Arc<SeriesPage>> {
         let entry = self.page_entry(Section::SeriesPages, page)?;
         let broken = |what: &str| {
             let (path, offset) = (self.path.display(), entry.offset);
@@ -243,12 +245,6 @@ impl Block {
         let series = self.series_count().saturating_sub(before).min(SERIES_PER_PAGE);
         let parsed =
             SeriesPage::parse(raw, series, self.version).ok_or_else(|| broken("not a table of series"))?;
-        let parsed = Arc::new(parsed);
-        let mut cached = self.series_pages.lock();
-        if cached.len() >= CACHED_SERIES_PAGES {
-            cached.pop_front();
-        }
-        cached.push_back((page, Arc::clone(&parsed)));
-        Ok(parsed)
+        Ok(Arc::new(parsed))
     }
 }

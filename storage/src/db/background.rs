@@ -10,6 +10,7 @@ use crate::maintain::flush::Flush;
 use crate::maintain::retention;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -181,17 +182,21 @@ impl Shared {
         }
     }
 
-    /// Drops the blocks whose samples are all older than the retention.
+    /// Drops the blocks whose samples are all older than the retention, and the oldest if all take too much room.
     fn drop_expired(&self) -> Result<()> {
         let oldest = self.retention_start();
         let mut manifest = self.manifest.lock();
-        let expired: Vec<ManifestBlock> =
-            manifest.blocks.iter().filter(|b| retention::is_expired(b, oldest)).cloned().collect();
+        let (mut expired, kept): (Vec<ManifestBlock>, Vec<ManifestBlock>) =
+            manifest.blocks.iter().cloned().partition(|block| retention::is_expired(block, oldest));
+        if let Some(limit) = self.options.retention_bytes {
+            let log = self.wal_live_bytes.load(Ordering::Relaxed);
+            expired.extend(retention::over_size(&kept, log, limit));
+        }
         if expired.is_empty() {
             return Ok(());
         }
         let mut next = manifest.clone();
-        next.blocks.retain(|block| !retention::is_expired(block, oldest));
+        next.blocks.retain(|block| expired.iter().all(|gone| gone.meta.sequence != block.meta.sequence));
         next.store(&self.fs, &self.dir)?;
         *manifest = next;
         self.view.change(|view| {

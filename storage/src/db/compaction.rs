@@ -3,6 +3,7 @@
 use super::Storage;
 use super::open::BLOCKS;
 use super::requests::{Answer, CompactJob, closed};
+use super::scrub::Scrub;
 use super::shared::Shared;
 use crate::block::{BLOCK_EXTENSION, Block, BlockSpec, ManifestBlock, Tombstone, new_uuid, store_tombstones};
 use crate::error::{Error, ErrorKind, Result};
@@ -11,6 +12,7 @@ use crate::maintain::merge::Merge;
 use crate::maintain::plan::{Candidate, Policy, plan};
 use crate::maintain::retention::millis;
 use crate::maintain::throttle::Throttle;
+use crate::model::Labels;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,16 +25,20 @@ const BUSY_SAMPLES: usize = 500_000;
 
 /// Serves `jobs`, and merges what is to be merged at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<CompactJob>) {
+    let mut scrub = Scrub::default();
     loop {
         let job = match jobs.recv_timeout(shared.options.maintenance_interval) {
             Ok(CompactJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(CompactJob::Compact(rewrites, answer)) => Some((rewrites, answer)),
-            Err(RecvTimeoutError::Timeout) if shared.options.compaction_percent == 0 => continue,
             Err(RecvTimeoutError::Timeout) => None,
         };
         let worked = catch_unwind(AssertUnwindSafe(|| match job {
             Some((rewrites, answer)) => answer(shared.compact(1.0, rewrites)),
             None => {
+                shared.scrub(&mut scrub);
+                if shared.options.compaction_percent == 0 {
+                    return;
+                }
                 let share = f64::from(shared.options.compaction_percent) / 100.0;
                 match shared.compact(share, false) {
                     Err(error) if error.kind() != ErrorKind::Cancelled => {
@@ -131,7 +137,11 @@ impl Shared {
         let damaged = self.damaged.lock();
         let reclaim = millis(self.options.delete_reclaim_after);
         let now = self.clock.now_ms();
+        let keep = self.keep_rules();
         let is_due = |live: &Arc<LiveBlock>| {
+            if keep.is_over_for_some(&live.block).unwrap_or(false) {
+                return true;
+            }
             let mut about = live.tombstones().iter();
             let is_time = about.any(|t| rewrites_all || t.created.saturating_add(reclaim) <= now);
             is_time && live.deletions().is_ok_and(|deletions| !deletions.is_empty())
@@ -176,8 +186,9 @@ impl Shared {
         let [a, b, c, d, ..] = spec.uuid;
         let file = format!("{sequence:016x}-{a:02x}{b:02x}{c:02x}{d:02x}.{BLOCK_EXTENSION}");
         let path = self.dir.join(BLOCKS).join(&file);
-        let oldest = self.retention_start();
-        let merge = Merge { fs: &self.fs, inputs: &inputs, oldest_kept: &|_| oldest };
+        let keep = self.keep_rules();
+        let oldest_kept = |labels: &Labels| keep.oldest_kept(labels);
+        let merge = Merge { fs: &self.fs, inputs: &inputs, oldest_kept: &oldest_kept };
         let written = merge.write(&path, spec, throttle)?;
         let output = match written {
             None => None,

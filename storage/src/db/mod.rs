@@ -6,8 +6,10 @@ mod delete;
 mod health;
 mod open;
 mod requests;
+mod scrub;
 mod shared;
 mod snapshot;
+pub mod verify;
 mod writer;
 
 pub use crate::head::append::{CommitReport, WriteBatch};
@@ -18,10 +20,10 @@ pub use health::Health;
 use crate::api::{Exemplars, Querier, Queryable};
 use crate::env::{Clock, DirLock, DiskFs, Fs, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::maintain::retention::oldest_kept;
+use crate::maintain::retention::{oldest_kept, without_jump};
 use crate::model::{Matcher, Metadata, TimeRange, Timestamp};
 use crate::options::Options;
-use crate::read::StoreQuerier;
+use crate::read::{KeepRules, StoreQuerier};
 use crate::stats::Stats;
 use open::Opened;
 use parking_lot::Mutex;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
 use writer::Writer;
 
 /// How often a flush makes room for itself beside others.
@@ -258,6 +261,7 @@ impl Shared {
             order: Arc::clone(&self.order),
             view: Arc::new(self.view.snapshot()),
             missing: Arc::clone(&self.missing),
+            keep: self.keep_rules(),
             range: TimeRange { min_time, max_time: range.max_time },
         }
     }
@@ -294,11 +298,24 @@ impl Shared {
         Err(Error::new(ErrorKind::Unavailable, "other flushes leave no room for one more"))
     }
 
-    /// The oldest time that is kept.
+    /// The oldest time that is kept of any series.
     pub(crate) fn retention_start(&self) -> Timestamp {
+        let rules = self.options.retention_rules.iter().map(|rule| self.oldest_kept_for(Some(rule.keep)));
+        rules.fold(self.oldest_kept_for(self.options.retention), Timestamp::min)
+    }
+
+    /// The oldest time that is kept of samples that are kept so long.
+    fn oldest_kept_for(&self, keep: Option<Duration>) -> Timestamp {
         let newest = Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest != i64::MIN);
-        let options = &self.options;
-        oldest_kept(self.clock.now_ms(), newest, options.limits.future, options.retention)
+        let now = without_jump(self.clock.now_ms(), self.clock.monotonic(), self.opened);
+        oldest_kept(now, newest, self.options.limits.future, keep)
+    }
+
+    /// The oldest time that is kept of each series, now.
+    pub(crate) fn keep_rules(&self) -> KeepRules {
+        let rules = self.options.retention_rules.iter();
+        let rules = rules.map(|rule| (rule.matchers.clone(), self.oldest_kept_for(Some(rule.keep))));
+        KeepRules { oldest: self.oldest_kept_for(self.options.retention), rules: rules.collect() }
     }
 
     /// Keeps what batches say about metric families; new families beyond the limit are left out.
@@ -353,6 +370,9 @@ impl Shared {
             flushes: counters.flushes.get(),
             flush_failures: counters.flush_failures.get(),
             blocks_dropped: counters.blocks_dropped.get(),
+            scrub_bytes: counters.scrub_bytes.get(),
+            scrub_rounds: counters.scrub_rounds.get(),
+            blocks_damaged: self.damaged.lock().len() as u64,
             compactions: counters.compactions.get(),
             compaction_failures: counters.compaction_failures.get(),
             compaction_bytes_read: counters.compaction_bytes_read.get(),

@@ -29,7 +29,7 @@ use std::sync::mpsc::Receiver;
 
 pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const HEAD: &str = "head";
-const WAL: &str = "wal";
+pub(crate) const WAL: &str = "wal";
 const MANIFEST: &str = "MANIFEST";
 const CHECKPOINT_EXTENSION: &str = "ckpt";
 /// A log with segments smaller than this is a test's; it needs no thread that prepares segments.
@@ -98,6 +98,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     let (compactor, compact_jobs) = requests::compact_jobs();
     let Opening { counters, missing, .. } = opening;
     counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
+    let opened = (clock.now_ms(), clock.monotonic());
     let shared = Arc::new(Shared {
         options,
         clock,
@@ -111,6 +112,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
         queue: RwLock::new(Some(queue)),
         background: RwLock::new(Some(jobs_sender)),
         missing: Arc::from(missing),
+        opened,
         manifest: Mutex::new(manifest),
         tombstones: Mutex::new(tombstones),
         deleting: Mutex::default(),

@@ -8,7 +8,7 @@ use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
 use crate::head::view::SharedView;
 use crate::maintain::throttle::StopSignal;
-use crate::model::Metadata;
+use crate::model::{Metadata, Timestamp};
 use crate::options::Options;
 use crate::read::Missing;
 use crate::stats::Counters;
@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use std::time::Duration;
 
 /// See the module.
 pub(crate) struct Shared {
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) queued: AtomicUsize,
     /// What is known to be missing since the start.
     pub(crate) missing: Arc<[Missing]>,
+    /// What the wall clock and the monotonic one showed when the store was opened.
+    pub(crate) opened: (Timestamp, Duration),
     /// The newest timestamp ever stored, or `i64::MIN`.
     pub(crate) newest: AtomicI64,
 }

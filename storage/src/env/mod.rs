@@ -7,6 +7,7 @@ mod fault;
 mod lock;
 mod memory;
 mod mmap;
+mod read_only;
 
 pub use clock::{Clock, SimClock, SystemClock};
 pub use crash::CrashChoice;
@@ -15,6 +16,7 @@ pub use fault::{Fault, FaultFs, FaultOp, FaultPlan};
 pub use lock::DirLock;
 pub use memory::MemoryFs;
 pub use mmap::Mapped;
+pub use read_only::ReadOnlyFs;
 
 use std::fmt::Debug;
 use std::io;

@@ -54,6 +54,8 @@ impl StoreQuerier {
         let of_series = |(labels, mut exemplars): (Labels, Vec<Exemplar>)| {
             exemplars.sort_by(Exemplar::order);
             exemplars.dedup();
+            let oldest = self.keep.oldest_kept(&labels);
+            exemplars.retain(|exemplar| exemplar.timestamp >= oldest);
             ExemplarSeries { labels, exemplars }
         };
         let series = found.series.into_iter().map(of_series).collect();

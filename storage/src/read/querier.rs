@@ -1,5 +1,6 @@
 //! `StoreQuerier`: a consistent view of all sources over one time range.
 
+use super::keep::KeepRules;
 use super::series_set::{Entry, Part, StoreSeriesSet};
 use super::warnings::{Missing, Warnings};
 use crate::api::{Names, Querier, SeriesSet};
@@ -21,6 +22,8 @@ pub(crate) struct StoreQuerier {
     pub(crate) order: Arc<LabelOrder>,
     pub(crate) view: Arc<View>,
     pub(crate) missing: Arc<[Missing]>,
+    /// The oldest time that is kept of each series.
+    pub(crate) keep: KeepRules,
     /// What the caller asked for, within the retention.
     pub(crate) range: TimeRange,
 }
@@ -72,6 +75,18 @@ impl StoreQuerier {
             series |= self.head_series(catalog, self.range, matchers)?;
         }
         Ok(series)
+    }
+
+    /// Applies the retention of single series: those that are kept for too short a time for `range` are left out.
+    fn keep_in_time(&self, entries: Vec<Entry>, range: TimeRange) -> Vec<Entry> {
+        if self.keep.rules.is_empty() {
+            return entries;
+        }
+        let kept = entries.into_iter().filter_map(|mut entry| {
+            entry.oldest = self.keep.oldest_kept(&entry.labels(&self.registry));
+            (entry.oldest <= range.last()).then_some(entry)
+        });
+        kept.collect()
     }
 
     /// Strings from the head and from each block, united; a damaged block is stepped around with a warning.
@@ -169,6 +184,7 @@ impl Querier for StoreQuerier {
         } else {
             found.into_entries(&self.order, &self.registry, &head)
         };
+        let entries = self.keep_in_time(entries, range);
         let (registry, view) = (Arc::clone(&self.registry), Arc::clone(&self.view));
         Ok(Box::new(StoreSeriesSet::new(registry, view, self.range, entries, warnings)))
     }

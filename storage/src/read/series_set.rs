@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     name: Name,
     /// By ascending sequence of the blocks.
     parts: Vec<Part>,
+    /// Older samples are not kept.
+    pub(crate) oldest: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -37,11 +39,18 @@ enum Name {
 
 impl Entry {
     pub(crate) fn registered(id: u32, parts: Vec<Part>) -> Self {
-        Self { name: Name::Registered(id), parts }
+        Self { name: Name::Registered(id), parts, oldest: Timestamp::MIN }
     }
 
     pub(crate) fn of_blocks(labels: Labels, parts: Vec<Part>) -> Self {
-        Self { name: Name::Labels(labels), parts }
+        Self { name: Name::Labels(labels), parts, oldest: Timestamp::MIN }
+    }
+
+    pub(crate) fn labels(&self, registry: &Registry) -> Labels {
+        match &self.name {
+            Name::Registered(id) => registry.labels(*id),
+            Name::Labels(labels) => labels.clone(),
+        }
     }
 }
 
@@ -198,11 +207,7 @@ impl SeriesSet for StoreSeriesSet {
     }
 
     fn labels(&self, index: usize) -> Labels {
-        match self.entries.get(index).map(|entry| &entry.name) {
-            Some(Name::Registered(id)) => self.registry.labels(*id),
-            Some(Name::Labels(labels)) => labels.clone(),
-            None => Labels::empty(),
-        }
+        self.entries.get(index).map_or_else(Labels::empty, |entry| entry.labels(&self.registry))
     }
 
     fn label_column(&self, name: &str) -> LabelColumn {
@@ -221,8 +226,10 @@ impl SeriesSet for StoreSeriesSet {
     }
 
     fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
-        let range = range.within(self.range);
-        let Some(entry) = self.entries.get(index).filter(|_| !range.is_empty()) else {
+        let mut range = range.within(self.range);
+        let entry = self.entries.get(index);
+        range.min_time = range.min_time.max(entry.map_or(Timestamp::MIN, |entry| entry.oldest));
+        let Some(entry) = entry.filter(|_| !range.is_empty()) else {
             out.clear();
             return Ok(());
         };

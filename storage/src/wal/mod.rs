@@ -28,6 +28,7 @@ mod prepare;
 mod reader;
 mod writer;
 
+pub(crate) use reader::check;
 pub use reader::{ReplayReport, ReplayVisitor};
 pub use record::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord};
 pub use writer::Wal;
