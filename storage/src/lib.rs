@@ -1,6 +1,6 @@
 //! The storage engine of Kymo: an append-only WAL, a compressed head, immutable blocks under an inverted label index.
 //!
-//! Knows no HTTP and no PromQL. Floors, lowest first: [`model`] and [`error`]; [`api`], [`env`](mod@env), `codec`; `chunk`; `wal`,
+//! Knows no HTTP and no PromQL. Floors, lowest first: [`model`] and [`error`]; [`api`], [`env`](mod@env), `codec`; `chunk`, [`prometheus`]; `wal`,
 //! `index`; `block`, `head`; `read`; `maintain`; `db`.
 
 #![deny(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod index;
 mod maintain;
 pub mod model;
 pub mod options;
+pub mod prometheus;
 mod read;
 pub mod stats;
 pub mod wal;

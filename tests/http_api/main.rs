@@ -6,11 +6,14 @@
 mod access;
 mod bad_bodies;
 mod budget;
+mod federate;
 mod hostile;
 mod http2;
+mod otlp;
 mod protocol;
 mod queries;
 mod reload;
+mod remote_read;
 mod remote_write;
 mod remote_write_v2;
 mod status;

@@ -174,19 +174,30 @@ fn histograms_are_stored_and_wrong_ones_named() {
 }
 
 #[test]
-fn exemplars_are_skipped() {
+fn exemplars_are_stored_or_named() {
     let fresh = Fresh::start(&[]);
     let mut client = fresh.client();
     let t = now_ms();
-    let mut series = label_bytes(&[("__name__", "h")]);
-    series.extend_from_slice(b"\x1a\x09\x11\0\0\0\0\0\0\xf0\x3f");
-    let mut good = Request::new();
-    good.push(&series, &[(t, 1.0)]);
-    assert_eq!(
-        send(&mut client, &good.compress()).unwrap().status,
-        204,
-        "an exemplar is no reason to refuse"
-    );
+    let with_exemplar = |timestamp: i64| {
+        let mut exemplar = field(1, b"\x0a\x02id\x12\x01x");
+        exemplar.extend_from_slice(b"\x11\0\0\0\0\0\0\xf0\x3f\x18");
+        let mut rest = timestamp as u64;
+        while rest >= 0x80 {
+            exemplar.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        exemplar.push(rest as u8);
+        let mut series = label_bytes(&[("__name__", "h")]);
+        series.extend_from_slice(&field(3, &exemplar));
+        let mut request = Request::new();
+        request.push(&series, &[(t, 1.0)]);
+        request.compress()
+    };
+    let good = send(&mut client, &with_exemplar(t)).unwrap();
+    assert_eq!(good.status, 204, "{}", good.text());
+    let old = send(&mut client, &with_exemplar(1)).unwrap();
+    assert_eq!(old.status, 400, "{}", old.text());
+    assert!(old.text().starts_with("1 of 2 samples refused"), "{}", old.text());
 }
 
 #[test]

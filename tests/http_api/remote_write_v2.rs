@@ -1,6 +1,10 @@
 //! Remote write 2.0, and the rules of both versions side by side, row by row.
 
 use crate::{Fresh, ask, count, now_ms};
+use kymo_storage::Storage;
+use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::model::{Matcher, TimeRange};
+use kymo_storage::options::Options;
 use kymo_tests::http::Response;
 use kymo_tests::remote_write::{self as v1, label_bytes};
 use kymo_tests::remote_write_v2::{
@@ -334,6 +338,55 @@ fn wrong_references_are_named_and_the_rest_is_stored() {
         "{}",
         response.text()
     );
+}
+
+#[test]
+fn exemplars_are_stored_counted_and_named() {
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    let t = now_ms() - 60_000;
+    let cases = [
+        ("good", t, "abc", 204, "", 1),
+        ("again", t, "abc", 204, "", 1),
+        ("newer", t + 10, "def", 204, "", 1),
+        ("older than the newest", t - 10, "ghi", 400, "", 0),
+        ("too long", t + 20, &"x".repeat(130), 400, "the limit is 128", 0),
+    ];
+    for (i, (what, timestamp, id, status, says, exemplars)) in cases.into_iter().enumerate() {
+        let mut request = Request::new();
+        let labels_refs = request.labels(&[("trace_id", id)]);
+        request.push(&[("__name__", "m")], &[(t + i as i64, 1.0)]).exemplars =
+            vec![Exemplar { labels_refs, value: 1.0, timestamp }];
+        let response = send(&mut client, &request.compress()).unwrap();
+        assert_eq!(response.status, status, "{what}: {}", response.text());
+        assert!(response.text().contains(says), "{what}: {}", response.text());
+        assert_eq!(written(&response), Some([1, 0, exemplars]), "{what}: {}", response.text());
+    }
+}
+
+#[test]
+fn start_timestamps_are_stored() {
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    let t = now_ms();
+    let mut request = Request::new();
+    let sample = Sample { value: 1.0, timestamp: t, start_timestamp: t - 5_000 };
+    request.push(&[("__name__", "c")], &[]).samples = vec![sample];
+    request.push(&[("__name__", "h")], &[]).histograms = vec![histogram(t, 3)];
+    assert_eq!(send(&mut client, &request.compress()).unwrap().status, 204);
+    drop(client);
+    let Fresh { server, _dir: dir } = fresh;
+    drop(server);
+    let storage = Storage::open(&dir.path().join("data"), Options::default()).unwrap();
+    let querier = storage.querier(TimeRange::ALL).unwrap();
+    let mut samples = Samples::new();
+    let mut read = |name: &str| {
+        let set = querier.select(TimeRange::ALL, &[Matcher::equal("__name__", name)]).unwrap();
+        set.read(0, TimeRange::ALL, &mut samples).unwrap();
+        samples.clone()
+    };
+    assert_eq!(read("c").start_timestamps, [t - 5_000]);
+    assert_eq!(read("h").histograms[0].start_timestamp, t - 1_000);
 }
 
 #[test]

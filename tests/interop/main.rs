@@ -231,7 +231,10 @@ fn prometheus_and_kymo_answer_alike() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(env!("CARGO_BIN_EXE_kymo"), &dir.path().join("data"), &[]);
+    let file = dir.path().join("kymo.yml");
+    std::fs::write(&file, "external_labels: {kymo: one}\n").unwrap();
+    let config = format!("--config={}", file.display());
+    let server = Server::start(env!("CARGO_BIN_EXE_kymo"), &dir.path().join("data"), &[&config]);
     let mut exporter = Peer::node_exporter(&exporter, dir.path());
     let peer = start_prometheus(&prometheus, dir.path(), &configuration(&exporter, &server));
     let start = now_ms();
@@ -250,4 +253,16 @@ fn prometheus_and_kymo_answer_alike() {
     compare_all(&mut theirs, &mut ours, first, end);
     compare_labels(&mut theirs, &mut ours);
     compare_metadata(&mut theirs, &mut ours);
+
+    // One without data of its own, which reads from Kymo, answers as the one that has scraped. It is asked by the labels it
+    // shares with Kymo, and sees the series without them.
+    let reading = format!(
+        "global: {{external_labels: {{kymo: one}}}}\n\
+         remote_read:\n- {{url: '{}', read_recent: true}}\n",
+        server.url("/api/v1/read"),
+    );
+    let reader_dir = dir.path().join("reader");
+    std::fs::create_dir(&reader_dir).unwrap();
+    let reader = Peer::prometheus(&prometheus, &reader_dir, &reading, &[]);
+    compare_all(&mut theirs, &mut reader.client(), first, end);
 }

@@ -18,7 +18,7 @@ pub(crate) const HOUSES: &[House] = &[
         floors: &[
             &["error", "model"],
             &["api", "codec", "env", "options", "stats"],
-            &["chunk"],
+            &["chunk", "prometheus"],
             &["index", "wal"],
             &["block"],
             &["head"],

@@ -10,6 +10,7 @@ use crate::access::gatekeeper::Gatekeeper;
 use crate::config::flags::ServeFlags;
 use crate::config::settings::Settings;
 use crate::error::{ApiError, Side};
+use crate::ingest::otlp::DeltaState;
 use crate::ingest::remote_write::Receiver;
 use crate::telemetry::Metrics;
 use arc_swap::ArcSwap;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub ingest_gate: Gate,
     /// Memory of bodies being read.
     pub bodies: BodyPool,
+    /// What delta series of OpenTelemetry have come to.
+    pub deltas: Arc<tokio::sync::Mutex<DeltaState>>,
     /// How far the start has come.
     pub startup: Startup,
     /// Who may call.
@@ -117,6 +120,7 @@ impl App {
             metrics,
             clock,
             engine,
+            deltas: Arc::default(),
             startup: Startup::default(),
             gatekeeper,
             lifecycle,

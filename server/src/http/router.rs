@@ -1,7 +1,7 @@
 //! Every route in one table; what is not in it is 404, and a method that is not in a row is 405.
 
 use super::app::App;
-use super::{control, door, health, respond, v1};
+use super::{control, door, federate, health, respond, v1};
 use crate::access::Access;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -45,6 +45,9 @@ pub fn rows() -> Vec<Row> {
         early("/version", A::Anyone, get(v1::status::version)),
         early("/metrics", A::READ, get(health::metrics)),
         row("/api/v1/write", A::WRITE, post(v1::write::write)),
+        row("/api/v1/otlp/v1/metrics", A::WRITE, post(v1::otlp::write)),
+        row("/federate", A::READ, get(federate::federate)),
+        row("/api/v1/read", A::READ, post(v1::read::read)),
         row("/api/v1/query", A::READ, get(v1::query::instant).post(v1::query::instant)),
         row("/api/v1/query_range", A::READ, get(v1::query::range).post(v1::query::range)),
         row("/api/v1/query_exemplars", A::READ, get(v1::query::exemplars).post(v1::query::exemplars)),

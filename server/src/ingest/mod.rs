@@ -1,7 +1,8 @@
 //! From decoded requests to storage: decode, limit, append, acknowledge.
 
+pub mod otlp;
 mod put;
-mod receiver;
+pub mod receiver;
 pub mod refusals;
 pub mod remote_write;
 mod remote_write_v1;

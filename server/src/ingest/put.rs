@@ -3,7 +3,7 @@
 use crate::wire::remote_write_histogram::SentHistogram;
 use kymo_storage::ErrorKind;
 use kymo_storage::db::{Refusal, Storage, WriteBatch};
-use kymo_storage::model::{Labels, Metadata, SeriesRef, Timestamp};
+use kymo_storage::model::{Exemplar, Labels, Metadata, SeriesRef, Timestamp};
 
 /// Adds a sample; `start` is when counting began, 0 if that is not known.
 #[inline]
@@ -11,10 +11,10 @@ pub(super) fn sample(
     batch: &mut WriteBatch,
     series: SeriesRef,
     timestamp: Timestamp,
-    _start: Timestamp,
+    start: Timestamp,
     value: f64,
 ) {
-    batch.sample(series, timestamp, value);
+    batch.sample_with_start(series, timestamp, start, value);
 }
 
 /// Adds a native histogram as it was sent; `labels` are those of the series, for messages.
@@ -29,7 +29,7 @@ pub(super) fn histogram(
 ) -> Result<(), Refusal> {
     let timestamp = sent.timestamp;
     match sent.histogram {
-        Ok(histogram) => batch.histogram(series, timestamp, histogram),
+        Ok(histogram) => batch.histogram_with_start(series, timestamp, sent.start_timestamp, histogram),
         Err(error) => Err(Refusal {
             kind: ErrorKind::Invalid,
             labels: labels(),
@@ -42,15 +42,21 @@ pub(super) fn histogram(
 /// Adds an exemplar, whose labels `wire_label_bytes` encode as those of a series.
 ///
 /// # Errors
-/// The labels are malformed.
+/// The labels are malformed or too long.
 pub(super) fn exemplar(
-    _batch: &mut WriteBatch,
-    _series: SeriesRef,
-    _wire_label_bytes: &[u8],
-    _value: f64,
-    _timestamp: Timestamp,
+    batch: &mut WriteBatch,
+    series: (SeriesRef, &dyn Fn() -> Labels),
+    wire_label_bytes: &[u8],
+    value: f64,
+    timestamp: Timestamp,
 ) -> Result<(), Refusal> {
-    Ok(())
+    let labels = Labels::from_wire(wire_label_bytes).map_err(|error| Refusal {
+        kind: ErrorKind::Invalid,
+        labels: series.1(),
+        timestamp: Some(timestamp),
+        reason: format!("labels of an exemplar: {error}"),
+    })?;
+    batch.exemplar(series.0, Exemplar { labels, value, timestamp })
 }
 
 /// Adds what is said of a metric family, unless the store knows that already: senders repeat it all the time.

@@ -33,11 +33,17 @@ impl Refusals {
 
     /// Adds what storage refused.
     pub fn add_report(&mut self, metrics: &Metrics, report: CommitReport) {
-        let spelled_out = report.refused.len() as u64;
-        for refusal in report.refused {
-            self.add(metrics, refusal, 1);
+        let lists = [
+            (report.refused, report.refused_total),
+            (report.exemplars_refused, report.exemplars_refused_total),
+        ];
+        for (spelled_out, total) in lists {
+            let more = total.saturating_sub(spelled_out.len() as u64);
+            for refusal in spelled_out {
+                self.add(metrics, refusal, 1);
+            }
+            self.total += more;
         }
-        self.total += report.refused_total.saturating_sub(spelled_out);
     }
 
     /// How many samples, histograms and exemplars.

@@ -47,6 +47,8 @@ pub struct Written {
 pub struct Outcome {
     /// What is stored.
     pub written: Written,
+    /// How many samples and histograms were refused.
+    pub refused_samples: u64,
     /// What was refused; `None` if nothing was.
     pub refused: Option<ApiError>,
 }
@@ -94,14 +96,16 @@ impl Receiver {
         let written = Written {
             samples: report.accepted - report.accepted_histograms,
             histograms: report.accepted_histograms,
-            exemplars: 0,
+            exemplars: report.exemplars_accepted,
         };
+        let exemplars = report.exemplars_refused_total;
         refusals.add_report(&self.metrics, report);
+        let refused_samples = refusals.total().saturating_sub(exemplars);
         if refusals.is_empty() {
-            return Ok(Outcome { written, refused: None });
+            return Ok(Outcome { written, refused_samples, refused: None });
         }
         let is_full = self.storage.stats().series >= self.series_max;
-        Ok(Outcome { written, refused: Some(refusals.into_error(sent, is_full)) })
+        Ok(Outcome { written, refused_samples, refused: Some(refusals.into_error(sent, is_full)) })
     }
 
     async fn append(&self, batch: WriteBatch) -> std::result::Result<CommitReport, ApiError> {

@@ -29,14 +29,20 @@ pub(super) fn resolve(receiver: &Receiver, request: WriteRequest<'_>) -> Prepare
         for sample in samples {
             batch.sample(id, sample.timestamp, sample.value);
         }
+        let labels = || Labels::from_wire(&series.labels).unwrap_or_default();
         for sent in own {
-            let labels = || Labels::from_wire(&series.labels).unwrap_or_default();
             if let Err(refusal) = put::histogram(&mut batch, id, sent, labels) {
                 refusals.add(metrics, refusal, 1);
             }
         }
         for exemplar in request.exemplars.get(series.exemplars.clone()).unwrap_or_default() {
-            let stored = put::exemplar(&mut batch, id, &exemplar.labels, exemplar.value, exemplar.timestamp);
+            let stored = put::exemplar(
+                &mut batch,
+                (id, &labels),
+                &exemplar.labels,
+                exemplar.value,
+                exemplar.timestamp,
+            );
             if let Err(refusal) = stored {
                 refusals.add(metrics, refusal, 1);
             }

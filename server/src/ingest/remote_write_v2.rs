@@ -119,7 +119,14 @@ impl Resolver<'_> {
         for exemplar in self.request.exemplars.get(series.exemplars.clone()).unwrap_or_default() {
             let stored = match self.request.labels(&exemplar.labels, &mut self.labels) {
                 Ok(()) => {
-                    put::exemplar(&mut self.batch, id, &self.labels, exemplar.value, exemplar.timestamp)
+                    let own = || labels_of(self.request, &series.labels);
+                    put::exemplar(
+                        &mut self.batch,
+                        (id, &own),
+                        &self.labels,
+                        exemplar.value,
+                        exemplar.timestamp,
+                    )
                 }
                 Err(error) => Err(Refusal {
                     kind: ErrorKind::Invalid,

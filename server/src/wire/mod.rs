@@ -1,8 +1,12 @@
 //! Bytes to values and back: the only modules that read what a stranger sent. No I/O.
 
 pub mod body;
+pub mod exposition;
 pub mod json;
+pub mod otlp;
 pub mod protobuf;
+pub mod protobuf_writer;
+pub mod remote_read;
 pub mod remote_write_histogram;
 pub mod remote_write_limits;
 pub mod remote_write_v1;

@@ -207,6 +207,29 @@ fn is_same_bits(a: &[f64], b: &[f64]) -> bool {
 }
 
 impl FloatHistogram {
+    /// The same histogram with whole numbers for counts, if all of them are such.
+    pub fn to_whole(&self) -> Option<IntHistogram> {
+        // Up to here every whole number is a float.
+        let whole = |v: f64| {
+            (0.0..=9_007_199_254_740_992.0).contains(&v).then_some(v as u64).filter(|w| *w as f64 == v)
+        };
+        let is_whole = |side: &Buckets<f64>| side.counts().iter().all(|c| whole(*c).is_some());
+        if !is_whole(&self.positive) || !is_whole(&self.negative) {
+            return None;
+        }
+        Some(IntHistogram {
+            hint: self.hint,
+            schema: self.schema,
+            zero_threshold: self.zero_threshold,
+            zero_count: whole(self.zero_count)?,
+            count: whole(self.count)?,
+            sum: self.sum,
+            positive: self.positive.map(|c| c as u64),
+            negative: self.negative.map(|c| c as u64),
+            custom_bounds: Arc::clone(&self.custom_bounds),
+        })
+    }
+
     /// Whether both are the same but for the hint, bit for bit, empty buckets counted as any other.
     pub fn is_same_data(&self, other: &Self) -> bool {
         let same_side = |a: &Buckets<f64>, b: &Buckets<f64>| {

@@ -2,8 +2,10 @@
 
 pub mod answer;
 pub mod metadata;
+pub mod otlp;
 pub mod queries;
 pub mod query;
+pub mod read;
 pub mod series;
 pub mod server;
 pub mod status;

@@ -22,7 +22,7 @@ pub async fn write(State(app): State<App>, request: Request) -> Response {
     let is_counted = matches!(message, Ok(Message::V2));
     let outcome = receive(&app, request, message).await;
     let (written, error) = match outcome {
-        Ok(Outcome { written, refused }) => (written, refused),
+        Ok(Outcome { written, refused, .. }) => (written, refused),
         Err(error) => (Written::default(), Some(error)),
     };
     let unsupported = error.as_ref().is_some_and(|e| e.status == StatusCode::UNSUPPORTED_MEDIA_TYPE);

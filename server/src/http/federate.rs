@@ -1,0 +1,126 @@
+//! `GET /federate`: the newest samples of matching series, for another server to scrape.
+
+use super::admission::Cancel;
+use super::app::App;
+use super::external::External;
+use super::pieces::{Pieces, stream};
+use super::respond;
+use crate::error::{ApiError, Side};
+use crate::wire::exposition::{Exposed, ExposedSeries, Exposition};
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::Response;
+use kymo_query::syntax::parse_metric_selector;
+use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::db::Storage;
+use kymo_storage::model::{Matcher, TimeRange, is_stale};
+use std::sync::Arc;
+
+/// The answer goes out in pieces of about this size.
+const PIECE_BYTES: usize = 64 << 10;
+/// How often a loop over series looks whether its client is still there.
+const CANCEL_CHECK_EVERY: usize = 256;
+
+/// Answers a scrape.
+pub async fn federate(State(app): State<App>, request: Request) -> Response {
+    match answer(&app, request).await {
+        Ok(response) => response,
+        Err(error) => respond::text(error.status, format!("{}\n", error.message.trim_end())),
+    }
+}
+
+async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
+    let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let exposition = Exposition::negotiate(accept);
+    let params = app.params(request).await?;
+    let mut selectors = Vec::new();
+    for text in params.all("match[]") {
+        let matchers = parse_metric_selector(text).map_err(|errors| {
+            ApiError::bad_data(errors.first().map(ToString::to_string).unwrap_or_default())
+        })?;
+        selectors.push(matchers);
+    }
+    let settings = app.settings();
+    let now = app.clock.now_ms();
+    let lookback = i64::try_from(settings.query.lookback.as_millis()).unwrap_or(i64::MAX);
+    let source = Source {
+        storage: app.storage(Side::Read)?,
+        external: External(settings.external_labels.clone()),
+        range: TimeRange::closed(now.saturating_sub(lookback), now),
+        exposition,
+    };
+    let body = stream(app, move |pieces, cancel| source.write(&selectors, pieces, cancel)).await?;
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
+    Ok(response)
+}
+
+/// What a scrape is answered from.
+struct Source {
+    storage: Storage,
+    external: External,
+    range: TimeRange,
+    exposition: Exposition,
+}
+
+impl Source {
+    /// The newest sample of each series that matches one of `selectors`, sorted by name, then by labels.
+    fn newest(&self, selectors: &[Vec<Matcher>], cancel: &Cancel) -> Result<Vec<ExposedSeries>, ApiError> {
+        let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
+        let querier = self.storage.querier(self.range).map_err(failed)?;
+        let mut found = Vec::new();
+        let mut samples = Samples::new();
+        for matchers in selectors {
+            let set = querier.select(self.range, matchers).map_err(failed)?;
+            for index in 0..set.len() {
+                if index % CANCEL_CHECK_EVERY == 0 && cancel.is_cancelled() {
+                    return Err(ApiError::cancelled());
+                }
+                set.read(index, self.range, &mut samples).map_err(failed)?;
+                if let Some((timestamp, value)) = last(&samples) {
+                    found.push(ExposedSeries { labels: set.labels(index), timestamp, value });
+                }
+            }
+        }
+        found.sort_by(|a, b| {
+            let names = a.labels.metric_name().cmp(b.labels.metric_name());
+            names.then_with(|| a.labels.cmp(&b.labels))
+        });
+        // Selectors may overlap.
+        found.dedup_by(|a, b| a.labels == b.labels);
+        Ok(found)
+    }
+
+    fn write(&self, selectors: &[Vec<Matcher>], pieces: &Pieces, cancel: &Cancel) -> Result<(), ApiError> {
+        let mut found = self.newest(selectors, cancel)?;
+        let mut piece = Vec::new();
+        for family in found.chunk_by_mut(|a, b| a.labels.metric_name() == b.labels.metric_name()) {
+            let name = family.first().map(|s| s.labels.metric_name().to_owned()).unwrap_or_default();
+            for series in &mut *family {
+                series.labels = self.external.seen(series.labels.clone());
+            }
+            self.exposition.write_family(&mut piece, &name, family);
+            if piece.len() >= PIECE_BYTES {
+                pieces.send(std::mem::take(&mut piece))?;
+            }
+        }
+        if piece.is_empty() { Ok(()) } else { pieces.send(piece) }
+    }
+}
+
+/// The newest sample, unless it says that the series has ended: the formats cannot say that.
+fn last(samples: &Samples) -> Option<(i64, Exposed)> {
+    let float = samples.timestamps.last().copied().zip(samples.values.last().copied());
+    let histogram = samples.histograms.last();
+    match (float, histogram) {
+        (Some((time, _)), Some(histogram)) if histogram.timestamp > time => newest_histogram(samples),
+        (Some((time, value)), _) => (!is_stale(value)).then_some((time, Exposed::Float(value))),
+        (None, _) => newest_histogram(samples),
+    }
+}
+
+fn newest_histogram(samples: &Samples) -> Option<(i64, Exposed)> {
+    let last = samples.histograms.last().filter(|h| !h.histogram.is_stale())?;
+    Some((last.timestamp, Exposed::Histogram(Arc::clone(&last.histogram))))
+}
