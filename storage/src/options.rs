@@ -27,6 +27,8 @@ pub struct Limits {
     pub label_value_bytes: usize,
     /// Series known at one time.
     pub series: u32,
+    /// Bytes of memory that the labels of all series and their index may take; see also [`Options::memory_budget`].
+    pub registry_bytes: usize,
     /// Samples in one batch.
     pub samples_per_batch: usize,
     /// Samples waiting to be committed; more are answered `Unavailable`.
@@ -48,6 +50,7 @@ impl Default for Limits {
             label_name_bytes: 256,
             label_value_bytes: 4096,
             series: 20_000_000,
+            registry_bytes: usize::MAX,
             samples_per_batch: 5_000_000,
             samples_queued: 20_000_000,
             metadata_families: 100_000,
@@ -91,8 +94,13 @@ pub struct Options {
     pub limits: Limits,
     /// The head is flushed into blocks when its samples take this many bytes of memory. Samples of real exporters take 0.4 to
     /// 0.8 B there beside some 40 B a series, so the default holds two hours of a million series at 15 s. While two
-    /// flushes are under way the head may grow to twice as much before writes are refused: four times this is the most.
+    /// flushes are under way the head may grow to twice as much before writes are refused: six times this is the most.
     pub flush_bytes: usize,
+    /// Bytes of memory for labels, their index, and the samples not yet in blocks. Labels may take half of it: then new series are
+    /// refused, and those that are known go on. Samples get what labels leave: the head is flushed when it takes a seventh
+    /// of that (or [`Options::flush_bytes`], if that is less), because while the disk is slow three heads of twice that size may
+    /// be there, and requests add to them at once. Queries, caches and requests come on top. `None`: only the other limits hold.
+    pub memory_budget: Option<usize>,
     /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it; this bounds the start after a
     /// crash. A sample of real exporters takes 2.2 B of log and 26 ns of CPU to replay, so the default is 120 million
     /// samples or 3.2 CPU seconds, shared by all cores: 1.6 s on two. To that comes about a second for a million series.
@@ -132,6 +140,7 @@ impl Default for Options {
             durability: Durability::Sync,
             limits: Limits::default(),
             flush_bytes: 256 << 20,
+            memory_budget: None,
             flush_wal_bytes: 256 << 20,
             flush_on_close_bytes: 4 << 20,
             wal_segment_bytes: 16 << 20,
@@ -147,6 +156,9 @@ impl Default for Options {
     }
 }
 
+/// How many heads of the size at which one is flushed there may be: two that are being flushed and the active one, each twice as
+/// large if the disk is slow; and the room of one for what a group of requests adds at once.
+const HEADS_MAX: usize = 7;
 /// The smallest head that is worth a block.
 const FLUSH_BYTES_MIN: usize = 64 * 1024;
 /// The shortest time range blocks are merged to.
@@ -154,7 +166,23 @@ const COMPACTION_WIDTH_MIN: Duration = Duration::from_secs(1);
 /// The smallest file of the log that is worth a file.
 const WAL_SEGMENT_BYTES_MIN: u64 = 4096;
 
+/// The smallest memory that a store can work with.
+const MEMORY_BUDGET_MIN: usize = 16 << 20;
+
 impl Options {
+    /// When the head is flushed, in bytes, while labels take `registry_bytes`.
+    pub(crate) fn flush_bytes_beside(&self, registry_bytes: usize) -> usize {
+        let Some(budget) = self.memory_budget else { return self.flush_bytes };
+        let rest = budget.saturating_sub(registry_bytes);
+        self.flush_bytes.min(rest / HEADS_MAX).max(FLUSH_BYTES_MIN)
+    }
+
+    /// The limits, with what the memory budget leaves to labels.
+    pub(crate) fn limits_within_budget(&self) -> Limits {
+        let half = self.memory_budget.map_or(usize::MAX, |budget| budget / 2);
+        Limits { registry_bytes: self.limits.registry_bytes.min(half), ..self.limits }
+    }
+
     /// Checks that the choices make sense together.
     ///
     /// # Errors
@@ -182,6 +210,9 @@ impl Options {
         }
         if self.flush_bytes < FLUSH_BYTES_MIN {
             return refuse(format!("flush_bytes is {}; the least is {FLUSH_BYTES_MIN}", self.flush_bytes));
+        }
+        if let Some(budget) = self.memory_budget.filter(|budget| *budget < MEMORY_BUDGET_MIN) {
+            return refuse(format!("memory_budget is {budget}; the least is {MEMORY_BUDGET_MIN}"));
         }
         if self.wal_segment_bytes < WAL_SEGMENT_BYTES_MIN {
             let given = self.wal_segment_bytes;
@@ -237,7 +268,8 @@ mod tests {
     fn defaults_are_valid_and_nonsense_is_named() {
         assert!(Options::default().validate().is_ok());
         type Change = fn(&mut Options);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 9] = [
+            ("memory_budget", |o| o.memory_budget = Some(1 << 20)),
             ("samples_per_batch", |o| o.limits.samples_per_batch = 9_000_000),
             ("retention", |o| o.retention = Some(Duration::ZERO)),
             ("i=\"1\"", |o| o.retention_rules = vec![rule(Duration::ZERO)]),
@@ -255,5 +287,20 @@ mod tests {
             let text = options.validate().unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
+    }
+
+    #[test]
+    fn a_budget_is_shared_by_labels_and_samples() {
+        const MIB: usize = 1 << 20;
+        let none = Options::default();
+        assert_eq!(none.flush_bytes_beside(1 << 40), none.flush_bytes);
+        assert_eq!(none.limits_within_budget(), none.limits);
+        let options = Options { memory_budget: Some(420 * MIB), ..Options::default() };
+        assert_eq!(options.limits_within_budget().registry_bytes, 210 * MIB);
+        for (labels, flush) in [(0, 60), (70 * MIB, 50), (210 * MIB, 30), (350 * MIB, 10)] {
+            assert_eq!(options.flush_bytes_beside(labels), flush * MIB);
+        }
+        let large = Options { memory_budget: Some(64 << 30), ..Options::default() };
+        assert_eq!(large.flush_bytes_beside(0), large.flush_bytes);
     }
 }

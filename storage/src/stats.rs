@@ -39,6 +39,10 @@ pub struct Stats {
     pub wal_bytes: u64,
     /// Writes or syncs of the write-ahead log that failed.
     pub wal_failures: u64,
+    /// Syncs of the write-ahead log.
+    pub wal_syncs: u64,
+    /// Microseconds they took together.
+    pub wal_sync_micros: u64,
     /// Frames of the write-ahead log that were lost to damage at the last start.
     pub wal_lost_frames: u64,
     /// Samples read from the write-ahead log at the last start.
@@ -90,6 +94,8 @@ pub(crate) struct Counters {
     pub(crate) batches: Counter,
     pub(crate) commit_groups: Counter,
     pub(crate) wal_failures: Counter,
+    pub(crate) wal_syncs: Counter,
+    pub(crate) wal_sync_micros: Counter,
     pub(crate) wal_lost_frames: Counter,
     pub(crate) replayed_samples: Counter,
     pub(crate) open_millis: Counter,

@@ -1,6 +1,7 @@
 //! What the receiver stores and what it refuses, case by case.
 
 use crate::{Fresh, ask, count, now_ms, store};
+use kymo_storage::codec::varint::put_uvarint;
 use kymo_tests::remote_write::{HEADERS, Request, TimeSeries, label_bytes, send};
 
 fn series(name: &str, samples: Vec<(i64, f64)>) -> TimeSeries {
@@ -198,6 +199,60 @@ fn exemplars_are_stored_or_named() {
     let old = send(&mut client, &with_exemplar(1)).unwrap();
     assert_eq!(old.status, 400, "{}", old.text());
     assert!(old.text().starts_with("1 of 2 samples refused"), "{}", old.text());
+}
+
+#[test]
+fn exemplars_are_stored_and_queried() {
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    let t = now_ms();
+    let send_exemplar = |client: &mut _, name: &str, trace: &str, at: i64| {
+        let mut exemplar = label_bytes(&[("trace_id", trace)]);
+        exemplar.extend_from_slice(b"\x11\0\0\0\0\0\0\xf8\x3f\x18");
+        put_uvarint(&mut exemplar, at as u64);
+        let mut series = label_bytes(&[("__name__", name)]);
+        series.push(0x1a);
+        put_uvarint(&mut series, exemplar.len() as u64);
+        series.extend_from_slice(&exemplar);
+        let mut request = Request::new();
+        request.push(&series, &[(t, 1.0)]);
+        let response = send(client, &request.compress()).unwrap();
+        (response.status, response.text())
+    };
+    let read = |client: &mut kymo_tests::http::Client, query: &str| {
+        client.get(&format!("/api/v1/query_exemplars?{query}")).unwrap().text()
+    };
+    for (name, trace, at) in [("h", "a", t), ("h", "b", t + 1500), ("g", "c", t)] {
+        assert_eq!(send_exemplar(&mut client, name, trace, at), (204, String::new()));
+    }
+    assert_eq!(send_exemplar(&mut client, "h", "b", t + 1500).0, 204, "again the same");
+    let (status, text) = send_exemplar(&mut client, "h", "z", t + 7);
+    assert!(status == 400 && text.contains("out of order exemplar"), "{text}");
+    let (status, text) = send_exemplar(&mut client, "h", &"x".repeat(121), t + 9000);
+    assert!(status == 400 && text.contains("129 characters, the limit is 128"), "{text}");
+
+    let seconds = |ms: i64| {
+        let (s, ms) = (ms / 1000, ms % 1000);
+        if ms == 0 { s.to_string() } else { format!("{s}.{ms:03}") }
+    };
+    let exemplar = |trace: &str, at: i64| {
+        format!(r#"{{"labels":{{"trace_id":"{trace}"}},"value":"1.5","timestamp":{}}}"#, seconds(at))
+    };
+    let of_series = |name: &str, exemplars: &[String]| {
+        let exemplars = exemplars.join(",");
+        format!(r#"{{"seriesLabels":{{"__name__":"{name}"}},"exemplars":[{exemplars}]}}"#)
+    };
+    let answer = |series: &[String]| format!(r#"{{"status":"success","data":[{}]}}"#, series.join(","));
+    let g = of_series("g", &[exemplar("c", t)]);
+    let h = of_series("h", &[exemplar("a", t), exemplar("b", t + 1500)]);
+    assert_eq!(read(&mut client, "query=sum(rate(h[5m]))/g"), answer(&[g, h.clone()]));
+    assert_eq!(read(&mut client, "query=h"), answer(&[h]));
+    let range = format!("query=h&start={}&end={}", seconds(t + 1), seconds(t + 2000));
+    assert_eq!(read(&mut client, &range), answer(&[of_series("h", &[exemplar("b", t + 1500)])]));
+    assert_eq!(read(&mut client, "query=nothing"), answer(&[]));
+    assert_eq!(read(&mut client, "query=1"), answer(&[]));
+    assert!(read(&mut client, "query=h&start=5&end=4").contains("end timestamp must not be before start"));
+    assert!(read(&mut client, "query=h{").contains("bad_data"));
 }
 
 #[test]

@@ -262,6 +262,11 @@ pub struct IngestFlags {
     /// Labels a series may have.
     #[arg(long, env = "KYMO_INGEST_MAX_LABELS", default_value_t = 64)]
     pub ingest_max_labels: usize,
+    /// Memory of the store for labels and for samples not yet in blocks, 16MiB at least; queries and requests come on top. Labels
+    /// may take half of it, then new series are refused; the head is flushed earlier the more they take. Default: no limit
+    /// but the others.
+    #[arg(long, env = "KYMO_STORAGE_MEMORY", value_parser = duration::size_flag)]
+    pub storage_memory: Option<usize>,
     /// Series the store may know at one time.
     #[arg(long, env = "KYMO_INGEST_MAX_SERIES", default_value_t = 20_000_000)]
     pub ingest_max_series: u32,

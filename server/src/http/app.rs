@@ -181,7 +181,6 @@ impl App {
             storage: self.storage(Side::Write)?,
             metrics: Arc::clone(&self.metrics),
             decoded_bytes_max: self.flags.ingest.ingest_max_decoded_bytes,
-            series_max: u64::from(self.flags.ingest.ingest_max_series),
         })
     }
 

@@ -19,7 +19,12 @@ pub async fn healthy() -> Response {
 pub async fn ready(State(app): State<App>) -> Response {
     let why_not = match app.storage_if_open().map(kymo_storage::Storage::health) {
         Some(Health::Ok) => return respond::text(StatusCode::OK, "Kymo is Ready.\n"),
-        None => "the store is being opened".to_owned(),
+        None => match app.startup.progress() {
+            (0, 0, 0) => "the store is being opened".to_owned(),
+            (first, last, current) => {
+                format!("the log is being read: segment {current} of {first} to {last}")
+            }
+        },
         Some(Health::ReadOnly(why)) => format!("read-only: {why}"),
         Some(Health::Poisoned(why)) => format!("takes no writes until restarted: {why}"),
     };

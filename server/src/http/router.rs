@@ -50,7 +50,7 @@ pub fn rows() -> Vec<Row> {
         row("/api/v1/read", A::READ, post(v1::read::read)),
         row("/api/v1/query", A::READ, get(v1::query::instant).post(v1::query::instant)),
         row("/api/v1/query_range", A::READ, get(v1::query::range).post(v1::query::range)),
-        row("/api/v1/query_exemplars", A::READ, get(v1::query::exemplars).post(v1::query::exemplars)),
+        row("/api/v1/query_exemplars", A::READ, get(v1::exemplars::exemplars).post(v1::exemplars::exemplars)),
         row("/api/v1/format_query", A::READ, get(v1::syntax::format).post(v1::syntax::format)),
         row("/api/v1/parse_query", A::READ, get(v1::syntax::parse).post(v1::syntax::parse)),
         row("/api/v1/series", A::READ, get(v1::series::series).post(v1::series::series)),

@@ -14,8 +14,6 @@ pub struct Receiver {
     pub metrics: Arc<Metrics>,
     /// The largest decoded body.
     pub decoded_bytes_max: usize,
-    /// The series limit of the store: when it is what refuses, trying later can help.
-    pub series_max: u64,
 }
 
 /// A request resolved against the store, ready to be committed.

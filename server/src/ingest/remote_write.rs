@@ -104,7 +104,7 @@ impl Receiver {
         if refusals.is_empty() {
             return Ok(Outcome { written, refused_samples, refused: None });
         }
-        let is_full = self.storage.stats().series >= self.series_max;
+        let is_full = self.storage.is_full();
         Ok(Outcome { written, refused_samples, refused: Some(refusals.into_error(sent, is_full)) })
     }
 

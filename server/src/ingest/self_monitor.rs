@@ -35,6 +35,9 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
         ("kymo_storage_commit_groups_total", "Groups of batches that shared a sync.", stats.commit_groups),
         ("kymo_storage_wal_bytes_total", "Bytes written to the WAL.", stats.wal_bytes),
         ("kymo_storage_wal_failures_total", "Writes and syncs of the WAL that failed.", stats.wal_failures),
+        ("kymo_storage_wal_syncs_total", "Syncs of the WAL.", stats.wal_syncs),
+        ("kymo_storage_exemplars_accepted_total", "Exemplars stored.", stats.exemplars_accepted),
+        ("kymo_storage_exemplars_refused_total", "Exemplars refused.", stats.exemplars_refused),
         ("kymo_storage_flushes_total", "Flushes of the head into blocks.", stats.flushes),
         ("kymo_storage_flush_failures_total", "Flushes that failed.", stats.flush_failures),
         ("kymo_storage_blocks_dropped_total", "Blocks dropped by retention.", stats.blocks_dropped),
@@ -51,7 +54,10 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
     for (name, help, value) in counters {
         visitor.counter(name, help, value as f64);
     }
+    let sync_s = stats.wal_sync_micros as f64 / 1e6;
+    visitor.counter("kymo_storage_wal_sync_seconds_total", "How long the syncs of the WAL took.", sync_s);
     let gauges = [
+        ("kymo_storage_head_exemplars", "Exemplars in the head.", stats.head_exemplars),
         ("kymo_storage_series", "Series known.", stats.series),
         ("kymo_storage_symbols", "Distinct label names and values.", stats.symbols),
         ("kymo_storage_samples_queued", "Samples waiting to be committed.", stats.samples_queued),

@@ -13,8 +13,8 @@ use crate::http::router::router;
 use crate::ingest::self_monitor;
 use crate::telemetry::{Metrics, log};
 use kymo_query::{Engine, EngineOptions, QueryLimits};
-use kymo_storage::db::Storage;
-use kymo_storage::env::{Clock, SystemClock};
+use kymo_storage::db::{ReplayProgress, Storage};
+use kymo_storage::env::{Clock, DiskFs, SystemClock};
 use kymo_storage::options::{Durability, Limits, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
@@ -103,7 +103,7 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
     ));
     tracing::info!(%address, data = %flags.data.display(), version = env!("CARGO_PKG_VERSION"), "kymo is starting");
 
-    let storage = open(&flags, &settings).await?;
+    let storage = open(&app, &settings).await?;
     app.set_storage(storage.clone());
     tracing::info!(%address, "ready: remote write at /api/v1/write, PromQL at /api/v1/query");
     let monitor = flags.self_monitor.then(|| {
@@ -133,9 +133,15 @@ fn report(ended: Result<(), tokio::task::JoinError>, what: &str) {
     }
 }
 
-async fn open(flags: &ServeFlags, settings: &Settings) -> Result<Storage, String> {
-    let (data, options) = (flags.data.clone(), storage_options(flags, settings));
-    let opened = tokio::task::spawn_blocking(move || Storage::open(&data, options));
+async fn open(app: &App, settings: &Settings) -> Result<Storage, String> {
+    let (data, options) = (app.flags.data.clone(), storage_options(&app.flags, settings));
+    let (app, clock) = (app.clone(), Arc::clone(&app.clock));
+    let progress = move |log: ReplayProgress| {
+        app.startup.set(log.first_segment, log.last_segment, log.current_segment);
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        Storage::open_watched(Arc::new(DiskFs), clock, &data, options, &progress)
+    });
     match opened.await {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(failure) => Err(format!("opening the store met a bug of Kymo: {failure}")),
@@ -163,6 +169,7 @@ fn storage_options(flags: &ServeFlags, settings: &Settings) -> Options {
             series: flags.ingest.ingest_max_series,
             ..Limits::default()
         },
+        memory_budget: flags.ingest.storage_memory,
         ..Options::default()
     }
 }

@@ -14,6 +14,7 @@ mod writer;
 
 pub use crate::head::append::{CommitReport, WriteBatch};
 pub use crate::head::refusal::Refusal;
+pub use crate::head::replay::ReplayProgress;
 pub use delete::DeleteReport;
 pub use health::Health;
 
@@ -77,9 +78,23 @@ impl Storage {
     /// # Errors
     /// As [`Storage::open`].
     pub fn open_with(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: Options) -> Result<Self> {
+        Self::open_watched(fs, clock, dir, options, &|_| {})
+    }
+
+    /// As [`Storage::open_with`]; `progress` is called before each segment of the log that is read back.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_watched(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: Options,
+        progress: &dyn Fn(ReplayProgress),
+    ) -> Result<Self> {
         options.validate()?;
         let Opened { shared, committer, messages, jobs, compact_jobs, lock } =
-            open::open(fs, clock, dir, options)?;
+            open::open(fs, clock, dir, options, progress)?;
         shared.watch_space();
         let running = Running {
             shared: Arc::clone(&shared),
@@ -137,6 +152,12 @@ impl Storage {
     /// The store is closed.
     pub fn maintain(&self) -> Result<()> {
         self.owner.shared.ask_background(Job::Maintain)
+    }
+
+    /// Whether new series are refused: there are as many as may be, or their labels take all memory they may.
+    pub fn is_full(&self) -> bool {
+        let registry = &self.owner.shared.registry;
+        registry.len() >= registry.limits().series || registry.is_full().is_some()
     }
 
     /// Whether writes are taken.
@@ -364,6 +385,8 @@ impl Shared {
             head_times,
             wal_bytes: self.wal_live_bytes.load(Ordering::Relaxed),
             wal_failures: counters.wal_failures.get(),
+            wal_syncs: counters.wal_syncs.get(),
+            wal_sync_micros: counters.wal_sync_micros.get(),
             wal_lost_frames: counters.wal_lost_frames.get(),
             replayed_samples: counters.replayed_samples.get(),
             open_millis: counters.open_millis.get(),

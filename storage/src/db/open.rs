@@ -13,7 +13,7 @@ use crate::head::commit::Committer;
 use crate::head::hash::HashKey;
 use crate::head::last::LastSamples;
 use crate::head::registry::Registry;
-use crate::head::replay::{Replay, Replayed};
+use crate::head::replay::{Replay, ReplayProgress, Replayed};
 use crate::head::view::{LiveBlock, SharedView, View};
 use crate::maintain::throttle::StopSignal;
 use crate::model::{Metadata, TimeRange, Timestamp};
@@ -58,7 +58,13 @@ struct Opening<'a> {
 ///
 /// # Errors
 /// Another process holds the directory, or the operating system refuses.
-pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: Options) -> Result<Opened> {
+pub(crate) fn open(
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    dir: &Path,
+    options: Options,
+    progress: &dyn Fn(ReplayProgress),
+) -> Result<Opened> {
     let started = clock.monotonic();
     for path in [dir.to_path_buf(), dir.join(BLOCKS), dir.join(HEAD)] {
         fs.create_dir_all(&path).map_err(|e| Error::io(format!("create {}", path.display()), e))?;
@@ -79,7 +85,7 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     opening.note_quarantined();
 
     let registry = Arc::new(loaded.registry);
-    let mut replay = Replay::new(&registry, loaded.last);
+    let mut replay = Replay::new(&registry, loaded.last, progress);
     let (wal, report) = Wal::open(
         Arc::clone(&fs),
         Arc::clone(&clock),
@@ -131,6 +137,19 @@ pub(crate) fn open(fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, dir: &Path, options: 
     }
     let committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
     Ok(Opened { shared, committer, messages, jobs, compact_jobs, lock })
+}
+
+/// What readers are told of a damaged log. Nobody knows the times of what is lost.
+fn lost_sentence(dir: &Path, report: &ReplayReport, lost_samples: u64) -> String {
+    let (frames, log) = (report.lost_frames + report.undecodable_frames, dir.join(WAL));
+    let mut segments: Vec<u64> = report.damaged_segments.clone();
+    segments.extend(&report.missing_segments);
+    segments.sort_unstable();
+    format!(
+        "stored data is damaged and left out: {}: {frames} requests of the log are lost (segments {segments:?}), and \
+         {lost_samples} samples of series whose names are lost; copies of damaged segments are in quarantine",
+        log.display()
+    )
 }
 
 /// The name of the checkpoint that belongs to the start of the log at segment `boundary`.
@@ -285,7 +304,7 @@ impl Opening<'_> {
         names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         while let Some(name) = names.pop() {
             let path = self.dir.join(HEAD).join(&name);
-            match checkpoint::load(self.fs.as_ref(), &path, options.limits) {
+            match checkpoint::load(self.fs.as_ref(), &path, options.limits_within_budget()) {
                 Ok(loaded) => {
                     manifest.checkpoint = Some(name);
                     return Ok(loaded);
@@ -306,7 +325,7 @@ impl Opening<'_> {
         let word = |half: &[u8]| half.try_into().map_or(0, u64::from_le_bytes);
         let key = HashKey::from_seed([word(low), word(high)]);
         Ok(Loaded {
-            registry: Registry::new(key, options.limits),
+            registry: Registry::new(key, options.limits_within_budget()),
             last: LastSamples::default(),
             metadata: Vec::new(),
         })
@@ -339,10 +358,14 @@ impl Opening<'_> {
         }
     }
 
-    fn note_replay(&self, report: &ReplayReport, samples: u64, lost_samples: u64) {
+    fn note_replay(&mut self, report: &ReplayReport, samples: u64, lost_samples: u64) {
         self.counters.replayed_samples.add(samples);
         self.counters.wal_lost_frames.add(report.lost_frames);
         if report.is_damaged() || lost_samples > 0 {
+            self.missing.push(Missing {
+                times: TimeRange::ALL,
+                sentence: lost_sentence(self.dir, report, lost_samples),
+            });
             tracing::error!(?report, lost_samples, "the log is damaged; what is whole was replayed");
         } else {
             tracing::info!(samples, segments = report.segments, "replayed the log");

@@ -195,7 +195,7 @@ impl Writer {
         let options = &self.shared.options;
         let (bytes, frozen) = self.shared.view.peek(|v| (v.active.memory_bytes(), v.frozen.len()));
         let wal = self.committer.wal().live_bytes();
-        let is_large = bytes >= options.flush_bytes || (frozen == 0 && wal >= options.flush_wal_bytes);
+        let is_large = bytes >= self.flush_bytes() || (frozen == 0 && wal >= options.flush_wal_bytes);
         if is_large && frozen < FROZEN_MAX {
             match self.freeze() {
                 Ok(()) => self.shared.wake_background(),
@@ -204,13 +204,24 @@ impl Writer {
         }
     }
 
+    /// When the head is flushed.
+    fn flush_bytes(&self) -> usize {
+        let options = &self.shared.options;
+        match options.memory_budget {
+            Some(_) => {
+                let labels = self.shared.registry.believed_bytes() + self.shared.order.memory_bytes();
+                options.flush_bytes_beside(labels)
+            }
+            None => options.flush_bytes,
+        }
+    }
+
     /// Why nothing can be written now.
     fn check_room(&self) -> Result<()> {
         self.shared.health.check_writable()?;
-        let options = &self.shared.options;
+        let flush_bytes = self.flush_bytes();
         let is_behind = self.shared.view.peek(|view| {
-            view.frozen.len() >= FROZEN_MAX
-                && view.active.memory_bytes() >= options.flush_bytes.saturating_mul(2)
+            view.frozen.len() >= FROZEN_MAX && view.active.memory_bytes() >= flush_bytes.saturating_mul(2)
         });
         if is_behind {
             return Err(Error::new(ErrorKind::Unavailable, "the flush to disk is behind and memory is full"));
@@ -268,6 +279,9 @@ impl Writer {
     }
 
     fn note_wal(&mut self) {
+        let syncs = self.committer.wal().take_syncs();
+        self.shared.counters.wal_syncs.add(syncs.count);
+        self.shared.counters.wal_sync_micros.add(syncs.time.as_micros() as u64);
         self.shared.wal_live_bytes.store(self.committer.wal().live_bytes(), Ordering::Relaxed);
     }
 

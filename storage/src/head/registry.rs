@@ -11,9 +11,13 @@ use crate::model::{Labels, METRIC_NAME, SeriesRef};
 use crate::options::Limits;
 use hashbrown::{HashMap, HashTable};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 const SHARDS: usize = 64;
+/// Memory is measured again after so many new series.
+const MEASURED_EVERY: u32 = 4096;
+/// What a series not measured yet is believed to take: more than most do.
+const SERIES_BYTES_BELIEVED: usize = 512;
 /// Numbers up to here are believed to a log even if the limit of series is far lower now. 20 bytes each.
 const NUMBERS_RESTORED_MAX: u32 = 1 << 26;
 
@@ -29,6 +33,9 @@ pub(crate) struct Registry {
     catalog: RwLock<Catalog>,
     /// Numbers without labels.
     unnamed: AtomicU32,
+    /// The memory of labels when it was measured last, and how many series there were.
+    measured: AtomicUsize,
+    measured_at: AtomicU32,
     /// Held while a series is created; `catalog` is then locked for writing only for the moment of the change.
     creation: Mutex<()>,
 }
@@ -53,6 +60,8 @@ impl Registry {
             aliases: (0..SHARDS).map(|_| RwLock::default()).collect(),
             catalog: RwLock::default(),
             unnamed: AtomicU32::new(0),
+            measured: AtomicUsize::new(0),
+            measured_at: AtomicU32::new(0),
             creation: Mutex::new(()),
         }
     }
@@ -190,6 +199,14 @@ impl Registry {
             let reason = format!("the store already has {} series, the limit", self.limits.series);
             return refuse(ErrorKind::LimitExceeded, reason);
         }
+        if let Some(bytes) = self.is_full() {
+            let limit = self.limits.registry_bytes;
+            let reason = format!(
+                "the labels of {} series take {bytes} bytes of memory, the limit is {limit} (half of the memory budget)",
+                self.len()
+            );
+            return refuse(ErrorKind::LimitExceeded, reason);
+        }
         if self.catalog.write().push(labels).is_none() {
             let reason = "label names and values take more than 4 GiB".to_owned();
             return refuse(ErrorKind::LimitExceeded, reason);
@@ -198,6 +215,29 @@ impl Registry {
             Some(id) => Ok(id),
             None => refuse(ErrorKind::LimitExceeded, "all series numbers are given".to_owned()),
         }
+    }
+
+    /// What labels take, if that is all they may: then no series is created. Whoever holds the lock of the catalog must not
+    /// ask.
+    pub(crate) fn is_full(&self) -> Option<usize> {
+        if self.limits.registry_bytes == usize::MAX {
+            return None;
+        }
+        let bytes = self.believed_bytes();
+        (bytes >= self.limits.registry_bytes).then_some(bytes)
+    }
+
+    /// What labels take, measured now and then. Whoever holds the lock of the catalog must not ask.
+    pub(crate) fn believed_bytes(&self) -> usize {
+        let new = self.len().saturating_sub(self.measured_at.load(Ordering::Relaxed));
+        if new < MEASURED_EVERY {
+            let believed = new as usize * SERIES_BYTES_BELIEVED;
+            return self.measured.load(Ordering::Relaxed).saturating_add(believed);
+        }
+        let (bytes, at) = (self.memory_bytes(), self.len());
+        self.measured.store(bytes, Ordering::Relaxed);
+        self.measured_at.store(at, Ordering::Relaxed);
+        bytes
     }
 
     /// Makes the series last pushed to the catalog visible to those who resolve. The caller holds the creation lock or

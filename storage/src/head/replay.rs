@@ -20,6 +20,7 @@ const LANES_MAX: usize = 8;
 /// What a replay fills.
 pub(crate) struct Replay<'a> {
     registry: &'a Registry,
+    progress: &'a dyn Fn(ReplayProgress),
     lanes: Lanes,
     load: Load,
     load_samples: usize,
@@ -27,6 +28,17 @@ pub(crate) struct Replay<'a> {
     lost_samples: u64,
     /// One more than the highest series number any record names.
     numbers_used: u32,
+}
+
+/// How far the log is read back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplayProgress {
+    /// The first segment to read.
+    pub first_segment: u64,
+    /// The last segment to read.
+    pub last_segment: u64,
+    /// The segment being read.
+    pub current_segment: u64,
 }
 
 /// What a replay gives.
@@ -41,14 +53,19 @@ pub(crate) struct Replayed {
 
 impl<'a> Replay<'a> {
     /// Goes on from `last`, which belongs to the registry's checkpoint, on as many threads as there are cores.
-    pub(crate) fn new(registry: &'a Registry, last: LastSamples) -> Self {
+    pub(crate) fn new(
+        registry: &'a Registry,
+        last: LastSamples,
+        progress: &'a dyn Fn(ReplayProgress),
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::with_lanes(registry, last, cores.min(LANES_MAX), LOAD_SAMPLES)
+        Self { progress, ..Self::with_lanes(registry, last, cores.min(LANES_MAX), LOAD_SAMPLES) }
     }
 
     fn with_lanes(registry: &'a Registry, last: LastSamples, lanes: usize, load_samples: usize) -> Self {
         Self {
             registry,
+            progress: &|_| {},
             lanes: Lanes::new(last, lanes, registry.limits().exemplars_per_series),
             load: Load::default(),
             load_samples,
@@ -99,6 +116,11 @@ impl Replay<'_> {
 }
 
 impl ReplayVisitor for Replay<'_> {
+    fn segment(&mut self, first: u64, last: u64, current: u64) {
+        let (first_segment, last_segment, current_segment) = (first, last, current);
+        (self.progress)(ReplayProgress { first_segment, last_segment, current_segment });
+    }
+
     fn series(&mut self, id: u32, labels: &[u8]) -> Result<()> {
         self.note_number(id);
         let labels = Labels::from_canonical(labels);

@@ -31,7 +31,7 @@ mod writer;
 pub(crate) use reader::check;
 pub use reader::{ReplayReport, ReplayVisitor};
 pub use record::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord};
-pub use writer::Wal;
+pub use writer::{Syncs, Wal};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -16,6 +16,11 @@ use std::path::{Path, PathBuf};
 
 /// Takes what a replay finds. An error of the visitor ends the replay.
 pub trait ReplayVisitor {
+    /// The segment `current` of `first..=last` is read now.
+    fn segment(&mut self, first: u64, last: u64, current: u64) {
+        let _ = (first, last, current);
+    }
+
     /// A series was created.
     ///
     /// # Errors
@@ -136,7 +141,11 @@ pub(super) fn replay(
         buffer: Vec::new(),
         scratch: Scratch::default(),
     };
+    let first = segments.iter().map(|s| s.0).find(|s| *s >= first_needed).unwrap_or(last_sequence);
     for (sequence, path) in segments {
+        if sequence >= first_needed {
+            replay.visitor.segment(first, last_sequence, sequence);
+        }
         if sequence < first_needed {
             replay.out.spares.push(path);
         } else {

@@ -49,6 +49,16 @@ pub struct Wal {
     preparation: Option<Preparation>,
     poisoned: Option<String>,
     last_sync: Duration,
+    syncs: Syncs,
+}
+
+/// What syncing took since the last question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Syncs {
+    /// How often.
+    pub count: u64,
+    /// How long together.
+    pub time: Duration,
 }
 
 impl Wal {
@@ -86,6 +96,7 @@ impl Wal {
             spares: Vec::new(),
             preparation: None,
             poisoned: None,
+            syncs: Syncs::default(),
         };
         if let Err(error) = wal.settle_replayed() {
             wal.poison(&error);
@@ -269,7 +280,10 @@ impl Wal {
         let Some(active) = self.active.as_mut().filter(|a| a.durable_frames < a.frames) else {
             return Ok(());
         };
-        match active.file.sync_data() {
+        let synced = active.file.sync_data();
+        self.syncs.count += 1;
+        self.syncs.time += self.clock.monotonic().saturating_sub(self.last_sync);
+        match synced {
             Ok(()) => {
                 active.durable_frames = active.frames;
                 Ok(())
@@ -280,6 +294,11 @@ impl Wal {
                 Err(Error::io(attempt, error))
             }
         }
+    }
+
+    /// What syncing took since this was asked last.
+    pub fn take_syncs(&mut self) -> Syncs {
+        std::mem::take(&mut self.syncs)
     }
 
     /// With [`Durability::Interval`], syncs if the interval is over; to be called also when nothing is appended.

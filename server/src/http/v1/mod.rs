@@ -1,6 +1,7 @@
 //! `/api/v1`: one file an endpoint family.
 
 pub mod answer;
+pub mod exemplars;
 pub mod metadata;
 pub mod otlp;
 pub mod queries;

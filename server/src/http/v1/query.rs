@@ -1,7 +1,6 @@
 //! Instant and range queries.
 
 use super::answer::{Answer, Place, Stats};
-use super::status;
 use crate::error::{ApiError, Side};
 use crate::http::admission::{Running, run_listed};
 use crate::http::app::App;
@@ -176,13 +175,6 @@ fn check_points(start: Timestamp, end: Timestamp, step: i64, points_max: u64) ->
     Err(ApiError::bad_data(format!(
         "exceeded maximum resolution of {limit} points per timeseries. Try decreasing the query resolution (?step=XX)"
     )))
-}
-
-/// `GET|POST /api/v1/query_exemplars`: there are no exemplars. Grafana asks before it shows anything.
-pub async fn exemplars(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    let encoding = Encoding::accepted(request.headers());
-    app.params(request).await?;
-    Ok(status::empty_list(encoding))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use crate::http::respond::{self, Encoding, Notes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use std::io::Write;
 
 /// The version of the Prometheus API this server speaks: clients compare it to learn what they may ask.
 const PROMETHEUS_API_VERSION: &str = "3.14.0";
@@ -88,9 +87,4 @@ pub async fn rules(request: Request) -> Response {
 /// `GET /api/v1/alerts`: there are no alerts.
 pub async fn alerts(request: Request) -> Response {
     page(&request, &json!({ "alerts": [] }))
-}
-
-/// A result that is a list without entries.
-pub fn empty_list(encoding: Encoding) -> Response {
-    respond::success(encoding, &Notes::default(), |out| out.write_all(b"[]"))
 }
