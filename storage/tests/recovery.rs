@@ -271,7 +271,8 @@ fn some_series_are_kept_for_a_shorter_time() {
         matchers: vec![Matcher::equal("i", i)],
         keep: Duration::from_secs(hours * 3600),
     };
-    let rules = Options { retention_rules: vec![rule("1", 2), rule("2", 10)], ..options() };
+    let flush_age = Duration::from_secs(1000 * 3600);
+    let rules = Options { retention_rules: vec![rule("1", 2), rule("2", 10)], flush_age, ..options() };
     let (fs, clock) = (MemoryFs::new(), SimClock::new(NOW));
     let store = open_at(Arc::new(fs), Arc::new(clock.clone()), rules);
     for hour in 0..5 {
@@ -306,7 +307,9 @@ fn some_series_are_kept_for_a_shorter_time() {
 fn some_series_are_kept_longer_than_the_others() {
     let rule =
         RetentionRule { matchers: vec![Matcher::equal("i", "1")], keep: Duration::from_secs(100 * 3600) };
-    let longer = Options { retention_rules: vec![rule], ..options() };
+    // The head is flushed when the test says so: its age would be reached at a moment of the background's choosing.
+    let flush_age = Duration::from_secs(1000 * 3600);
+    let longer = Options { retention_rules: vec![rule], flush_age, ..options() };
     let (fs, clock) = (MemoryFs::new(), SimClock::new(NOW));
     let store = open_at(Arc::new(fs), Arc::new(clock.clone()), longer);
     write(&store, NOW, 1.0).unwrap();

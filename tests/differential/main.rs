@@ -5,8 +5,8 @@
 //!   Else Debian's Prometheus 2.42 is started, and asked stable expressions over floats at times at which no sample lies
 //!   on the edge of a window (its windows include both edges). Without either the test is skipped, unless
 //!   `KYMO_REQUIRE_PEERS=1`.
-//! - `KYMO_DIFFERENTIAL_CASES` expressions are asked; `KYMO_DIFFERENTIAL_SEED` repeats a run, `KYMO_DIFFERENTIAL_CASE` one
-//!   case of it.
+//! - `KYMO_DIFFERENTIAL_CASES` expressions are asked; `KYMO_DIFFERENTIAL_SEED` makes them others, `KYMO_DIFFERENTIAL_CASE` asks
+//!   one of them.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -52,9 +52,10 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// The seed of this run; `KYMO_DIFFERENTIAL_SEED` or one from the clock.
+/// The seed of this run: `KYMO_DIFFERENTIAL_SEED`, or one that is the same on every machine, so that a red build means a change of
+/// ours and not a quirk of some release of Prometheus that nobody has met before. Search with seeds of your own.
 fn seed() -> u64 {
-    number("KYMO_DIFFERENTIAL_SEED").unwrap_or_else(|| Rng::seed_from_env() % 1_000_000)
+    number("KYMO_DIFFERENTIAL_SEED").unwrap_or(2)
 }
 
 /// A random time for a query of `class`.
