@@ -84,14 +84,18 @@ fn captures() -> Option<[Capture; 2]> {
     Some([read("process"), read("vm")])
 }
 
-/// Builds the load.
-pub(crate) fn build(shape: &Shape) -> FleetLoad {
+/// The two exporters a fleet is made of, and whether they are captured.
+pub(crate) fn kinds(frames: usize) -> ([Arc<Capture>; 2], bool) {
     let found = captures();
     let real = found.is_some();
-    let kinds = found.unwrap_or_else(|| {
-        [1, 2].map(|seed| Capture::synthetic(&format!("job-{seed}"), seed, 1500, shape.frames + 1))
-    });
-    let kinds = kinds.map(Arc::new);
+    let kinds = found
+        .unwrap_or_else(|| [1, 2].map(|seed| Capture::synthetic(&format!("job-{seed}"), seed, 1500, frames)));
+    (kinds.map(Arc::new), real)
+}
+
+/// Builds the load.
+pub(crate) fn build(shape: &Shape) -> FleetLoad {
+    let (kinds, real) = kinds(shape.frames + 1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64;
     let length = (shape.frames as i64 + 2) * INTERVAL_MS;
     let start_ms = (now - length) / INTERVAL_MS * INTERVAL_MS;

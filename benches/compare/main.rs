@@ -1,8 +1,12 @@
-//! Kymo beside Prometheus and VictoriaMetrics on the same load, on this machine: one table.
+//! Kymo beside Prometheus and VictoriaMetrics on the same load, on this machine: a table of writing, storing and restarting,
+//! and one of queries of every kind.
 //!
 //! ```text
 //! cargo bench --bench compare
-//! cargo bench --bench compare -- --instances 100 --frames 480 --only kymo,victoria-metrics
+//! cargo bench --bench compare -- --part store --instances 100 --frames 480 --only kymo,victoria-metrics
+//! cargo bench --bench compare -- --part queries --fleet long
+//! cargo bench --bench compare -- --part queries --fleet long --only kymo --dir /tmp/fleet --keep   # a store to profile
+//! KYMO_COMPARE_SCALE=0.05 cargo bench --bench compare      # a small one, to see that it works
 //! ```
 //!
 //! The load is a fleet made of captured scrapes (`KYMO_CAPTURES` names their folder, else `../shared/captures`), or a
@@ -14,22 +18,40 @@ mod fleet;
 mod queries;
 mod report;
 mod subject;
+mod suite;
 mod trial;
 
 use fleet::Shape;
 use std::path::PathBuf;
 use subject::Subject;
+use suite::Scale;
 
 /// What to run.
 struct Plan {
     shape: Shape,
     only: Vec<String>,
     dir: PathBuf,
+    part: String,
+    fleet: String,
+    scale: Scale,
+    keep: bool,
 }
 
 fn plan() -> Plan {
     let default = std::env::temp_dir().join(format!("kymo-compare-{}", std::process::id()));
-    let mut plan = Plan { shape: Shape::default(), only: Vec::new(), dir: default };
+    let scale = std::env::var("KYMO_COMPARE_SCALE").ok().and_then(|s| s.parse().ok()).unwrap_or(1.0);
+    let mut plan = Plan {
+        shape: Shape::default(),
+        only: Vec::new(),
+        dir: default,
+        part: "all".to_owned(),
+        fleet: String::new(),
+        scale: Scale(scale),
+        keep: false,
+    };
+    if scale < 1.0 {
+        plan.shape.frames = 40;
+    }
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|w| w.parse().ok()).expect("a number after the flag");
@@ -40,12 +62,16 @@ fn plan() -> Plan {
             "--only" => {
                 plan.only = words.next().expect("names after --only").split(',').map(str::to_owned).collect();
             }
+            "--part" => plan.part = words.next().expect("store, queries or all after --part"),
+            "--fleet" => plan.fleet = words.next().expect("wide or long after --fleet"),
+            "--keep" => plan.keep = true,
             "--dir" => plan.dir = words.next().expect("a folder after --dir").into(),
             // Cargo itself passes this one.
             "--bench" => {}
             other => {
                 println!(
-                    "unknown flag {other}; there are --instances N, --frames N, --connections N, --only NAMES, --dir PATH"
+                    "unknown flag {other}; there are --part store|queries|all, --fleet wide|long, --instances N, --frames N, \
+                     --connections N, --only NAMES, --dir PATH, --keep"
                 );
                 std::process::exit(2);
             }
@@ -60,16 +86,25 @@ fn main() {
         .into_iter()
         .filter(|s| plan.only.is_empty() || plan.only.iter().any(|n| n == s.name))
         .collect();
+    if plan.part != "queries" {
+        store(&plan, &subjects);
+    }
+    if plan.part != "store" {
+        suite::run(&subjects, &plan.dir, plan.scale, &plan.fleet, plan.keep);
+    }
+    let _ = std::fs::remove_dir(&plan.dir);
+}
+
+fn store(plan: &Plan, subjects: &[Subject]) {
     let load = fleet::build(&plan.shape);
     println!("{}", load.describe(&plan.shape));
     let mut results = Vec::new();
-    for subject in &subjects {
+    for subject in subjects {
         let dir = plan.dir.join(subject.name);
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).expect("create a folder for the data");
         results.push(trial::run(subject, &load, &dir));
         let _ = std::fs::remove_dir_all(&dir);
     }
-    let _ = std::fs::remove_dir(&plan.dir);
-    println!("{}", report::table(&subjects, &results));
+    println!("{}", report::table(subjects, &results));
 }

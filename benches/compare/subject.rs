@@ -62,8 +62,24 @@ impl Subject {
             _ => Peer::victoria_metrics(
                 &self.program,
                 dir,
-                &["-retentionPeriod=100y", "-search.maxUniqueTimeseries=10000000"],
+                &[
+                    "-retentionPeriod=100y",
+                    "-search.maxUniqueTimeseries=10000000",
+                    "-search.maxSeries=1000000",
+                    "-search.maxQueryDuration=2m",
+                ],
             ),
+        }
+    }
+
+    /// Makes all samples visible and merged where that takes a request.
+    pub(crate) fn flush(&self, peer: &Peer) {
+        if self.name == "victoria-metrics" {
+            let mut client = peer.client().with_timeout(Duration::from_secs(300));
+            for path in ["/internal/force_flush", "/internal/force_merge"] {
+                client.get(path).expect("an answer");
+            }
+            wait_for_merges(&mut client);
         }
     }
 
@@ -90,11 +106,7 @@ impl Subject {
                 bytes
             }
             _ => {
-                let mut client = peer.client().with_timeout(Duration::from_secs(300));
-                for path in ["/internal/force_flush", "/internal/force_merge"] {
-                    client.get(path).expect("an answer");
-                }
-                wait_for_merges(&mut client);
+                self.flush(peer);
                 directory_bytes(&data).0
             }
         };

@@ -35,6 +35,12 @@ pub trait Querier: Send + Sync {
     /// # Errors
     /// As [`Querier::select`].
     fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names>;
+
+    /// What [`Querier::label_values`] (or, without a label, [`Querier::label_names`]) answers for all series, if that is known
+    /// without reading or searching anything: it then takes microseconds.
+    fn known_list(&self, _label: Option<&str>) -> Option<Names> {
+        None
+    }
 }
 
 /// Sorted, distinct strings, and what the reader must be told about them.
@@ -119,9 +125,9 @@ pub struct Samples {
     /// Since when each value counts: milliseconds, 0 where that is not known. Empty if it is known of no sample, else as
     /// long as `timestamps`.
     pub start_timestamps: Vec<Timestamp>,
-    /// Grows whenever `timestamps` may differ from what the read before left. A caller that computed something from
-    /// the timestamps alone (which sample each window begins with) may use it again while the version stands still:
-    /// the series of one scrape share their timestamps.
+    /// Changes whenever `timestamps` do; the same version never stands for different ones. A caller that computed something
+    /// from the timestamps alone (which sample each window begins with) may use it again when the version comes back: the
+    /// series of one scrape share their timestamps.
     pub timestamps_version: u64,
     /// The native histograms of the series, in time order. At one timestamp there is a float or a histogram, never both.
     /// Empty for the many series that have none.
@@ -139,12 +145,17 @@ pub struct HistogramSample {
     pub histogram: Arc<FloatHistogram>,
 }
 
-/// Where the versions of the next buffer start: no two buffers ever have the same version for different timestamps.
+/// The next version: the same one never stands for different timestamps, whichever buffer they are in.
 static NEXT_VERSION: AtomicU64 = AtomicU64::new(0);
+
+/// A version that stands for no timestamps yet.
+pub(crate) fn fresh_version() -> u64 {
+    NEXT_VERSION.fetch_add(1, Ordering::Relaxed)
+}
 
 impl Default for Samples {
     fn default() -> Self {
-        let timestamps_version = NEXT_VERSION.fetch_add(1 << 32, Ordering::Relaxed);
+        let timestamps_version = fresh_version();
         Self {
             timestamps: Vec::new(),
             values: Vec::new(),
@@ -161,16 +172,16 @@ impl Samples {
         Self::default()
     }
 
-    /// Empties the buffer; the version grows.
+    /// Empties the buffer; the version changes.
     pub fn clear(&mut self) {
         self.timestamps.clear();
         self.values.clear();
         self.start_timestamps.clear();
         self.histograms.clear();
-        self.timestamps_version += 1;
+        self.timestamps_version = fresh_version();
     }
 
-    /// Keeps the samples whose time `is_kept`; the version grows if a float goes.
+    /// Keeps the samples whose time `is_kept`; the version changes if a float goes.
     pub fn retain(&mut self, is_kept: impl Fn(Timestamp) -> bool) {
         self.histograms.retain(|h| is_kept(h.timestamp));
         if self.timestamps.iter().all(|t| is_kept(*t)) {
@@ -180,7 +191,7 @@ impl Samples {
         keep_flagged(&mut self.timestamps, &kept);
         keep_flagged(&mut self.values, &kept);
         keep_flagged(&mut self.start_timestamps, &kept);
-        self.timestamps_version += 1;
+        self.timestamps_version = fresh_version();
     }
 
     /// Adds one sample at the end. The caller has called [`Samples::clear`] before the first.

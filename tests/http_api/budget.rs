@@ -31,7 +31,7 @@ fn seconds(ms: i64) -> String {
 
 /// The target of a query that takes several seconds and little memory.
 fn endless(last: i64) -> String {
-    let query = "sum(sum_over_time(quantile_over_time(0.9, rate({__name__=~\"load_metric.*\"}[5m])[30m:1s])[30m:1s]))";
+    let query = "sum(sum_over_time(mad_over_time(rate({__name__=~\"load_metric.*\"}[5m])[30m:1s])[30m:1s]))";
     format!("/api/v1/query?query={}&time={}", escape(query), seconds(last))
 }
 

@@ -179,10 +179,10 @@ fn seconds(windows: &Windows<'_>, index: usize) -> f64 {
 }
 
 fn newest(windows: &Windows<'_>, of: impl Fn(usize, f64) -> f64, out: &mut Column) {
-    for (step, _, end) in windows.of_at_least(1) {
+    windows.each(1, |step, _, end| {
         let value = windows.values[end - 1];
         if !is_stale(value) {
             out.set(step, of(end - 1, value));
         }
-    }
+    });
 }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::histogram_kernel::{Both, HistogramWindows};
 use super::kernel::Kernel;
 use super::profile::{Counters, Profile};
-use super::source::{Leaf, Source, Worker};
+use super::source::{Leaf, LeafHistograms, Source, Worker};
 use super::step_counts::{Counted, StepCounts};
 use crate::budget::Reservation;
 use crate::column::{Column, histogram_size};
@@ -15,7 +15,7 @@ use crate::math::window::Windows;
 use crate::plan::{Grid, Window};
 use crate::span::Span;
 use kymo_storage::api::{HistogramSample, LabelColumn, SeriesSet};
-use kymo_storage::model::{FloatHistogram, Labels, METRIC_NAME, MatchOp, ResetHint, TimeRange, is_stale};
+use kymo_storage::model::{FloatHistogram, Labels, METRIC_NAME, MatchOp, ResetHint, TimeRange};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -156,16 +156,7 @@ impl Input {
             }
             leaf.reserved_samples = held;
         }
-        if keep_stale || !leaf.raw.values.iter().any(|v| is_stale(*v)) {
-            return Ok(false);
-        }
-        leaf.clean.clear();
-        for (index, (t, v)) in leaf.raw.timestamps.iter().zip(&leaf.raw.values).enumerate() {
-            if !is_stale(*v) {
-                leaf.clean.push_with_start(*t, leaf.raw.start_timestamp(index), *v);
-            }
-        }
-        Ok(true)
+        Ok(!keep_stale && leaf.without_stale())
     }
 }
 
@@ -226,15 +217,16 @@ impl Scan {
         let keep_stale = self.kernel.sees_stale() && self.window.border.is_none();
         let cleaned = self.input.read(index, keep_stale, worker, leaf)?;
         let samples = if cleaned { &leaf.clean } else { &leaf.raw };
-        let version = (!cleaned).then_some(leaf.raw.timestamps_version);
-        if version.is_none() || leaf.planned != version {
-            leaf.plan.compute(&samples.timestamps, &self.window.read);
-            leaf.planned = version;
+        let version = samples.timestamps_version;
+        let (plan, grown) = leaf.plans.of(version, &samples.timestamps, &self.window.read);
+        if let Some(reserved) = leaf.reserved.as_mut().filter(|_| grown > 0) {
+            reserved.grow(0, grown as u64)?;
         }
+        leaf.scratch.resets.exchange_stretches(&mut plan.stretches);
         let windows = Windows {
             timestamps: &samples.timestamps,
             values: &samples.values,
-            bounds: leaf.plan.bounds(),
+            bounds: plan.windows.bounds(),
             steps: self.window.read,
             budget: Some(&worker.context.budget),
         };
@@ -247,6 +239,7 @@ impl Scan {
         } else {
             self.kernel.run_started(&windows, starts, &self.window, &mut leaf.scratch, out)
         };
+        leaf.scratch.resets.exchange_stretches(&mut plan.stretches);
         if overlaps > 0 {
             let notes = [HistogramNote::StartOverlap(overlaps)];
             worker.context.note(&notes, self.span, self.input.labels(index).metric_name());
@@ -270,19 +263,20 @@ impl Scan {
                 worker.context.note(&notes, self.span, self.input.labels(index).metric_name());
             }
         }
+        let read = leaf.raw.values.len();
         if let Some(counters) = &self.counters {
             counters.add_samples((leaf.raw.values.len() + leaf.histograms.histograms.len()) as u64);
         }
         if let Some(counts) = &worker.context.step_counts {
-            self.count(leaf, counts, out);
+            self.count(windows.bounds, &leaf.histograms, counts, out);
         }
-        worker.context.budget.check()?;
+        worker.worked(read)?;
         self.check_counter(index, worker.context, out);
         Ok(())
     }
 
     /// Counts what each step looks at: one sample, or those of its window. A histogram counts as several.
-    fn count(&self, leaf: &Leaf, counts: &StepCounts, out: &Column) {
+    fn count(&self, bounds: &[(u32, u32)], native: &LeafHistograms, counts: &StepCounts, out: &Column) {
         if self.counted == Counted::Nowhere {
             return;
         }
@@ -294,12 +288,12 @@ impl Scan {
             }
             return;
         }
-        for (step, (first, end)) in leaf.plan.bounds().iter().enumerate() {
+        for (step, (first, end)) in bounds.iter().enumerate() {
             counts.add(self.counted, step, u64::from(end - first));
         }
-        let histograms = &leaf.histograms.histograms;
+        let histograms = &native.histograms;
         if !histograms.is_empty() {
-            for (step, (first, end)) in leaf.histograms.plan.bounds().iter().enumerate() {
+            for (step, (first, end)) in native.plan.bounds().iter().enumerate() {
                 let window = histograms.get(*first as usize..*end as usize).unwrap_or_default();
                 counts.add(self.counted, step, window.iter().map(|h| size(h)).sum());
             }

@@ -5,10 +5,11 @@ use crate::budget::{Budget, Reservation};
 use crate::column::{Column, histogram_size};
 use crate::failure::QueryError;
 use crate::math::kahan::KahanSum;
-use crate::math::rate::Resets;
-use crate::math::window::WindowPlan;
+use crate::math::rate::{Resets, Stretches};
+use crate::math::window::{WindowPlan, WindowSteps};
 use kymo_storage::api::{LabelColumn, Samples};
-use kymo_storage::model::{FloatHistogram, Labels, ResetHint, Timestamp};
+use kymo_storage::model::{FloatHistogram, Labels, ResetHint, Timestamp, is_stale};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The series of an instant vector over all steps. Labels are known before any sample is read.
@@ -61,12 +62,32 @@ pub(crate) struct Worker<'c> {
     pub(crate) context: &'c Context,
     leaves: Vec<Option<Box<Leaf>>>,
     spare: Vec<Column>,
+    unchecked: usize,
 }
+
+/// After so much work the budget is asked whether to go on.
+const WORK_A_CHECK: usize = 1 << 14;
+/// A series is at least so much work.
+const WORK_A_SERIES: usize = 256;
 
 impl<'c> Worker<'c> {
     /// A thread's state before its first series.
     pub(crate) fn new(context: &'c Context) -> Self {
-        Self { context, leaves: Vec::new(), spare: Vec::new() }
+        Self { context, leaves: Vec::new(), spare: Vec::new(), unchecked: 0 }
+    }
+
+    /// Notes that a series of `samples` was computed, and now and then asks the budget.
+    ///
+    /// # Errors
+    /// As [`Budget::check`].
+    #[inline]
+    pub(crate) fn worked(&mut self, samples: usize) -> Result<(), QueryError> {
+        self.unchecked += samples + WORK_A_SERIES;
+        if self.unchecked < WORK_A_CHECK {
+            return Ok(());
+        }
+        self.unchecked = 0;
+        self.context.budget.check()
     }
 
     /// The state of leaf `id`; to be given back by [`Worker::put_leaf`].
@@ -100,10 +121,11 @@ pub(crate) struct Leaf {
     pub(crate) raw: Samples,
     /// Samples without staleness markers, if there were any.
     pub(crate) clean: Samples,
-    /// The windows over the samples.
-    pub(crate) plan: WindowPlan,
-    /// The version of the timestamps the plan is for.
-    pub(crate) planned: Option<u64>,
+    /// Where `clean` has left some out, of which version of the timestamps.
+    cleaned: (u64, Vec<u32>),
+    stale: Vec<u32>,
+    /// The windows over the samples, for the timestamps met last.
+    pub(crate) plans: Plans,
     /// The histograms of the samples, without staleness markers unless those are asked for.
     pub(crate) histograms: LeafHistograms,
     /// Scratch of kernels.
@@ -112,6 +134,102 @@ pub(crate) struct Leaf {
     pub(crate) reserved: Option<Reservation>,
     /// How many samples are reserved.
     pub(crate) reserved_samples: usize,
+}
+
+/// The windows over different timestamps: neighbouring series are of different scrapes, and the scrapes come back.
+#[derive(Default)]
+pub(crate) struct Plans {
+    known: HashMap<u64, usize>,
+    plans: Vec<Plan>,
+    next: usize,
+}
+
+/// The windows over some timestamps, and what else follows from those.
+#[derive(Default)]
+pub(crate) struct Plan {
+    version: u64,
+    /// The windows.
+    pub(crate) windows: WindowPlan,
+    /// Of rates.
+    pub(crate) stretches: Stretches,
+}
+
+/// How many plans a leaf keeps.
+const PLANS_MAX: usize = 512;
+/// The plans of a leaf take at most so many bytes.
+const PLANS_BYTES_MAX: usize = 1 << 18;
+/// What a step takes in a plan, in bytes.
+const PLAN_STEP_BYTES: usize = 32;
+
+impl Plans {
+    /// The plan for `timestamps`, which are at `version`, and by how many bytes the plans have grown.
+    pub(crate) fn of(
+        &mut self,
+        version: u64,
+        timestamps: &[Timestamp],
+        steps: &WindowSteps,
+    ) -> (&mut Plan, usize) {
+        if let Some(at) = self.known.get(&version) {
+            return (&mut self.plans[*at], 0);
+        }
+        let bytes = steps.count.saturating_mul(PLAN_STEP_BYTES);
+        let mut grown = 0;
+        let has_room =
+            self.plans.len() < PLANS_MAX && (self.plans.len() + 1).saturating_mul(bytes) <= PLANS_BYTES_MAX;
+        if self.plans.is_empty() || has_room {
+            self.next = self.plans.len();
+            self.plans.push(Plan::default());
+            grown = bytes;
+        } else {
+            self.next = (self.next + 1) % self.plans.len();
+            self.known.remove(&self.plans[self.next].version);
+        }
+        self.known.insert(version, self.next);
+        let plan = &mut self.plans[self.next];
+        plan.version = version;
+        plan.windows.compute(timestamps, steps);
+        plan.stretches.clear();
+        (plan, grown)
+    }
+}
+
+impl Leaf {
+    /// Puts the samples without staleness markers into `clean`; `false` if there is no marker. Series that go together have
+    /// their markers at the same places: then the timestamps of `clean` stand.
+    pub(crate) fn without_stale(&mut self) -> bool {
+        let Self { raw, clean, cleaned, stale, .. } = self;
+        let has_marker = |values: &[f64]| values.iter().fold(false, |any, v| any | is_stale(*v));
+        if !raw.values.chunks(64).any(has_marker) {
+            return false;
+        }
+        stale.clear();
+        for (at, values) in (0u32..).step_by(64).zip(raw.values.chunks(64)).filter(|c| has_marker(c.1)) {
+            stale.extend((at..).zip(values).filter(|v| is_stale(*v.1)).map(|v| v.0));
+        }
+        let same = cleaned.0 == raw.timestamps_version && cleaned.1 == *stale;
+        if !same || !raw.start_timestamps.is_empty() || !clean.start_timestamps.is_empty() {
+            clean.clear();
+            keep_others(&raw.timestamps, stale, &mut clean.timestamps);
+            if !raw.start_timestamps.is_empty() {
+                keep_others(&raw.start_timestamps, stale, &mut clean.start_timestamps);
+            }
+            cleaned.0 = raw.timestamps_version;
+            cleaned.1.clone_from(stale);
+        }
+        clean.values.clear();
+        keep_others(&raw.values, stale, &mut clean.values);
+        true
+    }
+}
+
+/// Appends `items` without those at the places `without`, which are ascending.
+fn keep_others<T: Copy>(items: &[T], without: &[u32], out: &mut Vec<T>) {
+    let mut from = 0;
+    for at in without {
+        out.extend_from_slice(&items[from..*at as usize]);
+        from = *at as usize + 1;
+    }
+    out.extend_from_slice(&items[from..]);
 }
 
 /// The native histograms of a series; empty for most.

@@ -20,13 +20,72 @@ pub(crate) struct Resets {
     at: Vec<u32>,
     /// The values before the falls, summed up to each fall and with it.
     sums: Vec<f64>,
+    /// Of the windows that follow.
+    stretches: Stretches,
 }
+
+/// What rates of all series with the same timestamps share.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stretches {
+    list: Vec<Stretch>,
+    /// Whether they are per second; `None` until they are computed.
+    per_second: Option<bool>,
+}
+
+impl Stretches {
+    /// Forgets what was computed, because the timestamps are others.
+    pub(crate) fn clear(&mut self) {
+        self.per_second = None;
+    }
+}
+
+/// How far the samples of a window reach, and what follows from it unless the counter was zero in the window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stretch {
+    interval: f64,
+    to_start: f64,
+    factor: f64,
+}
+
+/// A product that is greater than another by this factor is so in spite of rounding.
+const SURELY: f64 = 1.0 + 1e-9;
+/// Below this, rounding is no longer relative.
+const TINY: f64 = 1e-200;
 
 /// Up to so many resets in a window are added one by one, in the order of the samples; beyond, a difference of prefix sums
 /// answers in constant time.
 const RESETS_ADDED: usize = 32;
 
 impl Resets {
+    /// Exchanges what was computed from timestamps alone: for what holds for the next windows before a kernel runs, and back.
+    pub(crate) fn exchange_stretches(&mut self, other: &mut Stretches) {
+        std::mem::swap(&mut self.stretches, other);
+    }
+
+    /// Computes what depends on the timestamps only, unless it is there.
+    fn stretch(&mut self, windows: &Windows<'_>, per_second: bool) {
+        let Stretches { list, per_second: known } = &mut self.stretches;
+        if *known == Some(per_second) && list.len() == windows.bounds.len() {
+            return;
+        }
+        *known = Some(per_second);
+        list.clear();
+        list.resize(windows.bounds.len(), Stretch::default());
+        windows.each(2, |step, first, end| {
+            let last = end - 1;
+            let sampled = (windows.timestamps[first], windows.timestamps[last]);
+            let end = windows.steps.end(step);
+            let border = (end.saturating_sub(windows.steps.range), end);
+            let gaps = (last - first) as f64;
+            let factor = extrapolation(border, sampled, gaps, None);
+            list[step] = Stretch {
+                interval: sampled.1.saturating_sub(sampled.0) as f64 / 1000.0,
+                to_start: to_border(border.0, sampled.0, sampled, gaps),
+                factor: if per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor },
+            };
+        });
+    }
+
     /// Finds the resets among `values`: where they fall, and where `began` says so of the index of the sample after a reset.
     pub(crate) fn find(&mut self, values: &[f64], began: impl Fn(usize) -> bool) {
         self.at.clear();
@@ -78,23 +137,42 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut R
     if kind.counter {
         resets.find(windows.values, |_| false);
     }
+    resets.stretch(windows, kind.per_second);
+    let resets = &*resets;
     let mut hint = 0;
-    for (step, first, end) in windows.of_at_least(2) {
+    windows.each(2, |step, first, end| {
         let last = end - 1;
-        let mut value = windows.values[last] - windows.values[first];
+        let from = windows.values[first];
+        let mut value = windows.values[last] - from;
         if kind.counter {
             value = resets.correct(value, windows.values, first, last, &mut hint);
         }
-        let border = windows.steps.end(step);
-        let factor = extrapolation(
-            (border.saturating_sub(windows.steps.range), border),
-            (windows.timestamps[first], windows.timestamps[last]),
-            (last - first) as f64,
-            kind.counter.then_some((windows.values[first], value)),
-        );
-        let factor = if kind.per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor };
+        let Stretch { interval, to_start, factor } = resets.stretches.list[step];
+        let was_zero = kind.counter
+            && value > 0.0
+            && from >= 0.0
+            && (value < TINY || from * interval <= value * to_start * SURELY);
+        let factor = if was_zero {
+            let border = windows.steps.end(step);
+            let factor = extrapolation(
+                (border.saturating_sub(windows.steps.range), border),
+                (windows.timestamps[first], windows.timestamps[last]),
+                (last - first) as f64,
+                Some((from, value)),
+            );
+            if kind.per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor }
+        } else {
+            factor
+        };
         out.set(step, value * factor);
-    }
+    });
+}
+
+/// How far a difference is stretched from the sample at `time` to `border` at most, in seconds.
+fn to_border(border: Timestamp, time: Timestamp, sampled: (Timestamp, Timestamp), gaps: f64) -> f64 {
+    let distance = time.abs_diff(border) as f64 / 1000.0;
+    let gap = sampled.1.saturating_sub(sampled.0) as f64 / 1000.0 / gaps;
+    if distance >= gap * 1.1 { gap / 2.0 } else { distance }
 }
 
 /// By how much a difference between samples grows when it is stretched to the borders of its window.
@@ -133,19 +211,19 @@ pub(super) fn extrapolation(
 
 /// `irate` (`counter`) or `idelta`: from the last two samples of each window.
 pub(crate) fn instant(windows: &Windows<'_>, counter: bool, out: &mut Column) {
-    for (step, _, end) in windows.of_at_least(2) {
+    windows.each(2, |step, _, end| {
         let (before, last) = (windows.values[end - 2], windows.values[end - 1]);
         let millis = windows.timestamps[end - 1].saturating_sub(windows.timestamps[end - 2]);
         if millis == 0 {
-            continue;
+            return;
         }
         if !counter {
             out.set(step, last - before);
-            continue;
+            return;
         }
         let value = if last < before { last } else { last - before };
         out.set(step, value / (millis as f64 / 1000.0));
-    }
+    });
 }
 
 /// `changes`: how often neighbours in the window differ (`NaN` does not differ from `NaN`).

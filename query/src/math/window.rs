@@ -50,11 +50,14 @@ impl WindowPlan {
         self.bounds.clear();
         self.bounds.reserve(steps.count);
         let (mut first, mut end) = (0usize, 0usize);
+        let (mut first_moved, mut end_moved) = (0usize, 0usize);
         for index in 0..steps.count {
             let last = steps.end(index);
             let start = last.saturating_sub(steps.range);
-            end += timestamps[end..].partition_point_near(last);
-            first += timestamps[first..].partition_point_near(start);
+            let next_end = advance(timestamps, end, end_moved, last);
+            let next_first = advance(timestamps, first, first_moved, start);
+            (end_moved, first_moved) = (next_end - end, next_first - first);
+            (end, first) = (next_end, next_first);
             self.bounds.push((first.min(end) as u32, end as u32));
         }
     }
@@ -63,6 +66,28 @@ impl WindowPlan {
     pub(crate) fn bounds(&self) -> &[(u32, u32)] {
         &self.bounds
     }
+}
+
+/// The first index from `from` on whose timestamp is after `bound`. Scrapes are regular, so it is usually `moved` further, as it was
+/// for the bound before, or next to that.
+#[inline]
+fn advance(timestamps: &[Timestamp], from: usize, moved: usize, bound: Timestamp) -> usize {
+    let at = from + moved;
+    let upto = |end: usize| end == from || timestamps.get(end - 1).is_some_and(|t| *t <= bound);
+    let ends = |end: usize| timestamps.get(end).is_none_or(|t| *t > bound);
+    if at <= timestamps.len() {
+        if upto(at) {
+            if ends(at) {
+                return at;
+            }
+            if ends(at + 1) {
+                return at + 1;
+            }
+        } else if upto(at - 1) {
+            return at - 1;
+        }
+    }
+    from + timestamps[from..].partition_point_near(bound)
 }
 
 /// Counting what comes up to a bound when that is usually near: exponential, then binary search.
@@ -111,13 +136,38 @@ impl Windows<'_> {
     #[inline]
     pub(crate) fn of_at_least(&self, least: usize) -> impl Iterator<Item = (usize, usize, usize)> + '_ {
         let go_on = move |step: &usize| {
-            !step.is_multiple_of(WINDOWS_A_CHECK) || self.budget.is_none_or(|budget| budget.check().is_ok())
+            *step == 0
+                || !step.is_multiple_of(WINDOWS_A_CHECK)
+                || self.budget.is_none_or(|budget| budget.check().is_ok())
         };
         let bounds = self.bounds.iter().enumerate().take_while(move |(step, _)| go_on(step));
         bounds.filter_map(move |(step, (first, end))| {
             let (first, end) = (*first as usize, *end as usize);
             (end - first >= least).then_some((step, first, end))
         })
+    }
+}
+
+/// After so many windows of a kernel that does little for each the budget is asked whether to go on.
+const QUICK_WINDOWS_A_CHECK: usize = 1024;
+
+impl Windows<'_> {
+    /// Calls `of` with each step with at least `least` samples, its first sample and the end of its samples: for kernels whose work
+    /// does not depend on the length of the window.
+    #[inline]
+    pub(crate) fn each(&self, least: usize, mut of: impl FnMut(usize, usize, usize)) {
+        for (number, bounds) in self.bounds.chunks(QUICK_WINDOWS_A_CHECK).enumerate() {
+            if number > 0 && self.budget.is_some_and(|budget| budget.check().is_err()) {
+                return;
+            }
+            let base = number * QUICK_WINDOWS_A_CHECK;
+            for (step, (first, end)) in bounds.iter().enumerate() {
+                let (first, end) = (*first as usize, *end as usize);
+                if end - first >= least {
+                    of(base + step, first, end);
+                }
+            }
+        }
     }
 }
 

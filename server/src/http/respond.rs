@@ -184,10 +184,12 @@ impl Write for BodyWriter {
         Ok(bytes.len())
     }
 
+    #[inline]
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len();
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE_BYTES { self.compress_buffer() } else { Ok(()) }
+        let is_due = self.buffer.len() >= PIECE_BYTES && !matches!(self.encoder, Encoder::Identity);
+        if is_due { self.compress_buffer() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {

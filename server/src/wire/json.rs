@@ -15,28 +15,44 @@ const INTEGER_EXACT_END: f64 = 9_007_199_254_740_992.0;
 /// # Errors
 /// As the writer.
 pub fn string(out: &mut impl Write, text: &str) -> io::Result<()> {
-    out.write_all(b"\"")?;
-    let bytes = text.as_bytes();
-    let mut plain_from = 0;
-    for (i, &byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..0x20 | b'<' | b'>' | b'&' | 0x7f => b"",
-            _ => continue,
-        };
-        out.write_all(bytes.get(plain_from..i).unwrap_or_default())?;
-        if escape.is_empty() {
-            write!(out, "\\u{byte:04x}")?;
-        } else {
-            out.write_all(escape)?;
-        }
-        plain_from = i + 1;
+    string_bytes(out, text.as_bytes())
+}
+
+/// Bytes that cannot stand in a string as they are.
+const ESCAPED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte < 0x20 || byte == 0x7f;
+        byte += 1;
     }
-    out.write_all(bytes.get(plain_from..).unwrap_or_default())?;
+    let mut others: &[u8] = b"\"\\<>&";
+    while let [first, rest @ ..] = others {
+        table[*first as usize] = true;
+        others = rest;
+    }
+    table
+};
+
+/// As [`string`], for bytes that are UTF-8.
+fn string_bytes(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(b"\"")?;
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        out.write_all(plain)?;
+        let Some((byte, tail)) = tail.split_first() else { break };
+        match byte {
+            b'"' => out.write_all(b"\\\"")?,
+            b'\\' => out.write_all(b"\\\\")?,
+            b'\n' => out.write_all(b"\\n")?,
+            b'\r' => out.write_all(b"\\r")?,
+            b'\t' => out.write_all(b"\\t")?,
+            byte => write!(out, "\\u{byte:04x}")?,
+        }
+        rest = tail;
+    }
+    out.write_all(rest)?;
     out.write_all(b"\"")
 }
 
@@ -61,13 +77,13 @@ pub fn strings<S: AsRef<str>>(out: &mut impl Write, texts: impl IntoIterator<Ite
 /// As the writer.
 pub fn labels(out: &mut impl Write, labels: &Labels) -> io::Result<()> {
     out.write_all(b"{")?;
-    for (i, (name, value)) in labels.iter().enumerate() {
+    for (i, (name, value)) in labels.iter_bytes().enumerate() {
         if i > 0 {
             out.write_all(b",")?;
         }
-        string(out, name)?;
+        string_bytes(out, name)?;
         out.write_all(b":")?;
-        string(out, value)?;
+        string_bytes(out, value)?;
     }
     out.write_all(b"}")
 }
@@ -143,6 +159,50 @@ pub fn sample(out: &mut impl Write, time: Timestamp, sample_value: f64) -> io::R
     out.write_all(b",")?;
     value(out, sample_value)?;
     out.write_all(b"]")
+}
+
+/// The texts of the times of a range query, which all of its series share.
+#[derive(Debug, Default)]
+pub struct Times {
+    known: Vec<(Timestamp, u8, [u8; 24])>,
+}
+
+impl Times {
+    /// Writes `[time,"value"]` of sample number `at` of its series.
+    ///
+    /// # Errors
+    /// As the writer.
+    pub fn sample(
+        &mut self,
+        out: &mut impl Write,
+        at: usize,
+        (time, sample_value): (Timestamp, f64),
+    ) -> io::Result<()> {
+        out.write_all(b"[")?;
+        match self.known.get(at).filter(|known| known.0 == time) {
+            Some((_, length, text)) => out.write_all(text.get(..usize::from(*length)).unwrap_or_default())?,
+            None => {
+                let mut text = Vec::with_capacity(24);
+                timestamp(&mut text, time)?;
+                out.write_all(&text)?;
+                self.remember(at, time, &text);
+            }
+        }
+        out.write_all(b",")?;
+        value(out, sample_value)?;
+        out.write_all(b"]")
+    }
+
+    /// Series that begin later, or have gaps, must not push out the texts of those that have all.
+    fn remember(&mut self, at: usize, time: Timestamp, text: &[u8]) {
+        let mut bytes = [0; 24];
+        if at == self.known.len()
+            && let Some(room) = bytes.get_mut(..text.len())
+        {
+            room.copy_from_slice(text);
+            self.known.push((time, text.len() as u8, bytes));
+        }
+    }
 }
 
 /// Writes `[time,{"count":...}]` of a vector or matrix: a native histogram.
@@ -222,6 +282,21 @@ mod tests {
             assert_eq!(text(|o| timestamp(o, ms)), expected);
         }
         assert_eq!(text(|o| short_timestamp(o, 1_795_238_466_280)), "1795238466.28");
+    }
+
+    #[test]
+    fn shared_times_are_written_as_single_ones() {
+        let mut times = Times::default();
+        for list in [
+            vec![(0, 1.0), (15_500, f64::NAN)],
+            vec![(15_500, -2.5)],
+            vec![(0, 0.0), (15_500, 1e22), (30_000, 3.0)],
+        ] {
+            for (at, one) in list.into_iter().enumerate() {
+                let single = text(|o| sample(o, one.0, one.1));
+                assert_eq!(text(|o| times.sample(o, at, one)), single);
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::format::{SERIES_PER_PAGE, Section};
 use super::reader::Block;
+use super::sections::Columns;
 use super::series_page::{ChunkEntry, Place, SeriesPage};
 use crate::api::{ChunksRead, HistogramSample, Samples};
 use crate::chunk::{HistogramDecoder, ValueDecoder, decode_starts};
@@ -12,11 +13,17 @@ use std::sync::Arc;
 /// How many DATA pages a reader keeps: the current one and those that equal payloads lie in.
 const CACHED_DATA_PAGES: usize = 4;
 
+/// How many decoded timestamp columns a reader keeps: those of a series in a few blocks, and of the next.
+const CACHED_COLUMNS: usize = 24;
+/// A longer column is not kept.
+const CACHED_COLUMN_SAMPLES: usize = 1 << 14;
+
 /// What a reader keeps from one series to the next. One for each thread; works with any block.
 #[derive(Debug, Default)]
 pub struct BlockReader {
     series_page: Option<(u64, u32, Arc<SeriesPage>)>,
     data_pages: DataPages,
+    columns: DecodedColumns,
     values: ValueDecoder,
     histograms: HistogramDecoder,
     decoded: Vec<FloatHistogram>,
@@ -53,6 +60,44 @@ impl LastRead {
     fn is_in(&self, out: &Samples) -> bool {
         self.version == out.timestamps_version
             && self.buffer == (out.timestamps.as_ptr() as usize, out.timestamps.len())
+    }
+}
+
+/// Timestamp columns last used, decoded and checked.
+#[derive(Debug, Default)]
+struct DecodedColumns {
+    /// Block, column, time of last use, timestamps.
+    columns: Vec<(u64, u32, u64, Vec<Timestamp>)>,
+    uses: u64,
+}
+
+impl DecodedColumns {
+    /// The timestamps of column `id`, strictly ascending; `None` if they are damaged.
+    fn get(&mut self, block: &Block, columns: &Columns<'_>, id: u32) -> Option<&[Timestamp]> {
+        self.uses += 1;
+        let known = self.columns.iter().position(|c| (c.0, c.1) == (block.instance, id));
+        let at = match known {
+            Some(at) => at,
+            None => {
+                if self.columns.len() < CACHED_COLUMNS {
+                    self.columns.push((0, 0, 0, Vec::new()));
+                }
+                let (at, slot) = self.columns.iter_mut().enumerate().min_by_key(|(_, c)| c.2)?;
+                // The instance 0 is no block: what fails is never found.
+                slot.0 = 0;
+                columns.decode(id, &mut slot.3)?;
+                if !slot.3.windows(2).all(|w| w[0] < w[1]) {
+                    return None;
+                }
+                if slot.3.len() <= CACHED_COLUMN_SAMPLES {
+                    (slot.0, slot.1) = (block.instance, id);
+                }
+                at
+            }
+        };
+        let slot = self.columns.get_mut(at)?;
+        slot.2 = self.uses;
+        Some(&slot.3)
     }
 }
 
@@ -317,7 +362,66 @@ fn in_payload(block: &Block, place: Place, error: &Error) -> Error {
     block.corrupt(Section::Pages, format!("payload {position}: {error}"))
 }
 
+/// Timestamps that a read is about to append, and what tells them from others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stretch<'a> {
+    /// The open block and the column.
+    pub(crate) key: (u64, u64),
+    /// Which samples of the column.
+    pub(crate) span: (u32, u32),
+    /// Their timestamps; not empty.
+    pub(crate) times: &'a [Timestamp],
+}
+
 impl Block {
+    /// Appends the values of series number `series` in `range` to `values`; `announce` is told the timestamps of each stretch
+    /// of them before and says whether to go on. Answers `false` if it said no or if the series has more than floats: the
+    /// series is then to be read by [`Block::read_series`].
+    ///
+    /// # Errors
+    /// As [`Block::read_series`]; `values` then holds a part.
+    pub(crate) fn append_floats(
+        &self,
+        series: u32,
+        range: TimeRange,
+        reader: &mut BlockReader,
+        values: &mut Vec<f64>,
+        mut announce: impl FnMut(Stretch<'_>) -> bool,
+    ) -> Result<bool> {
+        let page = reader.series_page(self, series / SERIES_PER_PAGE)?;
+        let number = (series % SERIES_PER_PAGE) as usize;
+        if !page.histogram_chunks(number).is_empty() {
+            return Ok(false);
+        }
+        if page.chunks(number).iter().any(|entry| entry.starts.is_some()) {
+            return Ok(false);
+        }
+        let columns = self.columns()?;
+        for entry in page.chunks(number) {
+            let broken = || self.corrupt(Section::Tscol, format!("column {} is damaged", entry.column));
+            let column = columns.get(entry.column).ok_or_else(broken)?;
+            if !range.overlaps(&TimeRange::closed(column.first, column.last)) {
+                reader.chunks.skipped += 1;
+                continue;
+            }
+            let times = reader.columns.get(self, &columns, entry.column).ok_or_else(broken)?;
+            let skip = times.partition_point(|t| *t < range.min_time);
+            let end = times.partition_point(|t| *t <= range.last());
+            let inside = times.get(skip..end).filter(|inside| !inside.is_empty());
+            let Some(inside) = inside else { continue };
+            let key = (self.instance, u64::from(entry.column));
+            if !announce(Stretch { key, span: (skip as u32, end as u32), times: inside }) {
+                return Ok(false);
+            }
+            let start = values.len();
+            reader.chunks.decoded += 1;
+            reader.decode_values(self, &page, entry.place, column.samples, values)?;
+            values.truncate(start + end);
+            values.drain(start..start + skip);
+        }
+        Ok(true)
+    }
+
     /// Reads the samples of series number `series` in `range` into `out`, replacing what is there. If the series has the
     /// same timestamp columns as the one this `reader` read before into the same buffer, the timestamps are left as they
     /// are and [`Samples::timestamps_version`] stands still.

@@ -29,6 +29,8 @@ const RUN_BASE: usize = 64;
 const RUN_BITS_MAX: u32 = 12;
 /// The highest class whose code and extra bits surely lie in one 57-bit peek.
 const CLASS_IN_PEEK: u32 = 44;
+/// Two symbols of at most this class fit into one peek of 57 bits: twice 12 bits of code and 15 more.
+const CLASS_IN_HALF: u32 = 16;
 
 /// How often each symbol occurs.
 pub(super) type Counts = [u32; SYMBOLS];
@@ -237,6 +239,9 @@ impl Stream {
             let leading = u64::from(symbol != 0).wrapping_shl(extra_bits);
             *out.get_mut(self.at)? = unzigzag(extra | leading);
             self.at = self.at.wrapping_add(1);
+            if symbol <= CLASS_IN_HALF {
+                self.step_again(table, after.wrapping_shl(extra_bits), out);
+            }
             return Some(());
         }
         if symbol > RUN_BASE as u32 && symbol != ESCAPE as u32 {
@@ -248,6 +253,20 @@ impl Stream {
         }
         self.bit = self.bit.wrapping_add(length as usize);
         self.step_rare(symbol, bytes, out)
+    }
+
+    /// Reads one more symbol from the bits that a peek has left, if it is one of the short classes.
+    #[inline(always)]
+    fn step_again(&mut self, table: &Table, word: u64, out: &mut [i64]) {
+        let entry = table.lookup[(word >> (64 - CODE_BITS_MAX)) as usize];
+        let (symbol, length) = (u32::from(entry >> 4), u32::from(entry & 15));
+        let Some(slot) = out.get_mut(self.at).filter(|_| symbol <= CLASS_IN_HALF) else { return };
+        let extra_bits = symbol.saturating_sub(1);
+        let extra = (word.wrapping_shl(length) >> 1).wrapping_shr(63 - extra_bits);
+        let leading = u64::from(symbol != 0).wrapping_shl(extra_bits);
+        *slot = unzigzag(extra | leading);
+        self.bit = self.bit.wrapping_add((length + extra_bits) as usize);
+        self.at = self.at.wrapping_add(1);
     }
 
     /// A class too wide for one peek, or ESCAPE; its code is already behind us.

@@ -141,6 +141,24 @@ pub(super) fn read(
     padded: &mut Vec<u8>,
     column: &mut Vec<i64>,
 ) -> Option<()> {
+    let mut residuals = std::mem::take(column);
+    let read = extend(flags, reader, count, (padded, &mut residuals), column, |integer| integer);
+    if read.is_none() {
+        column.clear();
+    }
+    read
+}
+
+/// As [`read`], but appends what `of` makes of each integer to `out`. Both of `scratch` are scratch.
+#[inline]
+pub(super) fn extend<T>(
+    flags: u8,
+    reader: &mut Cursor<'_>,
+    count: usize,
+    (padded, residuals): (&mut Vec<u8>, &mut Vec<i64>),
+    out: &mut Vec<T>,
+    of: impl Fn(i64) -> T,
+) -> Option<()> {
     let predictor = Predictor::from_flags(flags)?;
     if flags & 0x80 != 0 {
         return None;
@@ -149,39 +167,39 @@ pub(super) fn read(
     let divisor = if flags & HAS_DIVISOR == 0 { 1 } else { reader.uvarint()? as i64 };
     let center = if flags & HAS_CENTER == 0 { 0 } else { reader.ivarint()? };
     let first_delta = if predictor == Predictor::DeltaOfDelta { reader.ivarint()? } else { 0 };
-    column.resize(count, 0);
-    huffman::read(reader.rest(), padded, column.get_mut(predictor.lead()..)?)?;
+    residuals.resize(count.checked_sub(predictor.lead())?, 0);
+    huffman::read(reader.rest(), padded, residuals)?;
+    let rest = residuals.iter();
     match predictor {
         Predictor::Center => {
             let base = center.wrapping_mul(divisor).wrapping_add(first);
-            column.iter_mut().for_each(|c| *c = c.wrapping_mul(divisor).wrapping_add(base));
+            out.extend(rest.map(|c| of(c.wrapping_mul(divisor).wrapping_add(base))));
         }
         Predictor::Delta => {
-            let (start, rest) = column.split_first_mut()?;
-            *start = first;
             let mut last = first;
+            out.push(of(first));
             if divisor == 1 && center == 0 {
-                for c in rest {
+                out.extend(rest.map(|c| {
                     last = last.wrapping_add(*c);
-                    *c = last;
-                }
+                    of(last)
+                }));
             } else {
-                for c in rest {
+                out.extend(rest.map(|c| {
                     last = last.wrapping_add(c.wrapping_add(center).wrapping_mul(divisor));
-                    *c = last;
-                }
+                    of(last)
+                }));
             }
         }
         Predictor::DeltaOfDelta => {
-            let (start, rest) = column.split_first_chunk_mut::<2>()?;
             let mut delta = first_delta;
             let mut last = first.wrapping_add(delta.wrapping_mul(divisor));
-            *start = [first, last];
-            for c in rest {
+            out.push(of(first));
+            out.push(of(last));
+            out.extend(rest.map(|c| {
                 delta = delta.wrapping_add(*c);
                 last = last.wrapping_add(delta.wrapping_mul(divisor));
-                *c = last;
-            }
+                of(last)
+            }));
         }
     }
     Some(())

@@ -241,13 +241,15 @@ impl ValueDecoder {
                 f64::from_bits(number::from_order(order))
             }));
         } else {
-            ints::read(flags & FLAGS_MASK, &mut reader, count, padded, integers)?;
+            let flags = flags & FLAGS_MASK;
+            let scratch = (padded, integers);
             if model == FLOAT_ORDER {
-                out.extend(integers.iter().map(|i| f64::from_bits(number::from_order(*i))));
+                let of = |i: i64| f64::from_bits(number::from_order(i));
+                ints::extend(flags, &mut reader, count, scratch, out, of)?;
             } else if power == 1.0 {
-                out.extend(integers.iter().map(|i| *i as f64));
+                ints::extend(flags, &mut reader, count, scratch, out, |i| i as f64)?;
             } else {
-                out.extend(integers.iter().map(|i| *i as f64 / power));
+                ints::extend(flags, &mut reader, count, scratch, out, |i| i as f64 / power)?;
             }
         }
         if flags & HAS_EXCEPTIONS != 0 {

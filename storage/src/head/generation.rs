@@ -3,15 +3,21 @@
 use super::exemplars::JudgedExemplar;
 use super::histograms::{Encoded, Form};
 use super::page::{PAGE_SERIES, Page};
+use super::runs::Run;
 use super::starts::StartColumn;
 use crate::error::Result;
 use crate::model::{Exemplar, TimeRange, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Samples in memory. The active generation takes writes; a frozen one is being flushed; readers hold copies of the list
 /// of pages, which is cheap.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Generation {
+    /// Tells generations apart; copies have the same.
+    id: u64,
+    /// How many series have samples.
+    series: u32,
     pages: Vec<Option<Arc<Page>>>,
     samples: u64,
     /// Whether there are exemplars.
@@ -20,7 +26,24 @@ pub(crate) struct Generation {
     times: Option<(Timestamp, Timestamp)>,
 }
 
+/// Where [`Generation::id`] goes on.
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+impl Default for Generation {
+    fn default() -> Self {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let pages = Vec::new();
+        Self { id, series: 0, pages, samples: 0, exemplars: false, memory_bytes: 0, times: None }
+    }
+}
+
 impl Generation {
+    /// What tells the set of series that have samples from that of any other generation and any earlier moment: series are only
+    /// added to it.
+    pub(crate) fn membership(&self) -> (u64, u32) {
+        (self.id, self.series)
+    }
+
     /// The page of `series`, for writing: copied first if a reader holds it.
     #[inline]
     fn page_mut(&mut self, series: u32) -> &mut Page {
@@ -51,7 +74,7 @@ impl Generation {
         for run in series.chunk_by(|a, b| a / PAGE_SERIES as u32 == b / PAGE_SERIES as u32) {
             let Some(first) = run.first() else { continue };
             let page = self.page_mut(*first);
-            let (bytes, count) = (page.memory_bytes(), page.samples());
+            let (bytes, count, known) = (page.memory_bytes(), page.samples(), page.series_count());
             let (of_run, rest) = starts.split_at_checked(run.len()).unwrap_or_default();
             starts = rest;
             let has_starts = page.has_starts() || of_run.iter().any(|start| *start != 0);
@@ -69,6 +92,8 @@ impl Generation {
                 }
             }
             let (bytes_now, count_now, times) = (page.memory_bytes(), page.samples(), page.times());
+            let known_now = page.series_count();
+            self.series += known_now - known;
             self.memory_bytes = (self.memory_bytes + bytes_now).saturating_sub(bytes);
             self.samples += count_now - count;
             self.widen(times);
@@ -90,6 +115,7 @@ impl Generation {
         for (page, theirs) in self.pages.iter_mut().zip(other.pages).filter(|pair| pair.1.is_some()) {
             *page = theirs;
         }
+        self.series += other.series;
         self.samples += other.samples;
         self.exemplars |= other.exemplars;
         self.memory_bytes += other.memory_bytes;
@@ -100,7 +126,7 @@ impl Generation {
     pub(crate) fn apply_histograms(&mut self, histograms: &[JudgedHistogram]) {
         for JudgedHistogram { series, time, start, bytes, is_late } in histograms {
             let page = self.page_mut(*series);
-            let before = page.memory_bytes();
+            let (before, known) = (page.memory_bytes(), page.series_count());
             let slot = *series as usize % PAGE_SERIES;
             if *is_late {
                 page.push_late_histogram(slot, *time, Arc::clone(bytes));
@@ -108,7 +134,8 @@ impl Generation {
                 page.push_histogram(slot, *time, Arc::clone(bytes));
             }
             page.note_start(slot, *time, *start, *is_late);
-            let after = page.memory_bytes();
+            let (after, known_now) = (page.memory_bytes(), page.series_count());
+            self.series += known_now - known;
             self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
             self.samples += 1;
             let (low, high) = self.times.unwrap_or((*time, *time));
@@ -182,6 +209,24 @@ impl Generation {
             page.times().is_some_and(|(min, max)| TimeRange::closed(min, max).overlaps(&range))
                 && page.has_samples(series as usize % PAGE_SERIES, range)
         })
+    }
+
+    /// As [`Page::visit_runs`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub(crate) fn visit_runs<'a>(
+        &'a self,
+        series: u32,
+        range: TimeRange,
+        visit: impl FnMut(&Run<'a>) -> Result<bool>,
+    ) -> Result<bool> {
+        let Some(page) = self.page(series) else { return Ok(true) };
+        if page.times().is_none_or(|(min, max)| !TimeRange::closed(min, max).overlaps(&range)) {
+            return Ok(true);
+        }
+        page.visit_runs(series as usize % PAGE_SERIES, range, visit)
     }
 
     /// Appends the samples of `series` in `range`, floats to the first two vectors, histograms to the third: each in time

@@ -140,11 +140,6 @@ impl Histograms {
         self.columns.get(&(slot as u16)).map(Arc::as_ref)
     }
 
-    /// The slots that have histograms, in no order.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
-        self.columns.keys().map(|slot| usize::from(*slot))
-    }
-
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.bytes + self.columns.capacity() * (size_of::<Column>() + 32)
     }

@@ -7,9 +7,11 @@
 
 use super::exemplars::Exemplars;
 use super::histograms::{Encoded, Form, Histograms, merge_kinds};
+use super::runs::{Run, merge_late};
 use super::sealed::{Chunk, Part, Sealed};
 use super::starts::{StartColumn, Starts};
 use super::tokens;
+use crate::error::Result;
 use crate::model::{Exemplar, TimeRange, Timestamp};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -81,6 +83,9 @@ pub(crate) struct Page {
     samples: u64,
     min_time: Timestamp,
     max_time: Timestamp,
+    /// One bit a slot: whether it has samples.
+    seen: [u64; PAGE_SERIES / 64],
+    seen_count: u32,
 }
 
 impl Default for Page {
@@ -101,6 +106,8 @@ impl Default for Page {
             samples: 0,
             min_time: i64::MAX,
             max_time: i64::MIN,
+            seen: [0; PAGE_SERIES / 64],
+            seen_count: 0,
         }
     }
 }
@@ -113,7 +120,7 @@ impl Page {
             self.open.reserve_exact((slot + 1).next_power_of_two().min(PAGE_SERIES) - self.open.len());
             self.open.resize(slot + 1, EMPTY);
         }
-        self.count_sample(time);
+        self.count_sample(slot, time);
         let fits = self.extend_group(slot, time);
         if !fits {
             self.seal(slot);
@@ -134,7 +141,7 @@ impl Page {
 
     /// Adds a sample that is not newer than the newest of its series.
     pub(crate) fn push_late(&mut self, slot: usize, time: Timestamp, value: f64) {
-        self.count_sample(time);
+        self.count_sample(slot, time);
         let late = self.late.entry(slot as u16).or_insert_with(|| {
             self.late_bytes += 64;
             Late::default()
@@ -147,7 +154,7 @@ impl Page {
 
     /// Adds a histogram newer than all samples of its series.
     pub(crate) fn push_histogram(&mut self, slot: usize, time: Timestamp, bytes: Encoded) {
-        self.count_sample(time);
+        self.count_sample(slot, time);
         // The float that follows does not know the float before, so it must not go on in the same chunk.
         if slot < self.open.len() {
             self.seal(slot);
@@ -157,7 +164,7 @@ impl Page {
 
     /// Adds a histogram that is not newer than the newest sample of its series.
     pub(crate) fn push_late_histogram(&mut self, slot: usize, time: Timestamp, bytes: Encoded) {
-        self.count_sample(time);
+        self.count_sample(slot, time);
         let floats_before = self.late.get(&(slot as u16)).map_or(0, |late| late.len());
         self.histograms.get_or_insert_default().push_late(slot, time, floats_before, bytes);
     }
@@ -189,8 +196,13 @@ impl Page {
         self.exemplars.as_deref()
     }
 
-    fn count_sample(&mut self, time: Timestamp) {
+    #[inline]
+    fn count_sample(&mut self, slot: usize, time: Timestamp) {
         self.samples += 1;
+        if let Some(word) = self.seen.get_mut(slot / 64) {
+            self.seen_count += u32::from(*word & (1 << (slot % 64)) == 0);
+            *word |= 1 << (slot % 64);
+        }
         self.min_time = self.min_time.min(time);
         self.max_time = self.max_time.max(time);
     }
@@ -357,6 +369,12 @@ impl Page {
 
     /// Whether series `slot` may have samples in `range`.
     pub(crate) fn has_samples(&self, slot: usize, range: TimeRange) -> bool {
+        if self.seen.get(slot / 64).is_none_or(|word| word & (1 << (slot % 64)) == 0) {
+            return false;
+        }
+        if range.min_time <= self.min_time && self.max_time <= range.last() {
+            return true;
+        }
         let late = self.late.get(&(slot as u16));
         if late.is_some_and(|late| late.iter().any(|s| range.contains(s.0))) {
             return true;
@@ -408,6 +426,66 @@ impl Page {
         }
     }
 
+    /// Calls `visit` with the samples of `slot` in `range`, in time order, until it answers false. Answers `false` if it did so or
+    /// if the series has more than floats that came in order: it is then to be read by [`Page::read`].
+    ///
+    /// # Errors
+    /// Those of `visit`, or a broken invariant.
+    pub(crate) fn visit_runs<'a>(
+        &'a self,
+        slot: usize,
+        range: TimeRange,
+        mut visit: impl FnMut(&Run<'a>) -> Result<bool>,
+    ) -> Result<bool> {
+        if self.late.contains_key(&(slot as u16))
+            || self.starts(slot).is_some()
+            || self.histograms.as_ref().is_some_and(|h| h.column(slot).is_some())
+        {
+            return Ok(false);
+        }
+        let mut newest: Option<Part<'a>> = None;
+        let mut older: Vec<Part<'a>> = Vec::new();
+        self.visit_chunks(slot, range, |part| {
+            match newest {
+                None => newest = Some(part),
+                Some(_) => older.push(part),
+            }
+            true
+        });
+        for part in older.into_iter().rev().chain(newest) {
+            if let Some(run) = self.run(part, range)
+                && !visit(&run)?
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The samples of a chunk in `range`, if there are any.
+    #[inline]
+    fn run<'a>(&'a self, part: Part<'a>, range: TimeRange) -> Option<Run<'a>> {
+        let group = self.groups.get(part.chunk.group as usize)?;
+        let (start, end) = (part.chunk.start, part.chunk.start + part.chunk.count);
+        let mut span = (start, end);
+        let distances = group.distances.get(start as usize..end as usize)?;
+        let time = |d: &u32| group.base.wrapping_add(i64::from(*d));
+        if distances.first().is_some_and(|d| time(d) < range.min_time) {
+            span.0 = start + distances.partition_point(|d| time(d) < range.min_time) as u32;
+        }
+        if distances.last().is_some_and(|d| time(d) > range.last()) {
+            span.1 = start + distances.partition_point(|d| time(d) <= range.last()) as u32;
+        }
+        let distances = group.distances.get(span.0 as usize..span.1 as usize).filter(|d| !d.is_empty())?;
+        Some(Run { part, base: group.base, distances, group: part.chunk.group, span })
+    }
+
+    /// How many slots have samples.
+    #[inline]
+    pub(crate) fn series_count(&self) -> u32 {
+        self.seen_count
+    }
+
     /// Appends the samples of `slot` in `range`, floats to the first two vectors, histograms to the third: each in time
     /// order, one sample a timestamp.
     ///
@@ -420,7 +498,7 @@ impl Page {
         times: &mut Vec<Timestamp>,
         values: &mut Vec<f64>,
         histograms: &mut Vec<(Timestamp, F)>,
-    ) -> crate::Result<()> {
+    ) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }
@@ -450,7 +528,7 @@ impl Page {
         range: TimeRange,
         times: &mut Vec<Timestamp>,
         values: &mut Vec<f64>,
-    ) -> crate::Result<()> {
+    ) -> Result<()> {
         let Some(group) = self.groups.get(part.chunk.group as usize) else {
             return Err(crate::Error::internal("a chunk of the head names a group that is not there"));
         };
@@ -468,26 +546,17 @@ impl Page {
         }
     }
 
-    /// The slots that have samples or exemplars.
+    /// The slots that have samples or exemplars, ascending.
     pub(crate) fn slots(&self) -> impl Iterator<Item = usize> + '_ {
-        let in_order = self.open.len();
-        let late_only = self.late.keys().map(|s| usize::from(*s)).filter(move |s| *s >= in_order);
-        let mut slots: Vec<usize> = (0..in_order)
-            .filter(|s| {
-                let open = &self.open[*s];
-                open.count > 0 || open.sealed != Sealed::NONE || self.late.contains_key(&(*s as u16))
-            })
-            .chain(late_only)
-            .collect();
-        if let Some(histograms) = &self.histograms {
-            slots.extend(histograms.slots());
+        let mut seen = self.seen;
+        for slot in self.exemplars.iter().flat_map(|exemplars| exemplars.slots()) {
+            if let Some(word) = seen.get_mut(slot / 64) {
+                *word |= 1 << (slot % 64);
+            }
         }
-        if let Some(exemplars) = &self.exemplars {
-            slots.extend(exemplars.slots());
-        }
-        slots.sort_unstable();
-        slots.dedup();
-        slots.into_iter()
+        seen.into_iter().enumerate().flat_map(|(at, word)| {
+            (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| at * 64 + bit)
+        })
     }
 }
 
@@ -506,42 +575,6 @@ fn push_distance(group: &mut Group, distance: u32, bytes: &mut usize) {
         *bytes += (group.distances.capacity() - before) * size_of::<u32>();
     }
     group.distances.push(distance);
-}
-
-/// Merges the late samples in `range` into what stands from `begin` on. Later ones win over earlier ones and over
-/// samples that came in order.
-fn merge_late(
-    late: &[(Timestamp, f64)],
-    range: TimeRange,
-    begin: usize,
-    times: &mut Vec<Timestamp>,
-    values: &mut Vec<f64>,
-) {
-    let mut wanted: Vec<(Timestamp, f64)> = late.iter().copied().filter(|s| range.contains(s.0)).collect();
-    if wanted.is_empty() {
-        return;
-    }
-    wanted.sort_by_key(|s| s.0);
-    let (old_times, old_values) = (times.split_off(begin), values.split_off(begin));
-    let mut old = old_times.into_iter().zip(old_values).peekable();
-    let mut new = wanted.into_iter().peekable();
-    while let Some((time, mut value)) = new.next() {
-        while let Some((_, later)) = new.next_if(|s| s.0 == time) {
-            value = later;
-        }
-        while let Some((t, v)) = old.next_if(|s| s.0 <= time) {
-            if t < time {
-                times.push(t);
-                values.push(v);
-            }
-        }
-        times.push(time);
-        values.push(value);
-    }
-    for (t, v) in old {
-        times.push(t);
-        values.push(v);
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use super::catalog::Catalog;
 use super::hash::{HashKey, HashPages, LabelsHash};
+use super::membership::KnownLists;
 use super::refusal::Refusal;
 use crate::error::ErrorKind;
 use crate::model::{Labels, METRIC_NAME, SeriesRef};
@@ -36,6 +37,8 @@ pub(crate) struct Registry {
     /// The memory of labels when it was measured last, and how many series there were.
     measured: AtomicUsize,
     measured_at: AtomicU32,
+    /// Names and values that were listed.
+    pub(crate) lists: KnownLists,
     /// Held while a series is created; `catalog` is then locked for writing only for the moment of the change.
     creation: Mutex<()>,
 }
@@ -62,6 +65,7 @@ impl Registry {
             unnamed: AtomicU32::new(0),
             measured: AtomicUsize::new(0),
             measured_at: AtomicU32::new(0),
+            lists: KnownLists::default(),
             creation: Mutex::new(()),
         }
     }

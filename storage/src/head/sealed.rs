@@ -38,7 +38,7 @@ const CODEC_VALUES_MIN: usize = 8;
 
 thread_local! {
     static ENCODER: RefCell<ValueEncoder> = RefCell::new(ValueEncoder::new());
-    static DECODER: RefCell<(ValueDecoder, Vec<f64>)> = RefCell::new((ValueDecoder::new(), Vec::new()));
+    static DECODER: RefCell<ValueDecoder> = RefCell::new(ValueDecoder::new());
 }
 
 /// Records by address. A copy shares all full pieces.
@@ -149,12 +149,13 @@ impl Part<'_> {
     }
 
     fn decode_payload(&self, from: usize, to: usize, out: &mut Vec<f64>) -> Result<()> {
-        DECODER.with_borrow_mut(|(decoder, values)| {
-            values.clear();
+        DECODER.with_borrow_mut(|decoder| {
+            let start = out.len();
             decoder
-                .decode_into(self.bytes, self.chunk.count as usize, values)
+                .decode_into(self.bytes, self.chunk.count as usize, out)
                 .map_err(|e| Error::internal(format!("a sealed chunk of the head does not decode: {e}")))?;
-            out.extend_from_slice(values.get(from..to.max(from)).unwrap_or_default());
+            out.truncate(start + to.max(from));
+            out.drain(start..start + from);
             Ok(())
         })
     }

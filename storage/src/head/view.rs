@@ -69,6 +69,11 @@ impl LiveBlock {
         &self.tombstones
     }
 
+    /// What tells its series from those of other blocks and of other moments.
+    pub(crate) fn membership(&self) -> (u64, u32) {
+        (1 << 63 | self.block.meta().sequence, self.tombstones.len() as u32)
+    }
+
     /// What was deleted of the block.
     ///
     /// # Errors

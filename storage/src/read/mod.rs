@@ -2,6 +2,7 @@
 
 mod exemplars;
 mod keep;
+mod laid_out;
 mod merge;
 mod querier;
 mod series_set;

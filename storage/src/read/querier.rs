@@ -6,6 +6,8 @@ use super::warnings::{Missing, Warnings};
 use crate::api::{Names, Querier, SeriesSet};
 use crate::error::Result;
 use crate::head::catalog::Catalog;
+use crate::head::generation::Generation;
+use crate::head::membership::Membership;
 use crate::head::order::LabelOrder;
 use crate::head::registry::Registry;
 use crate::head::view::{Identity, LiveBlock, View};
@@ -13,7 +15,7 @@ use crate::index;
 use crate::model::{Labels, Matcher, TimeRange};
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// See the module.
@@ -65,11 +67,32 @@ impl StoreQuerier {
         Ok(found.iter().filter(|id| self.is_in_head(*id, range)).collect())
     }
 
+    /// The generations with samples in the time asked for.
+    fn generations(&self) -> impl Iterator<Item = &Generation> {
+        let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
+        frozen.chain([&self.view.active]).filter(|generation| {
+            let times = generation.times();
+            times.is_some_and(|(min, max)| TimeRange::closed(min, max).overlaps(&self.range))
+        })
+    }
+
+    /// What tells the sources of the time asked for from others.
+    fn membership(&self) -> Membership {
+        let blocks = self.blocks_in(self.range).map(|(_, live)| live.membership());
+        self.generations().map(Generation::membership).chain(blocks).collect()
+    }
+
+    /// All series in these generations, in whichever part of their time: as with blocks, names are not looked for in samples.
+    fn members(&self) -> RoaringBitmap {
+        let mut series = RoaringBitmap::new();
+        for generation in self.generations() {
+            series.extend(generation.series());
+        }
+        series
+    }
+
     /// The series of the registry with samples in memory that match one of the sets.
     fn head_series_of_sets(&self, catalog: &Catalog, sets: &[Vec<Matcher>]) -> Result<RoaringBitmap> {
-        if sets.is_empty() {
-            return self.head_series(catalog, self.range, &[]);
-        }
         let mut series = RoaringBitmap::new();
         for matchers in sets {
             series |= self.head_series(catalog, self.range, matchers)?;
@@ -89,6 +112,31 @@ impl StoreQuerier {
         kept.collect()
     }
 
+    /// The values of `label`, or all names if it is empty, in series that match one of the sets.
+    fn list(&self, label: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+        let catalog = self.registry.catalog();
+        let series = if matcher_sets.is_empty() {
+            self.members()
+        } else {
+            self.head_series_of_sets(&catalog, matcher_sets)?
+        };
+        let from_head =
+            if label.is_empty() { catalog.names_of(&series) } else { catalog.values_of(label, &series) };
+        drop(catalog);
+        let found = self.collect_names(from_head, |live| {
+            let gone = live.deletions()?.gone();
+            if label.is_empty() {
+                index::label_names(live.block.as_ref(), matcher_sets, gone)
+            } else {
+                index::label_values(live.block.as_ref(), label, matcher_sets, gone)
+            }
+        })?;
+        if matcher_sets.is_empty() && found.warnings.is_empty() {
+            self.registry.lists.keep(self.membership(), label, &found.names);
+        }
+        Ok(found)
+    }
+
     /// Strings from the head and from each block, united; a damaged block is stepped around with a warning.
     fn collect_names(
         &self,
@@ -96,13 +144,19 @@ impl StoreQuerier {
         from_block: impl Fn(&LiveBlock) -> Result<Vec<String>>,
     ) -> Result<Names> {
         let warnings = Warnings::of_missing(&self.missing, self.range);
-        let mut names: BTreeSet<String> = from_head.into_iter().collect();
+        let mut names = from_head;
+        let before = names.len();
         for (_, live) in self.blocks_in(self.range) {
             if let Some(found) = warnings.confine(from_block(live))? {
                 names.extend(found);
             }
         }
-        Ok(Names { names: names.into_iter().collect(), warnings: warnings.list() })
+        if names.len() > before {
+            // Sorted runs one after the other, which this kind of sort merges.
+            names.sort();
+            names.dedup();
+        }
+        Ok(Names { names, warnings: warnings.list() })
     }
 }
 
@@ -190,22 +244,17 @@ impl Querier for StoreQuerier {
     }
 
     fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
-        let catalog = self.registry.catalog();
-        let series = self.head_series_of_sets(&catalog, matcher_sets)?;
-        let from_head = catalog.names_of(&series);
-        drop(catalog);
-        self.collect_names(from_head, |live| {
-            index::label_names(live.block.as_ref(), matcher_sets, live.deletions()?.gone())
-        })
+        self.list("", matcher_sets)
     }
 
     fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
-        let catalog = self.registry.catalog();
-        let series = self.head_series_of_sets(&catalog, matcher_sets)?;
-        let from_head = catalog.values_of(name, &series);
-        drop(catalog);
-        self.collect_names(from_head, |live| {
-            index::label_values(live.block.as_ref(), name, matcher_sets, live.deletions()?.gone())
-        })
+        // No series has a label without a name.
+        if name.is_empty() { Ok(Names::default()) } else { self.list(name, matcher_sets) }
+    }
+
+    fn known_list(&self, label: Option<&str>) -> Option<Names> {
+        let known = self.registry.lists.get(&self.membership(), label.unwrap_or_default())?;
+        let warnings = Warnings::of_missing(&self.missing, self.range).list();
+        Some(Names { names: known.to_vec(), warnings })
     }
 }

@@ -1,13 +1,16 @@
 //! `StoreSeriesSet`: the series a select found, read from every source that has them. Hot path.
 
+use super::laid_out::{Layouts, Piece};
 use super::merge::{Source, are_in_sequence, join_starts, merge_kinds, merge_sources};
 use super::warnings::Warnings;
-use crate::api::{ChunksRead, HistogramSample, LabelColumn, Samples, SeriesSet};
+use crate::api::{ChunksRead, HistogramSample, LabelColumn, Samples, SeriesSet, fresh_version};
 use crate::block::BlockReader;
 use crate::error::Result;
+use crate::head::page::PAGE_SERIES;
 use crate::head::registry::Registry;
 use crate::head::view::View;
 use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +66,14 @@ pub(crate) struct StoreSeriesSet {
     warnings: Warnings,
     decoded: AtomicU64,
     skipped: AtomicU64,
+    /// Tells sets apart, whose views of memory differ.
+    instance: u64,
 }
+
+/// Where [`StoreSeriesSet::instance`] goes on.
+static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
+/// Tells sources in memory from blocks, which are numbered from 1.
+const HEAD_SOURCE: u64 = 1 << 63;
 
 /// What a thread keeps from one read to the next.
 #[derive(Default)]
@@ -72,6 +82,7 @@ struct Scratch {
     times: Vec<Timestamp>,
     /// Samples of sources to be merged.
     sources: Vec<Source>,
+    layouts: Layouts,
     reader: BlockReader,
     samples: Samples,
     histograms: Vec<(Timestamp, FloatHistogram)>,
@@ -90,16 +101,79 @@ impl StoreSeriesSet {
         warnings: Warnings,
     ) -> Self {
         let (decoded, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { registry, view, range, entries, warnings, decoded, skipped }
+        let instance = NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed);
+        Self { registry, view, range, entries, warnings, decoded, skipped, instance }
     }
 
-    /// Whether all samples of `entry` in `range` are in its one block: then they are read without merging.
-    fn only_part(&self, entry: &Entry, range: TimeRange) -> Option<Part> {
-        let [part] = entry.parts.as_slice() else { return None };
-        let Name::Registered(id) = entry.name else { return Some(*part) };
-        let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
-        let in_memory = frozen.chain([&self.view.active]).any(|g| g.has_samples(id, range));
-        (!in_memory).then_some(*part)
+    /// Appends the samples of `entry` piece by piece in time order; `false` if they are not simply that: several sources have
+    /// samples of the same time, or there is more than floats.
+    fn read_in_sequence(
+        &self,
+        entry: &Entry,
+        range: TimeRange,
+        scratch: &mut Scratch,
+        out: &mut Samples,
+    ) -> Result<bool> {
+        out.values.clear();
+        out.start_timestamps.clear();
+        out.histograms.clear();
+        let Scratch { reader, layouts, .. } = scratch;
+        let Samples { timestamps, values, timestamps_version, .. } = out;
+        let mut layout = layouts.begin(timestamps, timestamps_version);
+        for part in self.in_time_order(&entry.parts).as_ref() {
+            let Some(live) = self.view.blocks.get(part.block as usize) else { continue };
+            let is_whole = live.deletions().is_ok_and(|deletions| !deletions.touches(part.series));
+            if !is_whole {
+                layout.abandon();
+                return Ok(false);
+            }
+            let appended = live.block.append_floats(part.series, range, reader, values, |stretch| {
+                let piece = Piece { key: stretch.key, span: stretch.span };
+                layout.add(piece, stretch.times.iter().copied())
+            });
+            // Damage is told and confined by the other way of reading.
+            if !matches!(appended, Ok(true)) {
+                layout.abandon();
+                return Ok(false);
+            }
+        }
+        if let Name::Registered(id) = entry.name {
+            let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
+            for (number, generation) in frozen.chain([&self.view.active]).enumerate() {
+                let page = u64::from(id) / PAGE_SERIES as u64;
+                let is_simple = generation.visit_runs(id, range, |run| {
+                    let source = HEAD_SOURCE | self.instance << 8 | number as u64;
+                    let piece = Piece { key: (source, page << 32 | u64::from(run.group)), span: run.span };
+                    Ok(layout.add(piece, run.times()) && run.values(values).map(|()| true)?)
+                })?;
+                if !is_simple || number > 0xff {
+                    layout.abandon();
+                    return Ok(false);
+                }
+            }
+        }
+        layout.finish();
+        if !entry.parts.is_empty() {
+            self.count_chunks(reader);
+        }
+        Ok(true)
+    }
+
+    fn count_chunks(&self, reader: &mut BlockReader) {
+        let chunks = reader.take_chunks();
+        self.decoded.fetch_add(chunks.decoded, Ordering::Relaxed);
+        self.skipped.fetch_add(chunks.skipped, Ordering::Relaxed);
+    }
+
+    /// The parts by the time of their blocks.
+    fn in_time_order<'a>(&self, parts: &'a [Part]) -> Cow<'a, [Part]> {
+        let start = |part: &Part| self.view.blocks.get(part.block as usize).map(|b| b.block.meta().min_time);
+        if parts.is_sorted_by_key(start) {
+            return Cow::Borrowed(parts);
+        }
+        let mut sorted = parts.to_vec();
+        sorted.sort_by_key(start);
+        Cow::Owned(sorted)
     }
 
     /// Reads one block's samples into `out`; damage becomes a warning and no samples.
@@ -119,9 +193,7 @@ impl StoreSeriesSet {
             deletions.hide(part.series, out);
             Ok(())
         });
-        let chunks = reader.take_chunks();
-        self.decoded.fetch_add(chunks.decoded, Ordering::Relaxed);
-        self.skipped.fetch_add(chunks.skipped, Ordering::Relaxed);
+        self.count_chunks(reader);
         if self.warnings.confine(read)?.is_none() {
             out.clear();
         }
@@ -185,7 +257,7 @@ impl StoreSeriesSet {
         merge_sources(sources, times, &mut out.values);
         if *times != out.timestamps {
             std::mem::swap(times, &mut out.timestamps);
-            out.timestamps_version += 1;
+            out.timestamps_version = fresh_version();
         }
         Ok(())
     }
@@ -233,9 +305,12 @@ impl SeriesSet for StoreSeriesSet {
             out.clear();
             return Ok(());
         };
-        let read = SCRATCH.with_borrow_mut(|scratch| match self.only_part(entry, range) {
-            Some(part) => self.read_part(part, range, &mut scratch.reader, out),
-            None => self.read_merged(entry, range, scratch, out),
+        let read = SCRATCH.with_borrow_mut(|scratch| {
+            if self.read_in_sequence(entry, range, scratch, out)? {
+                return Ok(());
+            }
+            out.clear();
+            self.read_merged(entry, range, scratch, out)
         });
         if read.is_err() {
             out.clear();

@@ -55,16 +55,15 @@ impl Groups {
             if of.is_empty() { Vec::new() } else { vec![Vec::<(&str, std::sync::Arc<str>)>::new()] };
         for name in names {
             let column = input.label_column(name);
-            let mut known: HashMap<(u32, u32), u32> = HashMap::new();
             let mut next = Vec::new();
+            let mut known = Known::new(labels.len(), column.values.len());
             for (group, id) in of.iter_mut().zip(&column.ids) {
-                *group = *known.entry((*group, *id)).or_insert_with(|| {
+                *group = known.number(*group, *id, || {
                     let mut pairs = labels.get(*group as usize).cloned().unwrap_or_default();
                     if let Some(value) = column.values.get(*id as usize) {
                         pairs.push((name, value.clone()));
                     }
                     next.push(pairs);
-                    next.len() as u32 - 1
                 });
             }
             labels = next;
@@ -98,6 +97,55 @@ impl Groups {
     /// How many groups.
     pub(crate) fn len(&self) -> usize {
         self.labels.len()
+    }
+}
+
+/// Numbers for pairs of a group and a value, in the order in which they come.
+enum Known {
+    /// By group and value; [`Known::NONE`] where there is no number yet.
+    Dense {
+        values: usize,
+        numbers: Vec<u32>,
+        count: u32,
+    },
+    Sparse(HashMap<(u32, u32), u32>),
+}
+
+impl Known {
+    const NONE: u32 = u32::MAX;
+    /// Up to so many pairs have a place each.
+    const DENSE_MAX: usize = 1 << 18;
+
+    fn new(groups: usize, values: usize) -> Self {
+        match groups.checked_mul(values) {
+            Some(pairs) if pairs <= Self::DENSE_MAX => {
+                Self::Dense { values, numbers: vec![Self::NONE; pairs], count: 0 }
+            }
+            _ => Self::Sparse(HashMap::new()),
+        }
+    }
+
+    /// The number of a pair; `first` is called if it had none.
+    #[inline]
+    fn number(&mut self, group: u32, value: u32, first: impl FnOnce()) -> u32 {
+        match self {
+            Self::Dense { values, numbers, count } => {
+                let slot = &mut numbers[group as usize * *values + value as usize];
+                if *slot == Self::NONE {
+                    first();
+                    *slot = *count;
+                    *count += 1;
+                }
+                *slot
+            }
+            Self::Sparse(numbers) => {
+                let count = numbers.len() as u32;
+                *numbers.entry((group, value)).or_insert_with(|| {
+                    first();
+                    count
+                })
+            }
+        }
     }
 }
 

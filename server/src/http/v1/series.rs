@@ -14,7 +14,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use kymo_query::Held;
 use kymo_query::syntax::parse_metric_selector;
-use kymo_storage::api::Queryable;
+use kymo_storage::api::{Names, Queryable};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
 
 /// How often a loop over series looks whether its client is still there.
@@ -146,26 +146,42 @@ async fn names(app: &App, request: Request, label: Option<String>) -> Result<Res
     let params = app.params(request).await?;
     let selection = Selection::from_params(&params)?;
     let storage = app.storage(Side::Read)?;
+    let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
+    if selection.matcher_sets.is_empty() {
+        // Handing this to another thread would take longer than doing it.
+        let querier = storage.querier(selection.range).map_err(failed)?;
+        if let Some(found) = querier.known_list(label.as_deref()) {
+            return listed(app, encoding, found, selection.limit);
+        }
+    }
     let kind = if label.is_some() { "label_values" } else { "labels" };
     let (question, work_app) = (selection.question(kind, peer), app.clone());
     run_listed(app.desk(), question, move |_| {
-        let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
         let querier = storage.querier(selection.range).map_err(failed)?;
         let sets = &selection.matcher_sets;
         let found = match &label {
             Some(name) => querier.label_values(name, sets),
             None => querier.label_names(sets),
         };
-        let mut found = found.map_err(failed)?;
-        let mut notes = Notes { warnings: found.warnings, infos: Vec::new() };
-        notes.truncate(&mut found.names, selection.limit);
-        let bytes = found.names.iter().map(|name| name.len() + NAME_BYTES).sum();
-        let memory = vec![hold(&work_app, bytes)?];
-        let write_one = |out: &mut BodyWriter, name: &String| json::string(out, name);
-        let list = List { items: found.names, write_one, notes, memory, written: 0 };
-        Ok(stream::streamed(encoding, Box::new(list)))
+        listed(&work_app, encoding, found.map_err(failed)?, selection.limit)
     })
     .await
+}
+
+/// The answer of a list of names or values.
+fn listed(
+    app: &App,
+    encoding: Encoding,
+    mut found: Names,
+    limit: Option<usize>,
+) -> Result<Response, ApiError> {
+    let mut notes = Notes { warnings: found.warnings, infos: Vec::new() };
+    notes.truncate(&mut found.names, limit);
+    let bytes = found.names.iter().map(|name| name.len() + NAME_BYTES).sum();
+    let memory = vec![hold(app, bytes)?];
+    let write_one = |out: &mut BodyWriter, name: &String| json::string(out, name);
+    let list = List { items: found.names, write_one, notes, memory, written: 0 };
+    Ok(stream::streamed(encoding, Box::new(list)))
 }
 
 /// The name behind Prometheus' `U__` escaping: `_HEX_` stands for a character, `__` for an underscore. What is not such an
