@@ -82,7 +82,7 @@ fn callers() -> Vec<Caller> {
 
 #[test]
 fn every_route_for_every_caller() {
-    let fresh = closed("", &["--web-enable-lifecycle"]);
+    let fresh = closed("", &["--web-enable-lifecycle", "--web-enable-admin-api"]);
     let mut client = fresh.client();
     let mut cells = 0;
     for row in rows() {

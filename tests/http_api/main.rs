@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests write files and measure time from outside the store")]
 
 mod access;
+mod admin;
 mod bad_bodies;
 mod budget;
 mod federate;

@@ -39,6 +39,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// When the server started, in milliseconds since the Unix epoch.
+    pub started_ms: i64,
     /// PromQL.
     pub engine: Engine,
     /// How many queries run.
@@ -118,6 +120,7 @@ impl App {
             bodies: BodyPool::new(flags.ingest.ingest_memory),
             flags,
             metrics,
+            started_ms: clock.now_ms(),
             clock,
             engine,
             deltas: Arc::default(),
@@ -190,7 +193,8 @@ impl App {
     /// A body that is not a form, too long or too slow; escapes that are wrong.
     pub async fn params(&self, request: Request) -> Result<Params, ApiError> {
         let (head, body) = request.into_parts();
-        let form = if head.method == axum::http::Method::POST { self.form(&head, body).await? } else { None };
+        let has_form = matches!(head.method, axum::http::Method::POST | axum::http::Method::PUT);
+        let form = if has_form { self.form(&head, body).await? } else { None };
         Params::parse(head.uri.query(), form.as_ref().map_or(&[][..], |f| &f.bytes))
     }
 

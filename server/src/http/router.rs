@@ -5,6 +5,7 @@ use super::{control, door, federate, health, respond, v1};
 use crate::access::Access;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::handler::Handler;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -31,6 +32,11 @@ fn row(path: &'static str, access: Access, methods: MethodRouter<App>) -> Row {
 /// A row that answers before the store is open.
 fn early(path: &'static str, access: Access, methods: MethodRouter<App>) -> Row {
     Row { early: true, ..row(path, access, methods) }
+}
+
+/// What answers POST and PUT alike: the requests that change the store by order.
+fn changing<H: Handler<T, App>, T: 'static>(handler: H) -> MethodRouter<App> {
+    post(handler.clone()).put(handler)
 }
 
 /// Every route there is.
@@ -61,13 +67,23 @@ pub fn rows() -> Vec<Row> {
         row("/api/v1/status/runtimeinfo", A::READ, get(v1::status::runtimeinfo)),
         row("/api/v1/status/active_queries", A::READ, get(v1::queries::list)),
         row("/api/v1/status/active_queries/{id}/cancel", A::ADMIN, post(v1::queries::cancel)),
-        row("/api/v1/status/tsdb", A::READ, get(v1::status::tsdb)),
+        row("/api/v1/status/tsdb", A::READ, get(v1::cardinality::tsdb)),
+        row("/api/v1/status/tsdb/blocks", A::READ, get(v1::cardinality::blocks)),
+        row("/api/v1/status/self_metrics", A::READ, get(v1::self_metrics::self_metrics)),
         row("/api/v1/status/config", A::READ, get(v1::server::config)),
         row("/api/v1/status/flags", A::READ, get(v1::server::flags)),
         row("/api/v1/features", A::READ, get(v1::server::features)),
         early("/api/v1/status/walreplay", A::READ, get(v1::status::walreplay)),
         row("/api/v1/rules", A::READ, get(v1::status::rules)),
         row("/api/v1/alerts", A::READ, get(v1::status::alerts)),
+        row("/api/v1/alertmanagers", A::READ, get(v1::targets::alertmanagers)),
+        row("/api/v1/targets", A::READ, get(v1::targets::targets)),
+        row("/api/v1/targets/metadata", A::READ, get(v1::targets::metadata)),
+        row("/api/v1/scrape_pools", A::READ, get(v1::targets::scrape_pools)),
+        row("/api/v1/notifications", A::READ, get(v1::targets::notifications)),
+        row("/api/v1/admin/tsdb/delete_series", A::ADMIN, changing(v1::admin::delete_series)),
+        row("/api/v1/admin/tsdb/clean_tombstones", A::ADMIN, changing(v1::admin::clean_tombstones)),
+        row("/api/v1/admin/tsdb/snapshot", A::ADMIN, changing(v1::admin::snapshot)),
     ]
 }
 

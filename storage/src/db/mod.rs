@@ -19,6 +19,7 @@ pub use delete::DeleteReport;
 pub use health::Health;
 
 use crate::api::{Exemplars, Querier, Queryable};
+use crate::block::ManifestBlock;
 use crate::env::{Clock, DirLock, DiskFs, Fs, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintain::retention::{oldest_kept, without_jump};
@@ -168,6 +169,13 @@ impl Storage {
     /// The numbers of the store.
     pub fn stats(&self) -> Stats {
         self.owner.shared.stats()
+    }
+
+    /// The blocks in use, by their first sample; what each says of itself, and the size of its file.
+    pub fn blocks(&self) -> Vec<ManifestBlock> {
+        let mut blocks = self.owner.shared.manifest.lock().blocks.clone();
+        blocks.sort_by_key(|block| (block.meta.min_time, block.meta.sequence));
+        blocks
     }
 
     /// What was last said about each metric family, sorted by family.

@@ -13,7 +13,7 @@ pub async fn metadata(State(app): State<App>, request: Request) -> Result<Respon
     let encoding = Encoding::accepted(request.headers());
     let params = app.params(request).await?;
     let limit = params.limit("limit")?;
-    // One entry a family is all there is, so this only has to be a number.
+    // One entry a family is all there is, so no limit of theirs is met.
     params.limit("limit_per_metric")?;
     let mut families = app.storage(Side::Read)?.metadata();
     if let Some(metric) = params.get("metric") {

@@ -43,20 +43,7 @@ impl Selection {
     fn from_params(params: &Params) -> Result<Self, ApiError> {
         let start = params.time("start")?.unwrap_or(i64::MIN);
         let end = params.time("end")?.unwrap_or(i64::MAX);
-        let mut matcher_sets = Vec::new();
-        for text in params.all("match[]") {
-            let matchers = parse_metric_selector(text).map_err(|errors| {
-                let first = errors.first().map(ToString::to_string).unwrap_or_default();
-                ApiError::parameter("match[]", first)
-            })?;
-            if matchers.iter().all(Matcher::matches_empty) {
-                return Err(ApiError::parameter(
-                    "match[]",
-                    "match[] must contain at least one non-empty matcher",
-                ));
-            }
-            matcher_sets.push(matchers);
-        }
+        let matcher_sets = matcher_sets(params)?;
         if end < start {
             let text = "end timestamp must not be before start time";
             return Err(ApiError::parameter("end", text));
@@ -69,6 +56,28 @@ impl Selection {
     fn question(&self, kind: &'static str, peer: Option<Peer>) -> Question {
         Question { kind, text: self.texts.clone(), peer }
     }
+}
+
+/// The matchers of each `match[]`.
+///
+/// # Errors
+/// One of them is not a selector, or would match everything.
+pub(super) fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let mut matcher_sets = Vec::new();
+    for text in params.all("match[]") {
+        let matchers = parse_metric_selector(text).map_err(|errors| {
+            let first = errors.first().map(ToString::to_string).unwrap_or_default();
+            ApiError::parameter("match[]", first)
+        })?;
+        if matchers.iter().all(Matcher::matches_empty) {
+            return Err(ApiError::parameter(
+                "match[]",
+                "match[] must contain at least one non-empty matcher",
+            ));
+        }
+        matcher_sets.push(matchers);
+    }
+    Ok(matcher_sets)
 }
 
 /// `GET|POST /api/v1/series`: the label sets that match one of `match[]`.
