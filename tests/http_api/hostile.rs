@@ -66,7 +66,9 @@ fn bombs_in_every_encoding_on_every_route() {
                 // A body that is not read to its end closes the connection, perhaps before the answer is read.
                 let Ok(response) = client.request("POST", &path, &headers, body) else { continue };
                 let at = format!("{path} {encoding} {media}: {} {}", response.status, response.text());
-                assert!(response.status < 500 || response.status == 503, "{at}");
+                // So Prometheus says that orders are off.
+                let is_off = row.access == Access::ADMIN && at.contains("admin APIs disabled");
+                assert!(response.status < 500 || response.status == 503 || is_off, "{at}");
                 if row.access == Access::WRITE {
                     assert!(response.status >= 400, "{at}");
                 }
