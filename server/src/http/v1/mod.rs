@@ -2,8 +2,8 @@
 
 pub mod admin;
 pub mod answer;
-pub mod exemplars;
 pub mod cardinality;
+pub mod exemplars;
 pub mod metadata;
 pub mod otlp;
 pub mod queries;
