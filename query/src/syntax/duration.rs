@@ -218,10 +218,18 @@ fn binary(
     if let DurationExpr::Number { seconds, .. } = &right.0
         && *seconds == 0.0
     {
-        match op {
-            DurationOp::Div => stream.errors.add(op_span, "division by zero"),
-            DurationOp::Mod => stream.errors.add(op_span, "modulo by zero"),
-            _ => {}
+        let problem = match op {
+            DurationOp::Div => Some("division by zero"),
+            DurationOp::Mod => Some("modulo by zero"),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            stream.errors.add(op_span, problem);
+            // It counts as a zero that stands nowhere, which is too short for a range.
+            return Ok((
+                DurationExpr::Number { seconds: 0.0, duration: false, span: Span::default() },
+                height,
+            ));
         }
     }
     let (left, right) = (Box::new(left.0), Box::new(right.0));

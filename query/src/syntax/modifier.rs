@@ -11,11 +11,18 @@ use crate::span::Span;
 
 /// Takes all ranges and modifiers behind `expr`, whose tree has this height.
 pub(super) fn postfix(stream: &mut Stream<'_>, mut expr: Expr, mut height: usize) -> Parsed<(Expr, usize)> {
+    // Where a range of something that has none stands: what follows is about the range, not about that something.
+    let mut no_range = None;
     loop {
         match stream.peek().kind {
-            TokenKind::LeftBracket => (expr, height) = brackets(stream, expr, height)?,
-            TokenKind::Keyword(Keyword::Offset) => offset(stream, &mut expr)?,
-            TokenKind::At => at(stream, &mut expr)?,
+            TokenKind::LeftBracket => (expr, height, no_range) = brackets(stream, expr, height)?,
+            TokenKind::Keyword(Keyword::Offset) => offset(stream, &mut expr, no_range)?,
+            TokenKind::At => at(stream, &mut expr, no_range)?,
+            TokenKind::Keyword(Keyword::Anchored | Keyword::Smoothed)
+                if no_range.is_some() && stream.options.extended_ranges =>
+            {
+                stream.next();
+            }
             TokenKind::Keyword(word @ (Keyword::Anchored | Keyword::Smoothed)) => {
                 extended(stream, &mut expr, word);
             }
@@ -32,17 +39,20 @@ enum Brackets {
     Subquery(DurationExpr, Option<DurationExpr>, Span),
 }
 
-/// `[range]` or `[range:step]`; broken ones leave `expr` as it is.
-fn brackets(stream: &mut Stream<'_>, expr: Expr, height: usize) -> Parsed<(Expr, usize)> {
+/// `[range]` or `[range:step]`; broken ones leave `expr` as it is. If it can have no range, then also where both stand.
+fn brackets(stream: &mut Stream<'_>, expr: Expr, height: usize) -> Parsed<(Expr, usize, Option<Span>)> {
     let open = stream.next().span;
     match inside_brackets(stream)? {
-        None => Ok((expr, height)),
-        Some(Brackets::Range(range, close)) => Ok((matrix(stream, expr, range, open.to(close)), height)),
+        None => Ok((expr, height, None)),
+        Some(Brackets::Range(range, close)) => {
+            let no_range = (!matches!(expr, Expr::VectorSelector(_))).then(|| expr.span().to(close));
+            Ok((matrix(stream, expr, range, open.to(close)), height, no_range))
+        }
         Some(Brackets::Subquery(range, step, close)) => {
             let span = expr.span().to(close);
             let height = stream.height(span, height)?;
             let expr = Box::new(expr);
-            Ok((Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span }), height))
+            Ok((Expr::Subquery(Subquery { expr, range, step, offset: None, at: None, span }), height, None))
         }
     }
 }
@@ -75,9 +85,11 @@ fn inside_brackets(stream: &mut Stream<'_>) -> Parsed<Option<Brackets>> {
     Ok(Some(Brackets::Subquery(range, step, close.span)))
 }
 
+const NO_RANGE: &str = "ranges only allowed for vector selectors";
+
 fn matrix(stream: &mut Stream<'_>, expr: Expr, range: DurationExpr, brackets: Span) -> Expr {
     let Expr::VectorSelector(selector) = expr else {
-        stream.errors.add(brackets, "ranges only allowed for vector selectors");
+        stream.errors.add(brackets, NO_RANGE);
         return expr;
     };
     if selector.offset.is_some() {
@@ -107,10 +119,14 @@ fn pinned(expr: &mut Expr) -> Option<Pinned<'_>> {
     }
 }
 
-fn offset(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
+fn offset(stream: &mut Stream<'_>, expr: &mut Expr, no_range: Option<Span>) -> Parsed<()> {
     stream.next();
     let duration = duration::offset(stream);
     let Some(duration) = stream.part(duration, ("offset", NUMBER_OR_CALL))? else { return Ok(()) };
+    if let Some(span) = no_range {
+        stream.errors.add(span, NO_RANGE);
+        return Ok(());
+    }
     let span = expr.span();
     let Some(target) = pinned(expr) else {
         stream.errors.add(
@@ -131,11 +147,15 @@ fn offset(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
     Ok(())
 }
 
-fn at(stream: &mut Stream<'_>, expr: &mut Expr) -> Parsed<()> {
+fn at(stream: &mut Stream<'_>, expr: &mut Expr, no_range: Option<Span>) -> Parsed<()> {
     stream.next();
-    let span = expr.span();
+    let span = no_range.unwrap_or(expr.span());
     let pin = pin(stream, span);
     let Some((value, end)) = stream.part(pin, ("@", "timestamp"))? else { return Ok(()) };
+    if no_range.is_some() {
+        stream.errors.add(span, NO_RANGE);
+        return Ok(());
+    }
     let Some(target) = pinned(expr) else {
         stream.errors.add(
             span,

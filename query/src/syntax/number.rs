@@ -78,7 +78,8 @@ fn scan_number(bytes: &mut Bytes<'_>) -> bool {
                 return false;
             }
             dot = true;
-        } else if !hex && bytes.is(|b| b == b'e' || b == b'E') {
+        } else if bytes.is(|b| b == b'e' || b == b'E') {
+            // Even where it would be a hexadecimal digit: `0xfe` is no number, `0xef` is one.
             bytes.at += 1;
             if exponent {
                 return false;
@@ -182,6 +183,10 @@ mod tests {
             ("5mm", Scanned::Neither, 3),
             ("1e", Scanned::Neither, 2),
             ("1_", Scanned::Neither, 2),
+            ("0x1e+", Scanned::Neither, 5),
+            ("0x1e+1", Scanned::Number, 6),
+            ("0xfe", Scanned::Neither, 4),
+            ("0xef", Scanned::Number, 4),
             ("1h5", Scanned::Neither, 3),
         ];
         for (text, kind, len) in cases {
