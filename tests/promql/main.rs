@@ -7,6 +7,8 @@
     reason = "a failed expectation is a failed test"
 )]
 
+mod coverage;
+
 use kymo::Db;
 use kymo_tests::answer::Outcome;
 use kymo_tests::promqltest::backend::{InProcess, Place, append, engine_options, memory_store, outcome};

@@ -1,11 +1,16 @@
 //! The engine from outside: whole queries over series in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../syntax/expressions.rs"]
+#[allow(dead_code, reason = "the tests of the syntax need more of it")]
+mod expressions;
 mod matching;
 mod memory;
 mod parallel;
+mod random;
 mod refusals;
 mod switches;
+mod windows;
 
 use kymo_query::{Engine, EngineOptions, QueryOptions, Value};
 use kymo_storage::model::Labels;

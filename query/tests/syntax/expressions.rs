@@ -1,5 +1,8 @@
 //! Random expressions of the right types, as text. The same choices always make the same expression.
 
+use kymo_query::ValueType;
+use kymo_query::catalog::{AGGREGATORS, FUNCTIONS, Function, FunctionId};
+
 /// Turns numbers into an expression. When they run out, everything that follows is as plain as can be.
 pub(crate) struct Source<'c> {
     choices: std::slice::Iter<'c, u16>,
@@ -55,10 +58,16 @@ impl<'c> Source<'c> {
             Self::number,
             |s| format!("({})", s.scalar()),
             |s| format!("scalar({})", s.vector()),
-            |s| s.pick(&["time()", "pi()", "step()", "end()", "range()"]).to_owned(),
-            |s| format!("max_of({}, {})", s.scalar(), s.scalar()),
+            |s| s.pick(&["time()", "pi()", "step()", "start()", "end()", "range()"]).to_owned(),
             |s| {
-                let op = s.pick(&["+", "-", "*", "/", "%", "^", "atan2", "== bool", "<= bool"]);
+                let of = s.pick(&["min_of", "max_of"]);
+                format!("{of}({}, {})", s.scalar(), s.scalar())
+            },
+            |s| {
+                let op = s.pick(&[
+                    "+", "-", "*", "/", "%", "^", "atan2", "== bool", "!= bool", ">= bool", "< bool",
+                    "> bool", "<= bool",
+                ]);
                 format!("{} {op} {}", s.scalar(), s.scalar())
             },
             |s| format!("-({})", s.scalar()),
@@ -66,7 +75,8 @@ impl<'c> Source<'c> {
         ])
     }
 
-    fn vector(&mut self) -> String {
+    /// An expression that yields a vector.
+    pub(crate) fn vector(&mut self) -> String {
         self.either(&[
             |s| s.selector() + &s.modifiers(),
             |s| s.selector() + s.pick(&["", " smoothed"]) + &s.modifiers(),
@@ -118,7 +128,10 @@ impl<'c> Source<'c> {
             |s| s.pick(&["step()", "range()", "STEP()"]).to_owned(),
             |s| format!("({})", s.duration()),
             |s| format!("-({})", s.duration()),
-            |s| format!("min_of({}, {})", s.duration(), s.duration()),
+            |s| {
+                let of = s.pick(&["min_of", "max_of"]);
+                format!("{of}({}, {})", s.duration(), s.duration())
+            },
             |s| {
                 let op = s.pick(&["+", "-", "*", "/", "%", "^"]);
                 format!("{} {op} {}", s.duration(), s.duration())
@@ -146,14 +159,10 @@ impl<'c> Source<'c> {
     }
 
     fn aggregate(&mut self) -> String {
-        let head = match self.choose(4) {
-            0 => format!("topk({}, ", self.scalar()),
-            1 => format!("COUNT_VALUES({}, ", self.pick(STRINGS)),
-            2 => "sum(".to_owned(),
-            _ => "Quantile(0.9, ".to_owned(),
-        };
-        let (name, args) = head.split_once('(').unwrap_or_default();
-        let body = format!("({args}{})", self.vector());
+        let op = &AGGREGATORS[self.choose(AGGREGATORS.len())];
+        let name = if self.choose(4) == 0 { op.name.to_uppercase() } else { op.name.to_owned() };
+        let param = op.param.map(|kind| self.of_type(kind) + ", ").unwrap_or_default();
+        let body = format!("({param}{})", self.vector());
         let clause = self.pick(&["by", "without"]);
         match self.choose(3) {
             0 => format!("{name}{body}"),
@@ -162,15 +171,28 @@ impl<'c> Source<'c> {
         }
     }
 
-    fn call(&mut self) -> String {
-        match self.choose(6) {
-            0 => format!("rate({})", self.matrix()),
-            1 => format!("abs({})", self.vector()),
-            2 => format!("histogram_quantile({}, {})", self.scalar(), self.vector()),
-            3 => format!("label_join({}, {}, \"-\")", self.vector(), self.pick(STRINGS)),
-            4 => format!("vector({})", self.scalar()),
-            _ => "hour()".to_owned(),
+    fn of_type(&mut self, kind: ValueType) -> String {
+        match kind {
+            ValueType::Scalar => self.scalar(),
+            ValueType::Vector => self.vector(),
+            ValueType::Matrix => self.matrix(),
+            ValueType::String => self.pick(STRINGS).to_owned(),
         }
+    }
+
+    /// A call of any function that yields a vector, with any number of arguments that it takes.
+    fn call(&mut self) -> String {
+        let vectors: Vec<&Function> = FUNCTIONS.iter().filter(|f| f.returns == ValueType::Vector).collect();
+        let function = vectors[self.choose(vectors.len())];
+        let most = function.args_max.unwrap_or(function.args_min + 2);
+        let count = function.args_min + self.choose(most - function.args_min + 1);
+        let args: Vec<String> = (0..count)
+            .map(|at| match function.id {
+                FunctionId::Info if at == 1 => self.pick(&["{z=\"q\"}", "{job=~'.+', le!=\"x\"}"]).to_owned(),
+                _ => function.arg(at).map_or_else(String::new, |kind| self.of_type(kind)),
+            })
+            .collect();
+        format!("{}({})", function.name, args.join(", "))
     }
 
     fn binary(&mut self) -> String {
@@ -180,7 +202,10 @@ impl<'c> Source<'c> {
             let matching = self.matching();
             return format!("{left} {op} {matching} {right}");
         }
-        let op = self.pick(&["==", "> bool", "+", "-", "*", "/", "%", "^", "atan2", "</", ">/"]);
+        let op = self.pick(&[
+            "==", "!=", "<", "<=", ">", ">=", "!= bool", "> bool", "+", "-", "*", "/", "%", "^", "atan2",
+            "</", ">/",
+        ]);
         let fill = self.pick(&[
             "",
             " fill(0)",

@@ -1,9 +1,10 @@
 //! No text upsets the parser: it answers, and soon.
 
 use super::expressions::Source;
-use kymo_query::{ParseOptions, parse, syntax};
+use kymo_query::{ParseOptions, parse, pretty, syntax};
 use proptest::prelude::*;
-use std::time::{Duration, Instant};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// Everything the language is made of, and some things it is not.
 const PIECES: &[&str] = &[
@@ -77,19 +78,126 @@ const PIECES: &[&str] = &[
     "\0",
 ];
 
-/// Far more than any text needs on a machine that does nothing else.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The most that any text may cost: 50 ms. Without optimization everything takes several times as long.
+const CPU_MAX: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 50 });
 
-fn answers(text: &str) {
-    let began = Instant::now();
-    match parse(text, &ParseOptions::default()) {
-        Ok(expr) => drop(expr.to_string()),
-        Err(errors) => assert!(!errors.is_empty() && !errors[0].to_string().is_empty()),
+/// What this thread has computed; other work on the machine does not count.
+fn cpu() -> Duration {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(spent.tv_sec.unsigned_abs(), spent.tv_nsec.unsigned_abs() as u32)
+}
+
+fn start(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// What reading `text` in each of the ways there are costs at most.
+fn answers(text: &str) -> Duration {
+    let mut worst = Duration::ZERO;
+    let mut timed = |way: &str, run: &dyn Fn()| {
+        let began = cpu();
+        run();
+        let spent = cpu().saturating_sub(began);
+        assert!(spent < CPU_MAX, "{way} took {spent:?} for {} bytes: {:?}", text.len(), start(text));
+        worst = worst.max(spent);
+    };
+    timed("parsing", &|| {
+        if let Err(errors) = parse(text, &ParseOptions::default()) {
+            assert!(!errors.is_empty() && !errors[0].to_string().is_empty());
+        }
+    });
+    if let Ok(expr) = parse(text, &ParseOptions::default()) {
+        timed("printing", &|| drop(expr.to_string()));
+        timed("layout", &|| drop(pretty::pretty(&expr)));
     }
-    let _ = syntax::parse_metric_selector(text);
-    let _ = syntax::series_text::parse_series(text);
-    let _ = syntax::parse_duration(text);
-    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    timed("reading a selector", &|| drop(syntax::parse_metric_selector(text)));
+    timed("reading a series", &|| drop(syntax::series_text::parse_series(text)));
+    timed("reading a duration", &|| drop(syntax::parse_duration(text)));
+    worst
+}
+
+/// Texts of about 64 KiB, each made to be as slow as can be in one way.
+fn adversarial() -> Vec<(&'static str, String)> {
+    let many = |piece: &str, room: usize| piece.repeat(room / piece.len());
+    let full = |piece: &str| many(piece, 65_000);
+    let listed =
+        |of: &dyn Fn(usize) -> String, count: usize| (0..count).map(of).collect::<Vec<_>>().join(",");
+    vec![
+        ("minuses", full("-") + "a"),
+        ("minuses of numbers", full("- ") + "1"),
+        ("open parentheses", full("(")),
+        ("parentheses at the limit", "(".repeat(128) + &many("a + ", 64_000) + "a" + &")".repeat(128)),
+        ("calls at the limit", "abs(".repeat(127) + "a" + &")".repeat(127)),
+        ("one long string", format!("label_replace(a, \"b\", \"{}\", \"c\", \"d\")", full("x"))),
+        ("escapes", format!("\"{}\"", full("\\u00e9"))),
+        ("an open string", format!("\"{}", full("x"))),
+        ("a raw string of lines", format!("`{}`", full("\n"))),
+        ("comments", full("# c\n")),
+        ("comments between tokens", full("a #c\n + ") + "a"),
+        ("spaces", full(" ") + "a"),
+        ("lines, then mistakes", many("\n", 32_000) + &many("rate(a)+", 32_000) + "a"),
+        ("type errors", full("rate(a)+") + "a"),
+        ("unknown functions", full("f(a)+") + "a"),
+        ("unknown characters", full("~")),
+        ("matchers", format!("{{{}}}", full("a=\"b\","))),
+        ("different matchers", format!("a{{{}}}", listed(&|i| format!("l{i}!=\"v{i}\""), 4000))),
+        ("regular expressions", format!("a{{{}}}", listed(&|i| format!("b=~\"x{i}.*\""), 4000))),
+        (
+            "large regular expressions",
+            format!("a{{{}}}", listed(&|i| format!("b=~\"(x{i}|\\\\pL{{9}}){{9}}\""), 2000)),
+        ),
+        ("one regular expression", format!("a{{b=~\"{}\"}}", full("(a|b)*"))),
+        ("alternatives", format!("a{{b=~\"{}\"}}", full("ab|cd|"))),
+        ("repetitions of repetitions", format!("a{{b=~\"{}\"}}", full("(((a{9}){9}){9})"))),
+        ("names with braces", full("a{}+") + "a"),
+        ("braces", full("{")),
+        ("brackets", "a".to_owned() + &full("[1m:]")),
+        ("numbers", full("1e308+") + "1"),
+        ("one huge number", full("9")),
+        ("a huge hexadecimal number", "0x".to_owned() + &full("f")),
+        ("a huge fraction", "0.".to_owned() + &full("0") + "1"),
+        ("a number with underscores", full("1_") + "1"),
+        ("a huge exponent", "1e".to_owned() + &full("9")),
+        ("a huge duration", full("9") + "y"),
+        ("durations", full("1y+") + "1y"),
+        ("units again and again", format!("a[{}]", full("1h"))),
+        ("sums of durations", format!("a[{}1m]", full("1m+"))),
+        ("powers of durations", format!("a[{}1m]", full("2^"))),
+        ("signs of durations", format!("a offset {}1m", full("- "))),
+        ("divisions by zero", format!("a[{}1m]", full("1/0+"))),
+        ("offsets", "a".to_owned() + &full(" offset 1m")),
+        ("pins", "a".to_owned() + &full(" @ 1")),
+        ("powers", full("1^") + "1"),
+        ("unions", full("a or ") + "a"),
+        ("joins", full("a*on(b)") + "a"),
+        ("group labels", format!("sum by ({}) (a)", listed(&|i| format!("l{i}"), 9000))),
+        ("the same group label", format!("sum by ({}) (a)", full("b,"))),
+        ("labels of joins", {
+            let labels = listed(&|i| format!("l{i}"), 4500);
+            format!("a * on ({labels}) group_left ({labels}) a")
+        }),
+        ("arguments", format!("label_join(a,\"b\",\"c\"{})", full(",\"d\""))),
+        ("arguments of the wrong type", format!("label_join(a,\"b\",\"c\"{})", full(",a"))),
+        ("grouping without an end", "sum by (".to_owned() + &full("a,")),
+        ("aggregations without an end", full("sum by (a) (").chars().take(65_000).collect()),
+        ("letters outside ASCII", full("é")),
+        ("a quoted name", format!("{{\"{}\"}}", full("é"))),
+        ("values of a series", "a ".to_owned() + &full("1 ")),
+        ("histograms of a series", "a ".to_owned() + &full("{{buckets:[1]}} ")),
+        ("repetition of a series", "a 1+1x99999999999".to_owned()),
+        ("repetitions of a series", "a ".to_owned() + &full("1x9999 ")),
+    ]
+}
+
+/// `cargo test --release -p kymo-query --test syntax hostile -- --nocapture` shows the worst of them.
+#[test]
+fn what_is_made_to_be_slow() {
+    let mut costs: Vec<(Duration, &str)> =
+        adversarial().iter().map(|(name, text)| (answers(text), *name)).collect();
+    costs.sort();
+    for (cost, name) in costs.iter().rev().take(5) {
+        println!("{cost:?} {name}");
+    }
 }
 
 /// One piece again and again, as long as a text may be.

@@ -28,10 +28,38 @@ const HISTOGRAM_BYTES: usize = 96;
 
 /// What is asked of each histogram.
 enum Ask {
-    /// Quantiles, each an output series of its own; with the value of the label that tells them apart.
-    Quantiles(Vec<(Scalar, Option<String>)>, Option<String>),
+    /// Quantiles, each an output series of its own, and the label that tells them apart.
+    Quantiles(Vec<Quantile>, Option<String>),
     /// The share between two bounds.
     Fraction(Scalar, Scalar),
+}
+
+/// One output of each histogram.
+struct Quantile {
+    q: Arc<Scalar>,
+    /// The value of the label that tells quantiles apart.
+    label: Option<String>,
+    /// Only the steps at which the quantile is this one: at others it has another label and is another output.
+    only: Option<f64>,
+}
+
+impl Quantile {
+    /// The outputs of a quantile with a label, which may be another at each step.
+    fn labelled(q: &Scalar, steps: usize) -> impl Iterator<Item = Self> {
+        let shared = Arc::new(q.clone());
+        let changes = matches!(q, Scalar::Each(_));
+        q.each_once(steps).into_iter().map(move |value| Self {
+            q: shared.clone(),
+            label: Some(label_value(value)),
+            only: changes.then_some(value),
+        })
+    }
+
+    /// The quantile at `step`, if this output has one there.
+    fn at(&self, step: usize) -> Option<f64> {
+        let q = self.q.at(step);
+        self.only.is_none_or(|only| only.to_bits() == q.to_bits()).then_some(q)
+    }
 }
 
 /// One histogram: its labels without the bound; its buckets, bound and series; and the series that may hold it as a native one.
@@ -73,7 +101,8 @@ pub(super) fn build(
             let (q, input) = (next()?, next()?);
             let span = q.span;
             let q = scalar(context, q, grid)?;
-            (input, Ask::Quantiles(vec![(q.clone(), None)], None), vec![(q, span)])
+            let all = Quantile { q: Arc::new(q.clone()), label: None, only: None };
+            (input, Ask::Quantiles(vec![all], None), vec![(q, span)])
         }
         _ => {
             let (input, label) = (next()?, next()?);
@@ -84,7 +113,7 @@ pub(super) fn build(
             for node in args {
                 let span = node.span;
                 let q = scalar(context, node, grid)?;
-                quantiles.push((q.clone(), Some(label_value(q.at(0)))));
+                quantiles.extend(Quantile::labelled(&q, steps));
                 invalid.push((q, span));
             }
             (input, Ask::Quantiles(quantiles, Some(label)), invalid)
@@ -97,8 +126,10 @@ pub(super) fn build(
     }
     let histograms = group(&*input);
     let labels: usize = histograms.iter().map(|h| h.labels.as_bytes().len()).sum();
-    context.hold(0, (labels + input.len() * HISTOGRAM_BYTES) as u64)?;
-    let asked: Arc<dyn Source> = Arc::new(Histograms { input, histograms, ask, span, grid });
+    let inputs = input.len();
+    let asked = Histograms { input, histograms, ask, span, grid };
+    context.hold(0, (labels + (inputs + asked.outputs()) * HISTOGRAM_BYTES) as u64)?;
+    let asked: Arc<dyn Source> = Arc::new(asked);
     let source = nameless(context, asked, steps, OnSame::Merge)?;
     distinct(context, source, steps, OnSame::Merge)
 }
@@ -236,6 +267,7 @@ impl Histograms {
         let mut repair: Option<Repair> = None;
         let mut notes: Vec<HistogramNote> = Vec::new();
         for step in 0..self.grid.count {
+            let Some(q) = self.quantile(output, step) else { continue };
             buckets.clear();
             for ((bound, _), column) in histogram.buckets.iter().zip(columns) {
                 if let Some(count) = column.get(step) {
@@ -245,7 +277,7 @@ impl Histograms {
             let (value, note) = match (native.histogram(step), buckets.is_empty()) {
                 (None, true) => continue,
                 (None, false) => {
-                    let (value, repaired) = self.of_buckets(output, step, &mut buckets);
+                    let (value, repaired) = self.of_buckets(q, step, &mut buckets);
                     if let Some(new) = repaired {
                         match &mut repair {
                             Some(known) => known.merge(&new),
@@ -255,7 +287,7 @@ impl Histograms {
                     (Some(value), None)
                 }
                 (Some(native), true) => {
-                    let (value, note) = self.of_native(output, step, native);
+                    let (value, note) = self.of_native(q, step, native);
                     (Some(value), note)
                 }
                 (Some(_), false) => (None, Some(HistogramNote::MixedClassic)),
@@ -271,18 +303,19 @@ impl Histograms {
         }
     }
 
-    fn quantile(&self, output: usize, step: usize) -> f64 {
+    /// The quantile asked for; `None` if the output has no value at `step`.
+    fn quantile(&self, output: usize, step: usize) -> Option<f64> {
         match &self.ask {
-            Ask::Quantiles(quantiles, _) => quantiles.get(output).map_or(f64::NAN, |q| q.0.at(step)),
-            Ask::Fraction(..) => f64::NAN,
+            Ask::Quantiles(quantiles, _) => quantiles.get(output)?.at(step),
+            Ask::Fraction(..) => Some(f64::NAN),
         }
     }
 
-    fn of_buckets(&self, output: usize, step: usize, buckets: &mut Vec<Bucket>) -> (f64, Option<Repair>) {
+    fn of_buckets(&self, q: f64, step: usize, buckets: &mut Vec<Bucket>) -> (f64, Option<Repair>) {
         if let Ask::Fraction(lower, upper) = &self.ask {
             return (classic_histogram::fraction(lower.at(step), upper.at(step), buckets), None);
         }
-        let (value, repaired) = classic_histogram::quantile(self.quantile(output, step), buckets);
+        let (value, repaired) = classic_histogram::quantile(q, buckets);
         let time = self.grid.time(step);
         let repair = repaired.map(|r| Repair {
             buckets: (r.lowest, r.highest),
@@ -293,17 +326,12 @@ impl Histograms {
         (value, repair)
     }
 
-    fn of_native(
-        &self,
-        output: usize,
-        step: usize,
-        histogram: &FloatHistogram,
-    ) -> (f64, Option<HistogramNote>) {
+    fn of_native(&self, q: f64, step: usize, histogram: &FloatHistogram) -> (f64, Option<HistogramNote>) {
         match &self.ask {
             Ask::Fraction(lower, upper) => {
                 histogram_quantile::fraction(lower.at(step), upper.at(step), histogram)
             }
-            Ask::Quantiles(..) => histogram_quantile::quantile(self.quantile(output, step), histogram),
+            Ask::Quantiles(..) => histogram_quantile::quantile(q, histogram),
         }
     }
 }
@@ -318,7 +346,7 @@ impl Source for Histograms {
         let labels = &self.histograms[index / outputs].labels;
         match &self.ask {
             Ask::Quantiles(quantiles, Some(name)) => {
-                let value = quantiles[index % outputs].1.as_deref().unwrap_or_default();
+                let value = quantiles[index % outputs].label.as_deref().unwrap_or_default();
                 labels.to_builder().set(name, value).build()
             }
             _ => labels.clone(),

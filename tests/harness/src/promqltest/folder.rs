@@ -25,7 +25,10 @@ pub fn foreign_scripts() -> Option<PathBuf> {
 }
 
 /// Names and texts of the scripts in `dir`, by name.
-fn scripts(dir: &Path) -> Vec<(String, String)> {
+///
+/// # Panics
+/// The folder or a script cannot be read.
+pub fn scripts(dir: &Path) -> Vec<(String, String)> {
     let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut found: Vec<(String, String)> = entries
         .map(|entry| entry.unwrap().path())
