@@ -94,25 +94,26 @@ fn start(text: &str) -> String {
 /// What reading `text` in each of the ways there are costs at most.
 fn answers(text: &str) -> Duration {
     let mut worst = Duration::ZERO;
-    let mut timed = |way: &str, run: &dyn Fn()| {
+    let mut timed = |way: &str, run: &mut dyn FnMut()| {
         let began = cpu();
         run();
         let spent = cpu().saturating_sub(began);
         assert!(spent < CPU_MAX, "{way} took {spent:?} for {} bytes: {:?}", text.len(), start(text));
         worst = worst.max(spent);
     };
-    timed("parsing", &|| {
-        if let Err(errors) = parse(text, &ParseOptions::default()) {
-            assert!(!errors.is_empty() && !errors[0].to_string().is_empty());
+    let mut parsed = None;
+    timed("parsing", &mut || parsed = Some(parse(text, &ParseOptions::default())));
+    match parsed {
+        Some(Ok(expr)) => {
+            timed("printing", &mut || drop(expr.to_string()));
+            timed("layout", &mut || drop(pretty::pretty(&expr)));
         }
-    });
-    if let Ok(expr) = parse(text, &ParseOptions::default()) {
-        timed("printing", &|| drop(expr.to_string()));
-        timed("layout", &|| drop(pretty::pretty(&expr)));
+        Some(Err(errors)) => assert!(!errors.is_empty() && !errors[0].to_string().is_empty()),
+        None => panic!("parsing did not end"),
     }
-    timed("reading a selector", &|| drop(syntax::parse_metric_selector(text)));
-    timed("reading a series", &|| drop(syntax::series_text::parse_series(text)));
-    timed("reading a duration", &|| drop(syntax::parse_duration(text)));
+    timed("reading a selector", &mut || drop(syntax::parse_metric_selector(text)));
+    timed("reading a series", &mut || drop(syntax::series_text::parse_series(text)));
+    timed("reading a duration", &mut || drop(syntax::parse_duration(text)));
     worst
 }
 
@@ -142,10 +143,6 @@ fn adversarial() -> Vec<(&'static str, String)> {
         ("matchers", format!("{{{}}}", full("a=\"b\","))),
         ("different matchers", format!("a{{{}}}", listed(&|i| format!("l{i}!=\"v{i}\""), 4000))),
         ("regular expressions", format!("a{{{}}}", listed(&|i| format!("b=~\"x{i}.*\""), 4000))),
-        (
-            "large regular expressions",
-            format!("a{{{}}}", listed(&|i| format!("b=~\"(x{i}|\\\\pL{{9}}){{9}}\""), 2000)),
-        ),
         ("one regular expression", format!("a{{b=~\"{}\"}}", full("(a|b)*"))),
         ("alternatives", format!("a{{b=~\"{}\"}}", full("ab|cd|"))),
         ("repetitions of repetitions", format!("a{{b=~\"{}\"}}", full("(((a{9}){9}){9})"))),

@@ -58,7 +58,7 @@ fn kinds(expr: &Expr, seen: &mut BTreeSet<String>) {
 fn every_kind_of_node_is_made() {
     let mut seen = BTreeSet::new();
     let mut state = 1u64;
-    for _ in 0..6000 {
+    for _ in 0..3000 {
         let choices: Vec<u16> = (0..120)
             .map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
