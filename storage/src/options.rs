@@ -73,6 +73,23 @@ pub struct RetentionRule {
 }
 
 impl RetentionRule {
+    /// Checks that the rule makes sense.
+    ///
+    /// # Errors
+    /// `Invalid`: it has no matchers, or keeps nothing.
+    pub fn validate(&self) -> Result<()> {
+        let (text, keep) = (self.text(), self.keep);
+        if self.matchers.is_empty() {
+            let text =
+                format!("a retention rule of {keep:?} has no matchers; use `retention` for all series");
+            return Err(Error::invalid(text));
+        }
+        if keep < Duration::from_secs(1) {
+            return Err(Error::invalid(format!("the retention of {text} is {keep:?}; the least is 1s")));
+        }
+        Ok(())
+    }
+
     fn text(&self) -> String {
         let matchers: Vec<String> = self.matchers.iter().map(ToString::to_string).collect();
         format!("{{{}}}", matchers.join(","))
@@ -84,7 +101,8 @@ impl RetentionRule {
 pub struct Options {
     /// How long samples are kept; `None` keeps them for ever.
     pub retention: Option<Duration>,
-    /// Series that are kept for another time than [`Options::retention`].
+    /// Series that are kept for another time than [`Options::retention`]; see
+    /// [`Storage::set_retention_rules`](crate::Storage::set_retention_rules).
     pub retention_rules: Vec<RetentionRule>,
     /// How many bytes blocks and log may take; when they take more, the oldest blocks go first. `None` sets no bound.
     pub retention_bytes: Option<u64>,
@@ -192,17 +210,7 @@ impl Options {
         if self.retention.is_some_and(|r| r < Duration::from_secs(1)) {
             return refuse(format!("retention is {:?}; the least is 1s", self.retention.unwrap_or_default()));
         }
-        for rule in &self.retention_rules {
-            let (text, keep) = (rule.text(), rule.keep);
-            if rule.matchers.is_empty() {
-                return refuse(format!(
-                    "a retention rule of {keep:?} has no matchers; use `retention` for all series"
-                ));
-            }
-            if keep < Duration::from_secs(1) {
-                return refuse(format!("the retention of {text} is {keep:?}; the least is 1s"));
-            }
-        }
+        self.retention_rules.iter().try_for_each(RetentionRule::validate)?;
         if self.durability == Durability::Interval(Duration::ZERO) {
             return refuse(
                 "durability interval is 0; use `sync` to sync before every acknowledgement".to_owned(),

@@ -24,7 +24,7 @@ use crate::env::{Clock, DirLock, DiskFs, Fs, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintain::retention::{oldest_kept, without_jump};
 use crate::model::{Matcher, Metadata, TimeRange, Timestamp};
-use crate::options::Options;
+use crate::options::{Options, RetentionRule};
 use crate::read::{KeepRules, StoreQuerier};
 use crate::stats::Stats;
 use open::Opened;
@@ -159,6 +159,17 @@ impl Storage {
     pub fn is_full(&self) -> bool {
         let registry = &self.owner.shared.registry;
         registry.len() >= registry.limits().series || registry.is_full().is_some()
+    }
+
+    /// From now on `rules` hold in place of [`Options::retention_rules`]: reads that begin, writes, and what maintenance drops next go
+    /// by them. What earlier rules dropped does not come back.
+    ///
+    /// # Errors
+    /// `Invalid`: a rule makes no sense; then nothing changes.
+    pub fn set_retention_rules(&self, rules: Vec<RetentionRule>) -> Result<()> {
+        rules.iter().try_for_each(RetentionRule::validate)?;
+        *self.owner.shared.retention_rules.write() = rules.into();
+        Ok(())
     }
 
     /// Whether writes are taken.
@@ -329,8 +340,9 @@ impl Shared {
 
     /// The oldest time that is kept of any series.
     pub(crate) fn retention_start(&self) -> Timestamp {
-        let rules = self.options.retention_rules.iter().map(|rule| self.oldest_kept_for(Some(rule.keep)));
-        rules.fold(self.oldest_kept_for(self.options.retention), Timestamp::min)
+        let rules = Arc::clone(&self.retention_rules.read());
+        let oldest = rules.iter().map(|rule| self.oldest_kept_for(Some(rule.keep)));
+        oldest.fold(self.oldest_kept_for(self.options.retention), Timestamp::min)
     }
 
     /// The oldest time that is kept of samples that are kept so long.
@@ -342,8 +354,8 @@ impl Shared {
 
     /// The oldest time that is kept of each series, now.
     pub(crate) fn keep_rules(&self) -> KeepRules {
-        let rules = self.options.retention_rules.iter();
-        let rules = rules.map(|rule| (rule.matchers.clone(), self.oldest_kept_for(Some(rule.keep))));
+        let rules = Arc::clone(&self.retention_rules.read());
+        let rules = rules.iter().map(|rule| (rule.matchers.clone(), self.oldest_kept_for(Some(rule.keep))));
         KeepRules { oldest: self.oldest_kept_for(self.options.retention), rules: rules.collect() }
     }
 

@@ -105,8 +105,10 @@ pub(crate) fn open(
     let Opening { counters, missing, .. } = opening;
     counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
     let opened = (clock.now_ms(), clock.monotonic());
+    let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
     let shared = Arc::new(Shared {
         options,
+        retention_rules,
         clock,
         dir: dir.to_path_buf(),
         registry: Arc::clone(&registry),

@@ -9,7 +9,7 @@ use crate::head::registry::Registry;
 use crate::head::view::SharedView;
 use crate::maintain::throttle::StopSignal;
 use crate::model::{Metadata, Timestamp};
-use crate::options::Options;
+use crate::options::{Options, RetentionRule};
 use crate::read::Missing;
 use crate::stats::Counters;
 use parking_lot::{Mutex, RwLock};
@@ -22,6 +22,8 @@ use std::time::Duration;
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) options: Options,
+    /// The rules in force; those of `options` until others are set.
+    pub(crate) retention_rules: RwLock<Arc<[RetentionRule]>>,
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dir: PathBuf,
