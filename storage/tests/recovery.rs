@@ -304,6 +304,25 @@ fn some_series_are_kept_for_a_shorter_time() {
 }
 
 #[test]
+fn rules_of_retention_change_while_the_store_is_open() {
+    let rule = |hours: u64| RetentionRule {
+        matchers: vec![Matcher::equal("i", "1")],
+        keep: Duration::from_secs(hours * 3600),
+    };
+    let store = open_at(Arc::new(MemoryFs::new()), Arc::new(SimClock::new(NOW)), options());
+    write(&store, NOW - 3 * HOUR, 1.0).unwrap();
+    store.flush().unwrap();
+    assert_eq!(read(&store).len(), SERIES);
+    store.set_retention_rules(vec![rule(2)]).unwrap();
+    assert_eq!(read(&store).len(), SERIES - 1);
+    let refused = store.set_retention_rules(vec![rule(4), rule(0)]).unwrap_err();
+    assert!(refused.to_string().contains("the least is 1s"), "{refused}");
+    assert_eq!(read(&store).len(), SERIES - 1, "a bad rule changes nothing");
+    store.set_retention_rules(vec![rule(4)]).unwrap();
+    assert_eq!(read(&store).len(), SERIES);
+}
+
+#[test]
 fn some_series_are_kept_longer_than_the_others() {
     let rule =
         RetentionRule { matchers: vec![Matcher::equal("i", "1")], keep: Duration::from_secs(100 * 3600) };

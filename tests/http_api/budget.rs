@@ -69,6 +69,9 @@ fn running_queries_are_listed_and_can_be_ended() {
     assert!(query["query"].as_str().unwrap().starts_with("sum(sum_over_time("), "{query}");
     assert!((query["start"].as_f64().unwrap() * 1_000.0 - now_ms() as f64).abs() < 60_000.0);
     assert!(query["elapsed"].as_f64().unwrap() > 0.0);
+    let metrics = client.get("/metrics").unwrap().text();
+    assert!(metrics.contains("kymo_queries_active{kind=\"instant\"} 1\n"), "{metrics}");
+    assert!(!metrics.contains("kymo_query_oldest_seconds 0\n"), "{metrics}");
     let cancel = format!("/api/v1/status/active_queries/{}/cancel", query["id"]);
     assert_eq!(client.get(&cancel).unwrap().status, 405);
     assert_eq!(client.post_form(&cancel, &[]).unwrap().status, 200);

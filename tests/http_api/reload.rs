@@ -2,7 +2,7 @@
 
 use crate::{Fresh, ask, now_ms, store};
 use kymo_tests::http::Client;
-use kymo_tests::remote_write::TimeSeries;
+use kymo_tests::remote_write::{Request, TimeSeries, send};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -82,6 +82,49 @@ fn a_reload_changes_limits_and_a_bad_one_changes_nothing() {
 }
 
 #[test]
+fn a_reload_changes_how_long_some_series_are_kept_and_how_large_a_body_may_be() {
+    let c = start("", &["--web-enable-lifecycle"]);
+    let mut client = c.fresh.client();
+    let now = now_ms();
+    let series = ["dev", "prod"]
+        .map(|env| TimeSeries::new("m", &[("env", env)], vec![(now - 7_200_000, 1.0), (now - 1_000, 2.0)]));
+    store(&mut client, &series);
+    let counts = |client: &mut Client| {
+        let found = ask(client, "sort_by_label(count_over_time(m[3h]), \"env\")", now);
+        let found = found.as_array().unwrap().iter();
+        found.map(|s| s["value"][1].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(counts(&mut client), ["2", "2"]);
+    let reload = |text: &str, client: &mut Client| {
+        std::fs::write(&c.file, text).unwrap();
+        client.request("POST", "/-/reload", &[], b"").unwrap()
+    };
+    let rules = "retention: [{match: '{env=\"dev\"}', keep: 1h}]\n";
+    assert_eq!(reload(rules, &mut client).status, 200);
+    assert_eq!(counts(&mut client), ["1", "2"]);
+    let bad = reload("retention: [{match: '{env=\"prod\"}', keep: 1ms}]\n", &mut client);
+    assert_eq!(bad.status, 500);
+    assert!(bad.text().contains("the least is 1s"), "{}", bad.text());
+    assert_eq!(counts(&mut client), ["1", "2"]);
+    assert_eq!(reload("{}\n", &mut client).status, 200);
+    assert_eq!(counts(&mut client), ["2", "2"]);
+
+    let late: Vec<(i64, f64)> = (0..200).map(|i| (now - 900_000 + i, i as f64)).collect();
+    let request = Request::of(&[TimeSeries::new("n", &[], late)]).compress();
+    assert_eq!(send(&mut client, &request).unwrap().status, 204);
+    for (limits, status, words) in [
+        ("ingest: {max_body_bytes: 100}\n", 413, "100 bytes"),
+        ("ingest: {max_decoded_bytes: 100}\n", 400, "100"),
+        ("ingest: {max_body_bytes: 1000000, max_decoded_bytes: 1000000}\n", 204, ""),
+    ] {
+        assert_eq!(reload(limits, &mut client).status, 200);
+        let response = send(&mut c.fresh.client(), &request).unwrap();
+        assert_eq!(response.status, status, "{limits}: {}", response.text());
+        assert!(response.text().contains(words), "{limits}: {}", response.text());
+    }
+}
+
+#[test]
 fn without_the_flag_nobody_reloads_or_stops_it() {
     let fresh = Fresh::start(&[]);
     let mut client = fresh.client();
@@ -131,18 +174,30 @@ fn a_bad_file_is_said_at_the_start() {
 
 #[test]
 fn pages_about_the_server() {
-    let fresh = Fresh::start(&["--query-timeout=30s"]);
+    let fresh = Fresh::start(&["--query-timeout=30s", "--storage.tsdb.retention.size=1GB", "--scrub-rate=0"]);
     let mut client = fresh.client();
     let flags = client.get("/api/v1/status/flags").unwrap().json().unwrap();
-    for (name, value) in
-        [("query-timeout", "30s"), ("query.timeout", "30s"), ("web.enable-lifecycle", "false")]
-    {
+    for (name, value) in [
+        ("query-timeout", "30s"),
+        ("query.timeout", "30s"),
+        ("web.enable-lifecycle", "false"),
+        ("retention-size", "1GB"),
+        ("storage.tsdb.retention.size", "1GB"),
+        ("compaction-percent", "50"),
+        ("scrub-rate", "0"),
+        ("delete-reclaim-after", "1h"),
+    ] {
         assert_eq!(flags["data"][name], value, "{name}");
     }
     let features = client.get("/api/v1/features").unwrap().json().unwrap();
     assert_eq!(features["data"]["promql_functions"]["rate"], true);
     assert_eq!(features["data"]["promql_operators"]["topk"], true);
     assert_eq!(features["data"]["api"]["lifecycle"], false);
+    for path in
+        ["/api/otlp_write_receiver", "/tsdb/exemplar_storage", "/kymo/remote_write_2", "/kymo/federation"]
+    {
+        assert_eq!(features["data"].pointer(path), Some(&serde_json::Value::Bool(true)), "{path}");
+    }
     let version = client.get("/version").unwrap().json().unwrap();
     assert_eq!(version["application"], "Kymo");
     let replay = client.get("/api/v1/status/walreplay").unwrap().json().unwrap();

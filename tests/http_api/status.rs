@@ -50,6 +50,10 @@ fn metrics_count_what_happened() {
         "kymo_queries_total{outcome=\"success\"} 1\n",
         "kymo_storage_series 1\n",
         "kymo_storage_writable 1\n",
+        "# TYPE kymo_storage_wal_bytes gauge\n",
+        "# TYPE kymo_storage_scrub_rounds_total counter\n",
+        "kymo_queries_active{kind=\"instant\"} 0\n",
+        "kymo_query_oldest_seconds 0\n",
         "# TYPE process_resident_memory_bytes gauge\n",
     ] {
         assert!(page.contains(line), "{line}{page}");

@@ -12,7 +12,10 @@ const UNITS_MS: [(&str, i64); 7] = [
 ];
 
 /// The units of a size.
-const SIZES: [(&str, u64); 9] = [
+const SIZES: [(&str, u64); 12] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
+    ("T", 1 << 40),
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
@@ -109,6 +112,20 @@ pub fn size_flag(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| error())
 }
 
+/// A number of bytes for a flag of Prometheus, whose units are powers of 1024 however they are written.
+///
+/// # Errors
+/// As [`size_flag`].
+pub fn binary_size_flag(text: &str) -> Result<u64, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let bytes = match unit.strip_suffix('B') {
+        // `KB` is what `K` is elsewhere; `KiB` says it itself.
+        Some(prefix) if prefix.len() == 1 => size_flag(text.strip_suffix('B').unwrap_or(text))?,
+        _ => size_flag(text)?,
+    };
+    Ok(bytes as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +181,19 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(size_flag(text).ok(), expected, "{text}");
+        }
+        let binary = [
+            ("0", Some(0)),
+            ("7B", Some(7)),
+            ("512MB", Some(512 << 20)),
+            ("1KiB", Some(1 << 10)),
+            ("2TB", Some(2 << 40)),
+            ("3T", Some(3 << 40)),
+            ("1XB", None),
+            ("GB", None),
+        ];
+        for (text, expected) in binary {
+            assert_eq!(binary_size_flag(text).ok(), expected, "{text}");
         }
     }
 }

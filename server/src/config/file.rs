@@ -126,6 +126,9 @@ impl ConfigFile {
         if let Some(entry) = file.retention.iter().find(|e| e.keep.0.is_zero()) {
             return Err(format!("retention: {:?} is kept for no time at all", entry.selector.text));
         }
+        for rule in file.retention_rules() {
+            rule.validate().map_err(|e| format!("retention: {e}"))?;
+        }
         let query = &file.query;
         let nothing = [
             ("query.timeout", query.timeout.is_some_and(|t| t.0.is_zero())),
@@ -225,6 +228,7 @@ mod tests {
             ("retention:\n  - match: '{env=~\".*\"}'\n    keep: 1d\n", "selects every series", "line 2"),
             ("retention:\n  - match: up\n", "keep", "line 2"),
             ("retention: [{match: up, keep: 0s}]\n", "kept for no time", ""),
+            ("retention: [{match: up, keep: 10ms}]\n", "the least is 1s", ""),
             ("external_labels: {a: 1, a: 2}\n", "duplicate", "line 1"),
             ("external_labels: {__name__: x}\n", "external label", ""),
             ("otlp: {ignore_resource_attributes: [a]}\n", "needs promote_all", ""),

@@ -102,6 +102,9 @@ pub struct ServeFlags {
     /// How long samples are kept.
     #[arg(long, env = "KYMO_RETENTION", default_value = "15d", value_parser = duration::flag, visible_alias = "storage.tsdb.retention.time")]
     pub retention: Duration,
+    /// What is done with what is stored.
+    #[command(flatten)]
+    pub storage: StorageFlags,
     /// When a write is acknowledged: `sync` (on disk), `interval=1s` (on disk within that time), `os`.
     #[arg(long, env = "KYMO_DURABILITY", default_value = "sync", value_parser = durability)]
     pub durability: DurabilityFlag,
@@ -138,6 +141,35 @@ pub struct ServeFlags {
     /// Every flag and its value as it was given, for the status page.
     #[arg(skip)]
     pub shown: BTreeMap<String, String>,
+}
+
+/// What is done with what is stored.
+#[derive(Debug, Clone, Args)]
+pub struct StorageFlags {
+    /// Bytes that blocks and log may take beside --retention: the oldest blocks go first. KB, MB, GB and TB are powers of 1024
+    /// here, as in Prometheus. 0: no bound.
+    #[arg(
+        long,
+        env = "KYMO_RETENTION_SIZE",
+        default_value = "0",
+        value_parser = duration::binary_size_flag,
+        visible_alias = "storage.tsdb.retention.size"
+    )]
+    pub retention_size: u64,
+    /// How much of one core the merging of blocks may take, in percent; a quarter of that while writes wait. 0: nothing is merged.
+    #[arg(
+        long,
+        env = "KYMO_COMPACTION_PERCENT",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    pub compaction_percent: u32,
+    /// Bytes of blocks a second that are read again to find rot. 0: none.
+    #[arg(long, env = "KYMO_SCRUB_RATE", default_value = "1MiB", value_parser = duration::size_flag)]
+    pub scrub_rate: usize,
+    /// How long after a delete the room of what was deleted is given back, if no merge does it before.
+    #[arg(long, env = "KYMO_DELETE_RECLAIM_AFTER", default_value = "1h", value_parser = duration::flag)]
+    pub delete_reclaim_after: Duration,
 }
 
 /// Who may call, and how.
@@ -353,7 +385,8 @@ mod tests {
             assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()));
             assert!(arg.get_help().is_some(), "{expected}");
             // Files and origins that nobody named are not there.
-            let optional = ["config", "web_config_file", "web_cors_origin"].contains(&arg.get_id().as_str());
+            let optional = ["config", "storage_memory", "web_config_file", "web_cors_origin"];
+            let optional = optional.contains(&arg.get_id().as_str());
             assert_eq!(optional, arg.get_default_values().is_empty(), "{expected}");
         }
     }
@@ -361,8 +394,14 @@ mod tests {
     #[test]
     fn names_of_prometheus_work_and_all_are_shown() {
         for serve in [&["kymo"][..], &["kymo", "serve"]] {
-            let more = ["--query.timeout=30s", "--web.enable-lifecycle", "--storage.tsdb.path=/x"];
+            let more = [
+                "--query.timeout=30s",
+                "--web.enable-lifecycle",
+                "--storage.tsdb.path=/x",
+                "--storage.tsdb.retention.size=512MB",
+            ];
             let flags = from_arguments(serve.iter().chain(&more)).unwrap();
+            assert_eq!(flags.storage.retention_size, 512 << 20);
             assert_eq!(flags.query.query_timeout, Duration::from_secs(30));
             assert!(flags.web.web_enable_lifecycle && !flags.web.web_enable_admin_api);
             let value = |name: &str| flags.shown[name].as_str();
@@ -381,6 +420,8 @@ mod tests {
             ["--retention", "15"],
             ["--durability", "maybe"],
             ["--query-memory", "x"],
+            ["--retention-size", "1XB"],
+            ["--compaction-percent", "101"],
             ["--query-features", "time-travel"],
         ] {
             assert!(CommandLine::try_parse_from(["kymo", words[0], words[1]]).is_err(), "{words:?}");

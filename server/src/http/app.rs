@@ -12,7 +12,7 @@ use crate::config::settings::Settings;
 use crate::error::{ApiError, Side};
 use crate::ingest::otlp::DeltaState;
 use crate::ingest::remote_write::Receiver;
-use crate::telemetry::Metrics;
+use crate::telemetry::{ActiveWatch, Metrics};
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::Request;
@@ -113,8 +113,14 @@ impl App {
         let cors = cors.transpose()?;
         // Set once: there is one engine.
         let _ = metrics.query_memory.set(engine.memory_use());
+        let queries = Arc::<ActiveQueries>::default();
+        let watched = Arc::clone(&queries);
+        // As above: there is one list.
+        let _ = metrics.active_queries.set(ActiveWatch::new(move |each| {
+            watched.list().iter().for_each(|query| each(query.question.kind, query.since.elapsed()));
+        }));
         Ok(Self(Arc::new(Parts {
-            queries: Arc::default(),
+            queries,
             query_gate: Gate::new(flags.query.query_max_concurrency, "--query-max-concurrency"),
             ingest_gate: Gate::new(flags.ingest.ingest_max_concurrency, "--ingest-max-concurrency"),
             bodies: BodyPool::new(flags.ingest.ingest_memory),
@@ -139,8 +145,15 @@ impl App {
     }
 
     /// From now on `settings` hold.
-    pub fn set_settings(&self, settings: Settings) {
+    ///
+    /// # Errors
+    /// The store refuses a rule of retention; nothing changes then.
+    pub fn set_settings(&self, settings: Settings) -> Result<(), String> {
+        if let Some(storage) = self.storage_if_open() {
+            storage.set_retention_rules(settings.retention_rules.clone()).map_err(|e| e.to_string())?;
+        }
         self.0.settings.store(Arc::new(settings));
+        Ok(())
     }
 
     /// Where queries are let in.
@@ -154,9 +167,14 @@ impl App {
     }
 
     /// The store is open: from now on the server is ready.
-    pub fn set_storage(&self, storage: Storage) {
+    ///
+    /// # Errors
+    /// The store refuses a rule of retention that was read while it was being opened.
+    pub fn set_storage(&self, storage: Storage) -> Result<(), String> {
         // A second store would be a mistake of `run`, which opens one.
-        let _ = self.0.storage.set(storage);
+        let storage = self.0.storage.get_or_init(|| storage);
+        let rules = self.settings().retention_rules.clone();
+        storage.set_retention_rules(rules).map_err(|e| e.to_string())
     }
 
     /// The store, if it is open.
@@ -183,7 +201,7 @@ impl App {
         Ok(Receiver {
             storage: self.storage(Side::Write)?,
             metrics: Arc::clone(&self.metrics),
-            decoded_bytes_max: self.flags.ingest.ingest_max_decoded_bytes,
+            decoded_bytes_max: self.settings().ingest.decoded_bytes_max,
         })
     }
 

@@ -33,7 +33,6 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
         ("kymo_storage_samples_refused_total", "Samples refused.", stats.samples_refused),
         ("kymo_storage_batches_total", "Batches committed.", stats.batches),
         ("kymo_storage_commit_groups_total", "Groups of batches that shared a sync.", stats.commit_groups),
-        ("kymo_storage_wal_bytes_total", "Bytes written to the WAL.", stats.wal_bytes),
         ("kymo_storage_wal_failures_total", "Writes and syncs of the WAL that failed.", stats.wal_failures),
         ("kymo_storage_wal_syncs_total", "Syncs of the WAL.", stats.wal_syncs),
         ("kymo_storage_exemplars_accepted_total", "Exemplars stored.", stats.exemplars_accepted),
@@ -50,6 +49,7 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
             stats.compaction_bytes_written,
         ),
         ("kymo_storage_scrub_bytes_total", "Bytes read again in search of rot.", stats.scrub_bytes),
+        ("kymo_storage_scrub_rounds_total", "Times all blocks were read again.", stats.scrub_rounds),
     ];
     for (name, help, value) in counters {
         visitor.counter(name, help, value as f64);
@@ -61,6 +61,7 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
         ("kymo_storage_series", "Series known.", stats.series),
         ("kymo_storage_symbols", "Distinct label names and values.", stats.symbols),
         ("kymo_storage_samples_queued", "Samples waiting to be committed.", stats.samples_queued),
+        ("kymo_storage_wal_bytes", "Bytes of the WAL that a start would read.", stats.wal_bytes),
         ("kymo_storage_head_samples", "Samples in the head.", stats.head_samples),
         ("kymo_storage_head_bytes", "Memory of the head's samples.", stats.head_bytes),
         ("kymo_storage_registry_bytes", "Memory of labels and their index.", stats.registry_bytes),

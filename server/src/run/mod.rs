@@ -104,7 +104,7 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
     tracing::info!(%address, data = %flags.data.display(), version = env!("CARGO_PKG_VERSION"), "kymo is starting");
 
     let storage = open(&app, &settings).await?;
-    app.set_storage(storage.clone());
+    app.set_storage(storage.clone())?;
     tracing::info!(%address, "ready: remote write at /api/v1/write, PromQL at /api/v1/query");
     let monitor = flags.self_monitor.then(|| {
         tokio::spawn(self_monitor::run(storage.clone(), metrics, clock, address.to_string(), stopped))
@@ -159,6 +159,10 @@ fn storage_options(flags: &ServeFlags, settings: &Settings) -> Options {
     Options {
         retention: Some(flags.retention),
         retention_rules: settings.retention_rules.clone(),
+        retention_bytes: (flags.storage.retention_size > 0).then_some(flags.storage.retention_size),
+        compaction_percent: flags.storage.compaction_percent,
+        scrub_bytes_per_second: flags.storage.scrub_rate as u64,
+        delete_reclaim_after: flags.storage.delete_reclaim_after,
         durability: match flags.durability {
             DurabilityFlag::Sync => Durability::Sync,
             DurabilityFlag::Interval(period) => Durability::Interval(period),

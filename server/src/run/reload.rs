@@ -69,7 +69,10 @@ async fn reload(app: &App) -> Result<(), String> {
     let read = tokio::task::spawn_blocking(move || settings(&flags)).await;
     let result = match read.unwrap_or_else(|failure| Err(format!("reading met a bug of Kymo: {failure}"))) {
         // The web configuration is put in force only if it is good too, and then nothing can fail any more.
-        Ok(settings) => web(app, true).await.map(|()| app.set_settings(settings)),
+        Ok(settings) => match web(app, true).await {
+            Ok(()) => app.set_settings(settings),
+            Err(why) => Err(why),
+        },
         Err(why) => Err(why),
     };
     app.metrics.config_good.set(i64::from(result.is_ok()));

@@ -2,7 +2,9 @@
 
 use super::registry::{Counter, Family, Gauge, Histogram, Kind, Visitor};
 use kymo_query::MemoryUse;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// All metrics of one server.
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub queries_waiting: Arc<Gauge>,
     /// Queries by how they ended.
     pub queries: Family<&'static str, Counter>,
+    /// The queries that run, each with its kind and how long it has run; unset as long as there is no list of them.
+    pub active_queries: OnceLock<ActiveWatch>,
     /// Time queries ran.
     pub query_duration: Histogram,
     /// Samples queries read.
@@ -46,6 +50,28 @@ pub struct Metrics {
     /// Memory queries hold; unset as long as there is no engine.
     pub query_memory: OnceLock<MemoryUse>,
 }
+
+/// Looks at each query that runs.
+pub struct ActiveWatch(Box<Look>);
+
+/// Calls what it is given with the kind of each query and how long it has run.
+type Look = dyn Fn(&mut dyn FnMut(&'static str, Duration)) + Send + Sync;
+
+impl ActiveWatch {
+    /// Looks by means of `look`.
+    pub fn new(look: impl Fn(&mut dyn FnMut(&'static str, Duration)) + Send + Sync + 'static) -> Self {
+        Self(Box::new(look))
+    }
+}
+
+impl fmt::Debug for ActiveWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ActiveWatch")
+    }
+}
+
+/// The kinds of queries there are.
+const QUERY_KINDS: [&str; 5] = ["instant", "range", "series", "labels", "label_values"];
 
 impl Metrics {
     /// Reads all out.
@@ -110,6 +136,20 @@ impl Metrics {
     fn visit_queries(&self, visitor: &mut dyn Visitor) {
         visitor.gauge("kymo_queries_running", "Queries that run now.", self.queries_running.get() as f64);
         visitor.gauge("kymo_queries_waiting", "Queries that wait.", self.queries_waiting.get() as f64);
+        let (mut kinds, mut oldest) = (QUERY_KINDS.map(|kind| (kind, 0u32)).to_vec(), Duration::ZERO);
+        if let Some(ActiveWatch(look)) = self.active_queries.get() {
+            look(&mut |kind, age| {
+                oldest = oldest.max(age);
+                match kinds.iter_mut().find(|known| known.0 == kind) {
+                    Some(known) => known.1 += 1,
+                    None => kinds.push((kind, 1)),
+                }
+            });
+        }
+        visitor.family("kymo_queries_active", Kind::Gauge, "Queries on the list of those that run, by kind.");
+        kinds.iter().for_each(|(kind, n)| visitor.sample("", &[("kind", kind)], f64::from(*n)));
+        let help = "How long the oldest query of those that run has run.";
+        visitor.gauge("kymo_query_oldest_seconds", help, oldest.as_secs_f64());
         by_label(visitor, "kymo_queries_total", "Queries by how they ended.", "outcome", &self.queries);
         visitor.family("kymo_query_duration_seconds", Kind::Histogram, "Time queries ran.");
         visitor.histogram(&[], &self.query_duration);

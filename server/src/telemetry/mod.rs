@@ -6,4 +6,4 @@ pub mod process;
 pub mod registry;
 pub mod render;
 
-pub use metrics::Metrics;
+pub use metrics::{ActiveWatch, Metrics};

@@ -40,12 +40,25 @@ pub async fn features(State(app): State<App>, request: Request) -> Response {
             "admin": app.flags.web.web_enable_admin_api,
             "label_values_match": true,
             "lifecycle": app.flags.web.web_enable_lifecycle,
+            "otlp_write_receiver": true,
             "query_stats": true,
             "query_warnings": true,
             "remote_write_receiver": true,
             "time_range_labels": true,
             "time_range_series": true,
         },
+        "kymo": {
+            "active_queries": true,
+            "explain": true,
+            "federation": true,
+            "remote_read": true,
+            "remote_read_streamed": true,
+            "remote_write_1": true,
+            "remote_write_2": true,
+            "retention_rules": true,
+            "roles": true,
+        },
+        "otlp_receiver": { "delta_conversion": true, "native_delta_ingestion": false },
         "prometheus": { "agent_mode": false, "auto_reload_config": false, "server_mode": true },
         "promql": {
             "anchored": engine.extended_ranges,
@@ -70,7 +83,12 @@ pub async fn features(State(app): State<App>, request: Request) -> Response {
         },
         "promql_functions": switches(functions),
         "promql_operators": switches(operators.chain(aggregators)),
-        "tsdb": { "isolation": true, "native_histograms": true },
+        "tsdb": {
+            "exemplar_storage": true,
+            "isolation": true,
+            "native_histograms": true,
+            "start_timestamps": true,
+        },
     });
     page(&request, &data)
 }

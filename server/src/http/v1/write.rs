@@ -55,7 +55,7 @@ async fn receive(
 ) -> Result<Outcome, ApiError> {
     let (head, body) = request.into_parts();
     check_encoding(&head.headers)?;
-    let bytes_max = app.flags.ingest.ingest_max_body_bytes;
+    let bytes_max = app.settings().ingest.body_bytes_max;
     let held = app.bodies.read(body, bytes_max).await.map_err(|e| e.into_api(Side::Write, bytes_max))?;
     let receiver = app.receiver()?;
     let place = app.ingest_gate.enter(Side::Write).await?;
