@@ -63,7 +63,7 @@ impl OverHttp {
         };
         let app = App::new(flags, made).unwrap();
         let storage = memory_store();
-        app.set_storage(storage.clone());
+        app.set_storage(storage.clone()).unwrap();
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let client = Client::new(listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
