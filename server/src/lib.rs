@@ -1,7 +1,7 @@
 //! The Kymo server: Prometheus remote write in, PromQL over the Prometheus HTTP API out.
 //!
 //! The only asynchronous crate of the house. Floors, lowest first: [`config`], [`telemetry`], [`error`]; [`access`], [`wire`];
-//! [`ingest`]; [`http`]; [`run`](mod@run).
+//! [`ingest`]; [`http`]; [`run`](mod@run), [`tsdb`].
 
 #![deny(unsafe_code)]
 
@@ -12,4 +12,5 @@ pub mod http;
 pub mod ingest;
 pub mod run;
 pub mod telemetry;
+pub mod tsdb;
 pub mod wire;

@@ -1,13 +1,17 @@
 //! The binary `kymo`: flags in, a running server out.
 
-use kymo_server::config::flags;
+use kymo_server::config::flags::{self, Command};
 use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match kymo_server::run::run(flags::from_process()) {
+    let ended = match flags::from_process() {
+        Command::Serve(flags) => kymo_server::run::run(*flags),
+        Command::Tsdb { command } => kymo_server::tsdb::run(&command),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             #[allow(

@@ -46,7 +46,13 @@ pub(crate) const HOUSES: &[House] = &[
     },
     House {
         folder: "server/src/",
-        floors: &[&["config", "error", "telemetry"], &["access", "wire"], &["ingest"], &["http"], &["run"]],
+        floors: &[
+            &["config", "error", "telemetry"],
+            &["access", "wire"],
+            &["ingest"],
+            &["http"],
+            &["run", "tsdb"],
+        ],
     },
 ];
 

@@ -1,6 +1,7 @@
 //! The command line: every flag has a `KYMO_*` twin in the environment and its default in `--help`.
 
 use super::duration;
+use super::tsdb_flags::TsdbCommand;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use kymo_query::features::{Switches, UnknownFeature};
 use std::collections::BTreeMap;
@@ -26,6 +27,12 @@ pub struct CommandLine {
 pub enum Command {
     /// Run the server (also what bare `kymo` does).
     Serve(Box<ServeFlags>),
+    /// Work on a store that no server has open: blocks of Prometheus in and out, list, analyze, dump, verify.
+    Tsdb {
+        /// What to do.
+        #[command(subcommand)]
+        command: TsdbCommand,
+    },
 }
 
 /// When a write is acknowledged.
@@ -307,23 +314,25 @@ pub struct IngestFlags {
     pub ingest_max_concurrency: usize,
 }
 
-/// The flags of `serve` as the process was started with them. Ends the process for `--help`, `--version` and mistakes, with
-/// the words for it.
-pub fn from_process() -> ServeFlags {
+/// What the process was started to do. Ends the process for `--help`, `--version` and mistakes, with the words for it.
+pub fn from_process() -> Command {
     from_arguments(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
-/// The flags of `serve` in these arguments, the first of which names the program.
+/// What these arguments, the first of which names the program, say to do.
 ///
 /// # Errors
 /// What is to be printed instead of starting.
 pub fn from_arguments(
     arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
-) -> Result<ServeFlags, clap::Error> {
+) -> Result<Command, clap::Error> {
     let matches = CommandLine::command().try_get_matches_from(arguments)?;
-    let mut flags = CommandLine::from_arg_matches(&matches)?.into_serve();
-    flags.shown = shown(matches.subcommand().map_or(&matches, |(_, inner)| inner));
-    Ok(flags)
+    let CommandLine { command, serve } = CommandLine::from_arg_matches(&matches)?;
+    let mut command = command.unwrap_or_else(|| Command::Serve(Box::new(serve)));
+    if let Command::Serve(flags) = &mut command {
+        flags.shown = shown(matches.subcommand().map_or(&matches, |(_, inner)| inner));
+    }
+    Ok(command)
 }
 
 /// Every flag with its value, under our name and under that of Prometheus if there is one.
@@ -346,11 +355,11 @@ fn switches(list: &str) -> Result<Switches, UnknownFeature> {
 }
 
 impl CommandLine {
-    /// The flags of `serve`, given with or without the word.
+    /// The flags of `serve`, given with or without the word; their defaults if another command is given.
     pub fn into_serve(self) -> ServeFlags {
         match self.command {
             Some(Command::Serve(flags)) => *flags,
-            None => self.serve,
+            Some(Command::Tsdb { .. }) | None => self.serve,
         }
     }
 }
@@ -400,7 +409,9 @@ mod tests {
                 "--storage.tsdb.path=/x",
                 "--storage.tsdb.retention.size=512MB",
             ];
-            let flags = from_arguments(serve.iter().chain(&more)).unwrap();
+            let Command::Serve(flags) = from_arguments(serve.iter().chain(&more)).unwrap() else {
+                panic!("not serve")
+            };
             assert_eq!(flags.storage.retention_size, 512 << 20);
             assert_eq!(flags.query.query_timeout, Duration::from_secs(30));
             assert!(flags.web.web_enable_lifecycle && !flags.web.web_enable_admin_api);

@@ -5,3 +5,4 @@ pub mod file;
 pub mod flags;
 pub mod otlp;
 pub mod settings;
+pub mod tsdb_flags;

@@ -1,21 +1,37 @@
-//! The chunk formats of Prometheus (`tsdb/chunkenc`): what its blocks hold and what remote read streams.
+//! The blocks of Prometheus, and its chunk formats (`tsdb/chunkenc`), which its blocks hold and remote read streams.
 //!
 //! Bits go into bytes from the highest down. A chunk begins with its number of samples in two bytes, big-endian; chunks of
 //! histograms have one more byte of flags. Reading is for bytes of strangers: every length is checked against the bytes that
 //! are left before anything is allocated for it.
 
 mod bits;
+mod block_reader;
+#[cfg(test)]
+mod block_tests;
+mod block_writer;
 mod chunk_float;
 mod chunk_float_histogram;
 mod chunk_histogram;
 mod chunk_layout;
 mod chunk_series;
 mod chunk_value;
+mod index_layout;
+mod index_reader;
+mod index_writer;
+mod meta;
+mod place;
+mod segments;
+mod stones;
+mod ulid;
 
+pub use block_reader::{BlockReader, BlockSample};
+pub use block_writer::BlockWriter;
 pub use chunk_float::{FloatChunkReader, FloatChunkWriter};
 pub use chunk_float_histogram::{FloatHistogramChunkReader, FloatHistogramChunkWriter};
 pub use chunk_histogram::{HistogramChunkReader, HistogramChunkWriter};
 pub use chunk_series::{Chunk, chunks_of};
+pub use meta::{Meta, MetaCompaction, MetaParent, MetaStats};
+pub use ulid::Ulid;
 
 use crate::model::HistogramError;
 use thiserror::Error;
