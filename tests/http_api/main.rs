@@ -10,6 +10,7 @@ mod budget;
 mod federate;
 mod hostile;
 mod http2;
+mod imports;
 mod otlp;
 mod protocol;
 mod queries;

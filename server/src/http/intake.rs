@@ -67,7 +67,47 @@ pub struct HeldBody {
     pub held: Held,
 }
 
+/// A body that is read piece by piece. Only the time spent waiting for the client counts against it.
+pub struct Paced {
+    body: Body,
+    waited: Duration,
+    /// Bytes that came.
+    pub received: u64,
+}
+
+impl Paced {
+    /// Nothing is read yet.
+    pub fn new(body: Body) -> Self {
+        Self { body, waited: Duration::ZERO, received: 0 }
+    }
+
+    /// About `bytes` more, fewer only at the end, which is said too.
+    ///
+    /// # Errors
+    /// It came too slowly, or the connection broke; or there is no room for it in `held`.
+    pub async fn next(&mut self, bytes: usize, held: &mut Held) -> Result<(BytesMut, bool), IntakeError> {
+        let mut piece = BytesMut::new();
+        while piece.len() < bytes {
+            let allowed = GRACE + Duration::from_secs(self.received / RATE_MIN_BYTES_PER_S);
+            let started = Instant::now();
+            let frame = timeout_at(started + allowed.saturating_sub(self.waited), self.body.frame()).await;
+            self.waited += started.elapsed();
+            let Some(frame) = frame.map_err(|_| IntakeError::TooSlow)? else { return Ok((piece, true)) };
+            let Ok(data) = frame.map_err(|_| IntakeError::Broken)?.into_data() else { continue };
+            held.grow(data.len()).map_err(|_| IntakeError::NoMemory)?;
+            self.received += data.len() as u64;
+            piece.extend_from_slice(&data);
+        }
+        Ok((piece, false))
+    }
+}
+
 impl BodyPool {
+    /// A part of the pool, to be grown.
+    pub fn hold(&self) -> Held {
+        self.0.hold()
+    }
+
     /// A pool of `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self(Memory::new(bytes))

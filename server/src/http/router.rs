@@ -54,6 +54,12 @@ pub fn rows() -> Vec<Row> {
         row("/api/v1/otlp/v1/metrics", A::WRITE, post(v1::otlp::write)),
         row("/federate", A::READ, get(federate::federate)),
         row("/api/v1/read", A::READ, post(v1::read::read)),
+        row("/api/v1/import", A::WRITE, post(v1::import::json_lines)),
+        row("/api/v1/import/prometheus", A::WRITE, post(v1::import::text)),
+        row("/api/v1/export", A::READ, get(v1::export::export).post(v1::export::export)),
+        row("/write", A::WRITE, post(v1::import::influx_1)),
+        row("/api/v2/write", A::WRITE, post(v1::import::influx_2)),
+        early("/ping", A::Anyone, get(v1::import::ping)),
         row("/api/v1/query", A::READ, get(v1::query::instant).post(v1::query::instant)),
         row("/api/v1/query_range", A::READ, get(v1::query::range).post(v1::query::range)),
         row("/api/v1/query_exemplars", A::READ, get(v1::exemplars::exemplars).post(v1::exemplars::exemplars)),
@@ -74,6 +80,7 @@ pub fn rows() -> Vec<Row> {
         row("/api/v1/status/flags", A::READ, get(v1::server::flags)),
         row("/api/v1/features", A::READ, get(v1::server::features)),
         early("/api/v1/status/walreplay", A::READ, get(v1::status::walreplay)),
+        early("/api/v1/openapi.yaml", A::READ, get(v1::server::openapi)),
         row("/api/v1/rules", A::READ, get(v1::status::rules)),
         row("/api/v1/alerts", A::READ, get(v1::status::alerts)),
         row("/api/v1/alertmanagers", A::READ, get(v1::targets::alertmanagers)),
@@ -158,4 +165,47 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     app.metrics.http_duration.get(handler).observe(started.elapsed());
     app.metrics.http_requests.get((handler, response.status().as_u16())).inc();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_has_every_route_and_no_other() {
+        let text = v1::server::OPENAPI;
+        let paths = text.split("\npaths:\n").nth(1).unwrap().split("\ncomponents:").next().unwrap();
+        let mut described: Vec<(&str, String)> = Vec::new();
+        for line in paths.lines() {
+            if let Some(path) = line.strip_prefix("  /") {
+                described.push((path.trim_end_matches(':'), String::new()));
+            } else if let (Some(role), Some(last)) =
+                (line.strip_prefix("      x-role: "), described.last_mut())
+            {
+                role.clone_into(&mut last.1);
+            }
+        }
+        let role = |access: Access| match access {
+            Access::Anyone => "anyone",
+            Access::Needs(role) => role.name(),
+        };
+        let mut routes: Vec<(&str, String)> =
+            rows().iter().map(|r| (r.path.strip_prefix('/').unwrap(), role(r.access).to_owned())).collect();
+        routes.sort();
+        described.sort();
+        assert_eq!(described, routes);
+    }
+
+    #[test]
+    fn the_description_is_yaml_whose_references_lead_somewhere() {
+        let page: serde_json::Value = serde_saphyr::from_str(v1::server::OPENAPI).unwrap();
+        let text = page.to_string();
+        let mut references = 0;
+        for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|t| t.split('"').next()) {
+            assert!(page.pointer(reference).is_some(), "{reference}");
+            references += 1;
+        }
+        assert!(references > 50, "{references}");
+        assert_eq!(page["openapi"], "3.1.0");
+    }
 }

@@ -1,5 +1,7 @@
 //! From decoded requests to storage: decode, limit, append, acknowledge.
 
+pub mod import;
+mod import_text;
 pub mod otlp;
 mod put;
 pub mod receiver;

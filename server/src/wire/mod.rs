@@ -2,7 +2,11 @@
 
 pub mod body;
 pub mod exposition;
+pub mod inflow;
+pub mod influx;
 pub mod json;
+pub mod json_lines;
+pub mod label_bytes;
 pub mod otlp;
 pub mod protobuf;
 pub mod protobuf_writer;
@@ -12,3 +16,4 @@ pub mod remote_write_limits;
 pub mod remote_write_v1;
 pub mod remote_write_v2;
 pub mod syntax_tree;
+pub mod text_format;

@@ -4,6 +4,8 @@ pub mod admin;
 pub mod answer;
 pub mod cardinality;
 pub mod exemplars;
+pub mod export;
+pub mod import;
 pub mod metadata;
 pub mod otlp;
 pub mod queries;

@@ -5,7 +5,9 @@ use crate::config::file::to_yaml;
 use crate::error::{ApiError, Side};
 use crate::http::app::App;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use kymo_query::catalog::{AGGREGATORS, FUNCTIONS};
 use kymo_storage::ErrorKind;
 use serde_json::{Map, Value, json};
@@ -95,4 +97,12 @@ pub async fn features(State(app): State<App>, request: Request) -> Response {
 
 fn switches<'n>(list: impl Iterator<Item = (&'n str, bool)>) -> Value {
     Value::Object(list.map(|(name, on)| (name.to_owned(), Value::Bool(on))).collect::<Map<_, _>>())
+}
+
+/// The description of the whole interface, in the words of OpenAPI 3.1.
+pub const OPENAPI: &str = include_str!("../../../openapi.yaml");
+
+/// `GET /api/v1/openapi.yaml`: the description of every route.
+pub async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/yaml; charset=utf-8"))], OPENAPI)
 }

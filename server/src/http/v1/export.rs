@@ -1,0 +1,122 @@
+//! `GET|POST /api/v1/export`: everything of the series that match, as lines of JSON, sent while they are read.
+
+use super::series::matcher_sets;
+use crate::error::{ApiError, Side};
+use crate::http::app::App;
+use crate::http::respond::{BodyWriter, Encoding};
+use crate::http::stream::{Pieces, streamed};
+use crate::wire::json_lines::WriteLine;
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use kymo_storage::api::{Queryable, Samples, SeriesSet};
+use kymo_storage::model::{Labels, Matcher, TimeRange};
+use std::io;
+
+/// Samples of a line; a longer series takes several.
+const LINE_SAMPLES: usize = 1_000;
+/// Native histograms of a line.
+const LINE_HISTOGRAMS: usize = 100;
+
+/// Every sample between `start` and `end` of the series that match one of `match[]`, bit for bit. One series is in memory at a
+/// time; the next one is read when the client has taken the one before.
+pub async fn export(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
+    let encoding = Encoding::accepted(request.headers());
+    let params = app.params(request).await?;
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    let start = params.time("start")?.unwrap_or(i64::MIN);
+    let end = params.time("end")?.unwrap_or(i64::MAX);
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let sets = matcher_sets(&params)?;
+    let storage = app.storage(Side::Read)?;
+    let range = TimeRange::closed(start, end);
+    let selected = tokio::task::spawn_blocking(move || {
+        let querier = storage.querier(range)?;
+        let select = |matchers: &Vec<Matcher>| querier.select(range, matchers);
+        sets.iter().map(select).collect::<kymo_storage::Result<Vec<_>>>().map(|selected| (sets, selected))
+    });
+    let (matchers, sets) = selected
+        .await
+        .map_err(|e| ApiError::new(Side::Read, kymo_storage::ErrorKind::Internal, e.to_string()))?
+        .map_err(|e| ApiError::storage(Side::Read, &e))?;
+    let export = Export {
+        matchers,
+        sets,
+        range,
+        set: 0,
+        series: 0,
+        labels: Labels::empty(),
+        samples: Samples::new(),
+        sample: 0,
+        histogram: 0,
+    };
+    let mut response = streamed(encoding, Box::new(export));
+    let media = HeaderValue::from_static("application/stream+json; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, media);
+    Ok(response)
+}
+
+/// Where an export is.
+struct Export {
+    matchers: Vec<Vec<Matcher>>,
+    sets: Vec<Box<dyn SeriesSet>>,
+    range: TimeRange,
+    /// The next series to be read.
+    set: usize,
+    series: usize,
+    /// The one being written, and how much of it is.
+    labels: Labels,
+    samples: Samples,
+    sample: usize,
+    histogram: usize,
+}
+
+impl Pieces for Export {
+    fn write_next(&mut self, out: &mut BodyWriter) -> io::Result<bool> {
+        let is_written =
+            self.sample >= self.samples.timestamps.len() && self.histogram >= self.samples.histograms.len();
+        if !is_written {
+            self.line().write(out)?;
+            self.sample = (self.sample + LINE_SAMPLES).min(self.samples.timestamps.len());
+            self.histogram = (self.histogram + LINE_HISTOGRAMS).min(self.samples.histograms.len());
+            return Ok(true);
+        }
+        let Some(set) = self.sets.get(self.set) else { return Ok(false) };
+        if self.series >= set.len() {
+            (self.set, self.series) = (self.set + 1, 0);
+            return Ok(true);
+        }
+        self.labels = set.labels(self.series);
+        (self.sample, self.histogram) = (0, 0);
+        let is_double = self.matchers.iter().take(self.set).any(|matchers| {
+            matchers.iter().all(|matcher| matcher.matches(self.labels.value(matcher.name())))
+        });
+        if is_double {
+            self.samples.clear();
+        } else {
+            set.read(self.series, self.range, &mut self.samples).map_err(io::Error::other)?;
+        }
+        self.series += 1;
+        Ok(true)
+    }
+}
+
+impl Export {
+    fn line(&self) -> WriteLine<'_> {
+        let samples = &self.samples;
+        let end = (self.sample + LINE_SAMPLES).min(samples.timestamps.len());
+        let histograms_end = (self.histogram + LINE_HISTOGRAMS).min(samples.histograms.len());
+        WriteLine {
+            labels: &self.labels,
+            timestamps: samples.timestamps.get(self.sample..end).unwrap_or_default(),
+            values: samples.values.get(self.sample..end).unwrap_or_default(),
+            start_timestamps: samples.start_timestamps.get(self.sample..end).unwrap_or_default(),
+            histograms: samples.histograms.get(self.histogram..histograms_end).unwrap_or_default(),
+        }
+    }
+}
