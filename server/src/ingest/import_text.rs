@@ -3,7 +3,7 @@
 //! OpenMetrics says when a counter, histogram or summary was created in a line of its own, `NAME_created`, beside the other lines of
 //! the same metric. So the samples of a metric wait until its last line has come; the line itself becomes their start timestamp.
 
-use super::import::{LineResult, Work};
+use super::import_work::{LineResult, Work};
 use super::put;
 use crate::wire::text_format::{Dialect, Line, SampleLine, read_line};
 use kymo_storage::model::{Exemplar, Labels, METRIC_NAME, Metadata, MetricType, SeriesRef, Timestamp};

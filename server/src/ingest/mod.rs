@@ -2,6 +2,7 @@
 
 pub mod import;
 mod import_text;
+mod import_work;
 pub mod otlp;
 mod put;
 pub mod receiver;
