@@ -1,12 +1,12 @@
 //! The binary `kymo`: flags in, a running server out.
 
+mod allocator;
+
 use kymo_server::config::flags::{self, Command};
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::give_back_soon();
     let ended = match flags::from_process() {
         Command::Serve(flags) => kymo_server::run::run(*flags),
         Command::Tsdb { command } => kymo_server::tsdb::run(&command),

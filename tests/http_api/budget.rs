@@ -235,6 +235,8 @@ fn most_memory(fresh: &Fresh, work: impl FnOnce()) -> u64 {
 #[test]
 fn hostile_queries_stay_within_the_memory_of_all_queries() {
     const POOL: u64 = 96 << 20;
+    /// For threads, their stacks, and what the allocator has not yet given back of what was freed.
+    const SLACK: u64 = 32 << 20;
     let (fresh, last) = loaded(&["--query-memory=96MiB"], 2_000, 40);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/testdata/api/hostile_queries.json");
     #[allow(clippy::disallowed_methods)]
@@ -282,8 +284,7 @@ fn hostile_queries_stay_within_the_memory_of_all_queries() {
         });
     });
     println!("baseline {} MiB, at most {} MiB", baseline >> 20, most >> 20);
-    // As much again for what the allocator has not yet given back of what was freed.
-    assert!(most <= baseline + 2 * POOL, "{} MiB over {} MiB", (most - baseline) >> 20, POOL >> 20);
+    assert!(most <= baseline + POOL + SLACK, "{} MiB over {} MiB", (most - baseline) >> 20, POOL >> 20);
     let metrics = fresh.client().get("/metrics").unwrap().text();
     assert!(metrics.contains("kymo_query_memory_bytes 0\n"), "memory was not given back");
 }

@@ -88,9 +88,9 @@ fn files_stay_readable() {
 }
 
 #[test]
-fn unsafe_has_one_room() {
+fn unsafe_has_two_rooms() {
     require_none(&complaints(|s| {
-        let allowed = s.path == "storage/src/env/mmap.rs";
+        let allowed = ["storage/src/env/mmap.rs", "server/src/allocator.rs"].contains(&&*s.path);
         let line = s.code_lines().into_iter().find(|l| {
             ["{", "fn", "impl", "trait"].iter().any(|u| l.1.contains(&[concat!("un", "safe "), u].concat()))
         })?;
