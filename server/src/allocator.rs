@@ -18,7 +18,7 @@ unsafe extern "C" {
 }
 
 /// To be called first of all. `MIMALLOC_PURGE_DELAY` in the environment has the last word.
-pub fn give_back_soon() {
+pub(crate) fn give_back_soon() {
     // SAFETY: the call writes one number into a table of the allocator that lives as long as the process; the option is within the
     // table, and no other thread runs yet.
     unsafe { mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) }

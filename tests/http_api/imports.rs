@@ -213,7 +213,7 @@ fn long_imports_come_out_whole_and_endless_lines_are_cut() {
         let response = fresh.client().request("POST", path, &[], &endless);
         if let Ok(response) = response {
             assert_eq!(response.status, 413, "{path} {}", response.text());
-            assert!(response.text().contains("longer than the limit of 8388608 bytes"), "{path}");
+            assert!(response.text().contains("longer than the limit of 2097152 bytes"), "{path}");
         }
     }
     // The server goes on.

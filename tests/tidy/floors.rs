@@ -47,7 +47,7 @@ pub(crate) const HOUSES: &[House] = &[
     House {
         folder: "server/src/",
         floors: &[
-            &["config", "error", "telemetry"],
+            &["allocator", "config", "error", "telemetry"],
             &["access", "wire"],
             &["ingest"],
             &["http"],

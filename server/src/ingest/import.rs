@@ -14,8 +14,8 @@ use crate::wire::text_format::Dialect;
 use kymo_storage::ErrorKind;
 use std::io::{self, Write};
 
-/// Longest line, in bytes.
-pub const LINE_BYTES_MAX: usize = 8 << 20;
+/// Longest line, in bytes: sixty thousand samples of a series in JSON. It is gathered whole before it is read.
+pub const LINE_BYTES_MAX: usize = 2 << 20;
 /// A batch is committed when so many bytes of lines went into it.
 const BATCH_BYTES: usize = 2 << 20;
 /// A compressed body may decode to so many bytes for each of its own,
@@ -130,13 +130,14 @@ impl Importer {
 
     /// Keeps the beginning of a line.
     fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.partial.len() + bytes.len() > LINE_BYTES_MAX {
-            let text = format!("line {} is longer than the limit of {LINE_BYTES_MAX} bytes", self.number + 1);
+        let most = LINE_BYTES_MAX;
+        if self.partial.len() + bytes.len() > most {
+            let text = format!("line {} is longer than the limit of {most} bytes", self.number + 1);
             return Err(self.work.stop(ApiError::body_too_large(text)));
         }
         let room = self.partial.capacity() - self.partial.len();
         if bytes.len() > room {
-            let more = bytes.len().max(self.partial.capacity());
+            let more = bytes.len().max(self.partial.capacity().min(most - self.partial.len()));
             if let Err(error) = self.held.grow(more) {
                 let error = ApiError::new(Side::Write, ErrorKind::Unavailable, error.to_string());
                 return Err(self.work.stop(error));

@@ -11,6 +11,9 @@ use thiserror::Error;
 const SNAPPY_RATIO_MAX: usize = 22;
 /// Memory is taken in steps of this size while a body of unknown length is decompressed.
 const STEP_BYTES: usize = 64 << 10;
+/// A body that is larger when decoded is decoded twice: once to learn its size, once to keep it. Growing a buffer to such a size
+/// would take half as much memory again, and a body over the limit would take its limit before it is known.
+const ONE_PASS_BYTES: usize = 256 << 10;
 /// The largest window of a zstd frame, as a power of two: what RFC 8878 asks every decoder to hold.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
@@ -154,8 +157,8 @@ fn corrupt(encoding: Encoding, reason: &dyn std::fmt::Display) -> BodyError {
 /// in `held`.
 ///
 /// # Errors
-/// The body is damaged, cut short, or larger than `limit_bytes` when decoded; memory is short. At most one step of
-/// 64 KiB over the limit is allocated before this is known.
+/// The body is damaged, cut short, or larger than `limit_bytes` when decoded; memory is short. A body over the limit
+/// is known before more than 256 KiB of it are kept.
 pub fn decode<'b>(
     encoding: Encoding,
     bytes: &'b [u8],
@@ -173,10 +176,33 @@ pub fn decode<'b>(
             snappy(bytes, limit_bytes, buffer)
         }
         _ => {
-            let len = drain(encoding, reader(encoding, bytes)?, limit_bytes, held, buffer)?;
+            let one_pass = limit_bytes.min(ONE_PASS_BYTES);
+            let len = match drain(encoding, reader(encoding, bytes)?, one_pass, 0, held, buffer) {
+                Err(BodyError::TooLarge { .. }) if one_pass < limit_bytes => {
+                    let size = decoded_size(encoding, bytes, limit_bytes)?;
+                    held.grow(size - one_pass)?;
+                    if buffer.len() <= size {
+                        // Not grown: the old one and the new one would lie in memory side by side.
+                        *buffer = Vec::new();
+                        *buffer = vec![0; size + 1];
+                    }
+                    drain(encoding, reader(encoding, bytes)?, size, size + 1, held, buffer)?
+                }
+                len => len?,
+            };
             Ok(buffer.get(..len).unwrap_or_default())
         }
     }
+}
+
+/// The size of a body when decoded, found in the memory of one window: what is too large is known before it is kept.
+fn decoded_size(encoding: Encoding, bytes: &[u8], limit_bytes: usize) -> Result<usize, BodyError> {
+    let mut source = reader(encoding, bytes)?.take(limit_bytes as u64 + 1);
+    let size = io::copy(&mut source, &mut io::sink()).map_err(|e| corrupt(encoding, &e))? as usize;
+    if size > limit_bytes {
+        return Err(BodyError::TooLarge { at_least_bytes: size, limit_bytes });
+    }
+    Ok(size)
 }
 
 /// What `source` holds when decompressed, as it is read; for bodies that are handled piece by piece. The memory behind it does not
@@ -203,15 +229,17 @@ pub fn reader<'r>(
     })
 }
 
-/// Reads `source` to its end into `buffer`, from its start, and says how much that was.
+/// Reads `source` to its end into `buffer`, from its start, and says how much that was. `counted` bytes of the buffer are there and
+/// counted in `held` already.
 fn drain(
     encoding: Encoding,
     mut source: Box<dyn Read + Send + '_>,
     limit_bytes: usize,
+    mut counted: usize,
     held: &mut Held,
     buffer: &mut Vec<u8>,
 ) -> Result<usize, BodyError> {
-    let (mut filled, mut counted) = (0, 0);
+    let mut filled = 0;
     loop {
         if filled == counted {
             // Doubling keeps the copies few; one byte over the limit tells "just fits" from "too large".
