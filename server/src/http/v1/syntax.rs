@@ -23,7 +23,7 @@ pub async fn format(State(app): State<App>, request: Request) -> Result<Response
 /// `GET|POST /api/v1/parse_query`: the syntax tree of `query`.
 ///
 /// # Errors
-/// As [`format`].
+/// As [`format()`].
 pub async fn parse(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     answer(app, request, |out, expr| Ok(serde_json::to_writer(out, &syntax_tree(expr))?)).await
 }
