@@ -1,8 +1,11 @@
 //! `kymo tsdb import-blocks`: the samples of Prometheus' blocks go through the store's own way of writing, block by block in the
-//! order of time. Memory: one chunk of the block, one batch, and what the store itself holds before it flushes.
+//! order of time, apart from those that are there already. Memory: one chunk of the block, one batch, what is stored of one
+//! series, and what the store itself holds before it flushes.
 
+use super::stored::{Known, Stored};
 use super::{bar, disk, open, say, text, warn};
 use crate::config::tsdb_flags::ImportFlags;
+use kymo_storage::api::Queryable;
 use kymo_storage::db::Storage;
 use kymo_storage::env::Fs;
 use kymo_storage::model::{Labels, SeriesRef, Timestamp};
@@ -34,12 +37,8 @@ pub(super) fn run(flags: &ImportFlags) -> Result<(), String> {
     for (path, meta) in &blocks {
         bar.set_message(meta.ulid.clone());
         let block = BlockReader::open(&fs, path).map_err(text)?;
-        for number in 0..block.series_count() {
-            importer.series(&block, number).map_err(text)?;
-            bar.inc(1);
-        }
+        importer.block(&block, || bar.inc(1)).map_err(text)?;
     }
-    importer.commit().map_err(text)?;
     bar.set_message("flush");
     storage.flush().map_err(text)?;
     let totals = importer.totals;
@@ -53,6 +52,9 @@ pub(super) fn run(flags: &ImportFlags) -> Result<(), String> {
         flags.dir.display(),
         flags.store.data.display()
     ))?;
+    if totals.known > 0 {
+        say(format_args!("{} samples were there already", totals.known))?;
+    }
     say(format_args!("a server drops those that are older than its --retention"))?;
     note_log(&fs, &flags.dir);
     if totals.refused > 0 {
@@ -103,6 +105,8 @@ struct Totals {
     accepted: u64,
     histograms: u64,
     refused: u64,
+    /// Those that the store had already.
+    known: u64,
     reasons: Vec<String>,
 }
 
@@ -126,6 +130,8 @@ struct Importer<'a> {
 struct Current<'a, 'b> {
     importer: &'a mut Importer<'b>,
     labels: Labels,
+    /// What the store has of it in the times of the block.
+    known: Known<'a>,
     /// Its number in the open batch; `None` if it was refused.
     series: Option<SeriesRef>,
 }
@@ -136,12 +142,27 @@ impl<'a> Importer<'a> {
         Self { storage, batch, weight: 0, since_flush: 0, totals: Totals::default() }
     }
 
-    fn series(&mut self, block: &BlockReader, number: usize) -> StorageResult<()> {
+    /// Takes in a block; `done` is called after each series.
+    fn block(&mut self, block: &BlockReader, done: impl Fn()) -> StorageResult<()> {
+        // What the blocks before brought in counts as there.
+        self.commit()?;
+        let range = block.meta().range();
+        let querier = self.storage.querier(range)?;
+        let mut stored = Stored::new(querier.select(range, &[])?, range);
+        for number in 0..block.series_count() {
+            self.series(block, number, &mut stored)?;
+            done();
+        }
+        self.commit()
+    }
+
+    fn series(&mut self, block: &BlockReader, number: usize, stored: &mut Stored) -> StorageResult<()> {
         // Passed as it is: so the compiler knows that it is called once and may give `self` away.
         block.read(
             number,
             move |labels| {
-                let mut current = Current { importer: self, labels: labels.clone(), series: None };
+                let known = stored.find(labels)?;
+                let mut current = Current { importer: self, labels: labels.clone(), known, series: None };
                 current.resolve();
                 Ok(current)
             },
@@ -178,6 +199,10 @@ impl Current<'_, '_> {
     }
 
     fn add(&mut self, time: Timestamp, sample: BlockSample) -> Result<(), Error> {
+        if self.known.has(time, &sample) {
+            self.importer.totals.known += 1;
+            return Ok(());
+        }
         let Some(series) = self.series else {
             self.importer.totals.refuse(1, []);
             return Ok(());

@@ -5,6 +5,7 @@ mod dump;
 mod export;
 mod import;
 mod list;
+mod stored;
 mod verify;
 
 use crate::config::tsdb_flags::{RangeFlags, TsdbCommand};

@@ -1,7 +1,7 @@
 //! Builds remote-write 1.0 requests: protobuf by hand, snappy block format.
 
 use crate::http::{Client, Response};
-use kymo_storage::model::{FloatHistogram, ResetHint};
+use kymo_storage::model::{Buckets, FloatHistogram, Histogram, IntHistogram, ResetHint};
 use std::io;
 
 /// One series of a request.
@@ -69,6 +69,15 @@ impl Request {
         field(&mut self.bytes, 0x0a, &series);
     }
 
+    /// As [`Request::push_histograms`], with whole numbers for counts.
+    pub fn push_whole_histograms(&mut self, labels: &[u8], histograms: &[(i64, &IntHistogram)]) {
+        let mut series = labels.to_vec();
+        for (timestamp, histogram) in histograms {
+            field(&mut series, 0x22, &whole_histogram_bytes(*timestamp, histogram));
+        }
+        field(&mut self.bytes, 0x0a, &series);
+    }
+
     /// Adds metadata of one family; `metric_type` is the protocol's number.
     pub fn push_metadata(&mut self, family: &str, metric_type: u64, help: &str, unit: &str) {
         let mut message = vec![0x08];
@@ -125,28 +134,62 @@ pub fn label_bytes<S: AsRef<str>>(labels: &[(S, S)]) -> Vec<u8> {
 /// The protobuf of `Histogram` with float counts, all fields written.
 fn histogram_bytes(timestamp: i64, histogram: &FloatHistogram) -> Vec<u8> {
     let mut out = Vec::new();
-    let double = |out: &mut Vec<u8>, tag: u8, value: f64| {
-        out.push(tag);
-        out.extend_from_slice(&value.to_le_bytes());
-    };
     double(&mut out, 0x11, histogram.count);
-    double(&mut out, 0x19, histogram.sum);
-    out.push(0x20);
-    uvarint(&mut out, zigzag(histogram.schema));
-    double(&mut out, 0x29, histogram.zero_threshold);
     double(&mut out, 0x39, histogram.zero_count);
     for (spans_tag, counts_tag, buckets) in
         [(0x42, 0x52, &histogram.negative), (0x5a, 0x6a, &histogram.positive)]
     {
-        for span in buckets.spans() {
-            let mut message = vec![0x08];
-            uvarint(&mut message, zigzag(span.offset));
-            message.push(0x10);
-            uvarint(&mut message, u64::from(span.length));
-            field(&mut out, spans_tag, &message);
-        }
+        spans(&mut out, spans_tag, buckets);
         doubles(&mut out, counts_tag, buckets.counts());
     }
+    rest(&mut out, timestamp, histogram);
+    out
+}
+
+/// The protobuf of `Histogram` with whole numbers, buckets as differences.
+fn whole_histogram_bytes(timestamp: i64, histogram: &IntHistogram) -> Vec<u8> {
+    let mut out = vec![0x08];
+    uvarint(&mut out, histogram.count);
+    out.push(0x30);
+    uvarint(&mut out, histogram.zero_count);
+    for (spans_tag, deltas_tag, buckets) in
+        [(0x42, 0x4a, &histogram.negative), (0x5a, 0x62, &histogram.positive)]
+    {
+        spans(&mut out, spans_tag, buckets);
+        let (mut deltas, mut before) = (Vec::new(), 0);
+        for count in buckets.counts() {
+            let count = count.cast_signed();
+            uvarint(&mut deltas, zigzag(count - std::mem::replace(&mut before, count)));
+        }
+        if !deltas.is_empty() {
+            field(&mut out, deltas_tag, &deltas);
+        }
+    }
+    rest(&mut out, timestamp, histogram);
+    out
+}
+
+fn double(out: &mut Vec<u8>, tag: u8, value: f64) {
+    out.push(tag);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn spans<N: Copy>(out: &mut Vec<u8>, tag: u8, buckets: &Buckets<N>) {
+    for span in buckets.spans() {
+        let mut message = vec![0x08];
+        uvarint(&mut message, zigzag(i64::from(span.offset)));
+        message.push(0x10);
+        uvarint(&mut message, u64::from(span.length));
+        field(out, tag, &message);
+    }
+}
+
+/// What does not depend on the kind of counts.
+fn rest<N: Copy>(out: &mut Vec<u8>, timestamp: i64, histogram: &Histogram<N>) {
+    double(out, 0x19, histogram.sum);
+    out.push(0x20);
+    uvarint(out, zigzag(i64::from(histogram.schema)));
+    double(out, 0x29, histogram.zero_threshold);
     out.push(0x70);
     let hint: u64 = match histogram.hint {
         ResetHint::Unknown => 0,
@@ -154,15 +197,14 @@ fn histogram_bytes(timestamp: i64, histogram: &FloatHistogram) -> Vec<u8> {
         ResetHint::NotReset => 2,
         ResetHint::Gauge => 3,
     };
-    uvarint(&mut out, hint);
+    uvarint(out, hint);
     out.push(0x78);
-    uvarint(&mut out, timestamp as u64);
+    uvarint(out, timestamp as u64);
     if !histogram.custom_bounds.is_empty() {
         // Field 16 needs a tag of two bytes.
         out.push(0x82);
-        doubles(&mut out, 0x01, &histogram.custom_bounds);
+        doubles(out, 0x01, &histogram.custom_bounds);
     }
-    out
 }
 
 /// `repeated double`, packed.
@@ -173,8 +215,7 @@ fn doubles(out: &mut Vec<u8>, tag: u8, values: &[f64]) {
     }
 }
 
-fn zigzag(value: i32) -> u64 {
-    let value = i64::from(value);
+fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
