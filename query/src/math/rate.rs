@@ -53,8 +53,10 @@ const SURELY: f64 = 1.0 + 1e-9;
 const TINY: f64 = 1e-200;
 
 /// Up to so many resets in a window are added one by one, in the order of the samples; beyond, a difference of prefix sums
-/// answers in constant time.
+/// answers in constant time, unless what comes before the window would spoil it.
 const RESETS_ADDED: usize = 32;
+/// A prefix sum this many times greater than the difference leaves too few of its bits.
+const SPOILS: f64 = 1e3;
 
 impl Resets {
     /// Exchanges what was computed from timestamps alone: for what holds for the next windows before a kernel runs, and back.
@@ -105,7 +107,7 @@ impl Resets {
     #[inline]
     pub(super) fn correct(
         &self,
-        mut value: f64,
+        value: f64,
         values: &[f64],
         first: usize,
         last: usize,
@@ -119,15 +121,15 @@ impl Resets {
         }
         let from = *hint;
         let upto = from + self.at[from..].partition_point(|at| *at as usize <= last);
-        if upto - from <= RESETS_ADDED {
-            for at in &self.at[from..upto] {
-                value += values[*at as usize - 1];
-            }
-            value
-        } else {
+        if upto - from > RESETS_ADDED {
             let before = if from == 0 { 0.0 } else { self.sums[from - 1] };
-            value + (self.sums[upto - 1] - before)
+            let lost = self.sums[upto - 1] - before;
+            // False for infinities too, which are in all sums that follow them.
+            if before.abs() <= lost.abs() * SPOILS {
+                return value + lost;
+            }
         }
+        self.at[from..upto].iter().fold(value, |value, at| value + values[*at as usize - 1])
     }
 }
 
@@ -275,6 +277,19 @@ mod tests {
             }
         }
         increase
+    }
+
+    #[test]
+    fn what_was_lost_before_a_window_does_not_reach_into_it() {
+        for lost in [f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 1e300, -1e300, 1e17] {
+            let saw = (0..200).map(|i| f64::from(i % 2) * 3.0 + 0.5);
+            let values: Vec<f64> = [lost, -f64::INFINITY, lost, 0.0].into_iter().chain(saw).collect();
+            let mut resets = Resets::default();
+            resets.find(&values, |_| false);
+            let (first, last) = (4, values.len() - 1);
+            let met = resets.correct(values[last] - values[first], &values, first, last, &mut 0);
+            assert_eq!(met, naive_increase(&values[first..]), "after {lost}");
+        }
     }
 
     proptest! {

@@ -35,6 +35,8 @@ pub struct ParseOptions {
     pub depth_max: usize,
     /// How many different regular expressions one text may hold: compiling them is the costly part of parsing.
     pub regexes_max: usize,
+    /// How large their compiled programs may be together, in bytes.
+    pub regex_bytes_max: usize,
     /// Whether functions and aggregators marked experimental are known.
     pub experimental_functions: bool,
     /// Whether `anchored` and `smoothed` are known.
@@ -46,12 +48,13 @@ pub struct ParseOptions {
 }
 
 impl Default for ParseOptions {
-    /// 64 KiB, 128 levels, 256 regular expressions, and the whole language.
+    /// 64 KiB, 128 levels, 256 regular expressions of 4 MiB together, and the whole language.
     fn default() -> Self {
         Self {
             bytes_max: 64 * 1024,
             depth_max: 128,
             regexes_max: 256,
+            regex_bytes_max: 4 << 20,
             experimental_functions: true,
             extended_ranges: true,
             fill_modifiers: true,

@@ -6,7 +6,7 @@ use super::token::{Keyword, Token, TokenKind};
 use crate::ast::Expr;
 use crate::error::ErrorList;
 use crate::span::Span;
-use kymo_storage::model::{MatchOp, Matcher};
+use kymo_storage::model::{MatchOp, Matcher, Regex};
 use std::collections::HashMap;
 
 /// Why a rule has no result.
@@ -45,6 +45,8 @@ pub(super) struct Stream<'t> {
     depth: usize,
     /// Compiled once for each distinct text; `None` for those that cannot be.
     regexes: HashMap<(String, MatchOp, String), Option<Matcher>>,
+    /// What their programs hold together.
+    regex_bytes: usize,
 }
 
 impl<'t> Stream<'t> {
@@ -60,6 +62,7 @@ impl<'t> Stream<'t> {
             errors: ErrorList::new(text),
             depth: 0,
             regexes: HashMap::new(),
+            regex_bytes: 0,
         }
     }
 
@@ -265,11 +268,24 @@ impl<'t> Stream<'t> {
             return Err(Stop::End);
         }
         let matcher = self.compiled(span, op, name, value);
+        let (met, max) = (self.regex_bytes, self.options.regex_bytes_max);
+        if met > max {
+            self.errors.add(
+                span,
+                format!("regular expressions of {met} bytes compiled are more than the {max} allowed"),
+            );
+            return Err(Stop::End);
+        }
         self.regexes.insert(key, matcher.clone());
         Ok(matcher)
     }
 
     fn compiled(&mut self, span: Span, op: MatchOp, name: &str, value: &str) -> Option<Matcher> {
-        Matcher::new(op, name, value).map_err(|problem| self.errors.add(span, problem.to_string())).ok()
+        let compiled = Matcher::new(op, name, value);
+        self.regex_bytes += match &compiled {
+            Ok(matcher) => matcher.regex().map_or(0, Regex::program_bytes),
+            Err(problem) => problem.program_bytes(),
+        };
+        compiled.map_err(|problem| self.errors.add(span, problem.to_string())).ok()
     }
 }

@@ -143,6 +143,14 @@ fn adversarial() -> Vec<(&'static str, String)> {
         ("matchers", format!("{{{}}}", full("a=\"b\","))),
         ("different matchers", format!("a{{{}}}", listed(&|i| format!("l{i}!=\"v{i}\""), 4000))),
         ("regular expressions", format!("a{{{}}}", listed(&|i| format!("b=~\"x{i}.*\""), 4000))),
+        (
+            "large regular expressions",
+            format!("a{{{}}}", listed(&|i| format!("b=~\"(x{i}|\\\\pL{{9}}){{9}}\""), 2000)),
+        ),
+        ("too large regular expressions", {
+            format!("a{{{}}}", listed(&|i| format!("b=~\"(x{i}|\\\\pL{{90}}){{9}}\""), 2000))
+        }),
+        ("classes of characters", format!("a{{b=~\"{}\"}}", full("\\\\pL"))),
         ("one regular expression", format!("a{{b=~\"{}\"}}", full("(a|b)*"))),
         ("alternatives", format!("a{{b=~\"{}\"}}", full("ab|cd|"))),
         ("repetitions of repetitions", format!("a{{b=~\"{}\"}}", full("(((a{9}){9}){9})"))),

@@ -24,12 +24,19 @@ const LITERALS_PROGRAM_BYTES_MAX: usize = 16 << 20;
 #[error("error parsing regexp: {message}")]
 pub struct RegexError {
     message: String,
+    /// What compiling came to before it was given up, in bytes.
+    program_bytes: usize,
 }
 
 impl RegexError {
     /// What is wrong, and the piece of the pattern in which it is.
     fn new(what: &str, fragment: &str) -> Self {
-        Self { message: format!("{what}: `{fragment}`") }
+        Self { message: format!("{what}: `{fragment}`"), program_bytes: 0 }
+    }
+
+    /// What was compiled in vain, in bytes; 0 if the text is no expression.
+    pub fn program_bytes(&self) -> usize {
+        self.program_bytes
     }
 }
 
@@ -67,7 +74,7 @@ impl Regex {
         if pattern.len() > PATTERN_BYTES_MAX {
             let (met, limit) = (pattern.len(), PATTERN_BYTES_MAX);
             let message = format!("expression of {met} bytes is longer than the {limit} allowed");
-            return Err(RegexError { message });
+            return Err(RegexError { message, program_bytes: 0 });
         }
         let Parsed { hir, groups } = parse::parse(pattern)?;
         let plan = match literals_of(&hir) {
@@ -78,9 +85,15 @@ impl Regex {
         let inner = Inner { plan, prefix, groups, hir, program: OnceLock::new() };
         if matches!(inner.plan, Plan::Program) && inner.program().is_none() {
             let shown: String = pattern.chars().take(100).collect();
-            return Err(RegexError::new("expression too large", &shown));
+            let error = RegexError::new("expression too large", &shown);
+            return Err(RegexError { program_bytes: PROGRAM_BYTES_MAX, ..error });
         }
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What the compiled program holds, in bytes; 0 as long as none is needed. The cost of compiling goes with it.
+    pub fn program_bytes(&self) -> usize {
+        self.inner.program.get().and_then(Option::as_ref).map_or(0, meta::Regex::memory_usage)
     }
 
     /// Whether the whole of `text` matches.
