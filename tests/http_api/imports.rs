@@ -3,7 +3,9 @@
 use crate::{Fresh, ask, count, now_ms};
 use kymo_tests::http::Client;
 use serde_json::json;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
 
 fn post(client: &mut Client, path: &str, media: &str, body: &str) -> (u16, String) {
     let response = client.request("POST", path, &[("Content-Type", media)], body.as_bytes()).unwrap();
@@ -218,4 +220,40 @@ fn long_imports_come_out_whole_and_endless_lines_are_cut() {
     }
     // The server goes on.
     assert_eq!(fresh.client().get("/-/ready").unwrap().status, 200);
+}
+
+#[test]
+fn an_export_that_nobody_takes_keeps_nobody_waiting() {
+    let fresh = Fresh::start(&["--query-max-concurrency=1"]);
+    let mut client = fresh.client().with_timeout(Duration::from_secs(5));
+    let start = now_ms() - 3_600_000;
+    // More than the buffers of a connection hold, in numbers that compress badly.
+    let (series, samples) = (300_u64, 1_000_u64);
+    let mut body = String::new();
+    for i in 0..series {
+        for t in 0..samples {
+            let value = (i * samples + t + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12;
+            body.push_str(&format!("m{{i=\"{i}\"}} 0.{value} {}\n", start as u64 + t * 1_000));
+        }
+    }
+    assert_eq!(post(&mut client, "/api/v1/import/prometheus", "text/plain", &body), (204, String::new()));
+    let ask_for_all = |target: &str| {
+        let mut stream = TcpStream::connect(fresh.server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(stream);
+        let mut status = String::new();
+        reader.read_line(&mut status).unwrap();
+        assert!(status.contains(" 200 "), "{status}");
+        reader
+    };
+    // More of them than there are threads for connections.
+    let mut waiting: Vec<_> = (0..16).map(|_| ask_for_all("/api/v1/export?match[]=m")).collect();
+    for _ in 0..20 {
+        assert_eq!(count(&mut client, "m", start + 10_000), series as usize);
+    }
+    let mut rest = String::new();
+    waiting.remove(0).read_to_string(&mut rest).unwrap();
+    assert_eq!(rest.matches("{\"metric\":").count(), series as usize);
+    assert!(rest.ends_with("0\r\n\r\n"), "whole");
 }

@@ -62,6 +62,13 @@ impl Gate {
             Ok(Err(_)) | Err(_) => Err(busy("none came free in 10 s")),
         }
     }
+
+    /// A place for the next piece of an answer that has begun: behind those that wait already, however long that takes, for
+    /// half of an answer is of no use to anybody.
+    pub async fn next_turn(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed, which is all that could fail.
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
 }
 
 /// Told to running work when nobody waits for its result any more.

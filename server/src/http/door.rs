@@ -4,6 +4,7 @@ use super::app::App;
 use super::respond;
 use crate::access::gatekeeper::{Credentials, Denied};
 use crate::access::{Access, Role};
+use crate::wire::base64;
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -66,40 +67,15 @@ fn credentials<'c>(headers: &'c HeaderMap, buffer: &'c mut Vec<u8>) -> Credentia
     if scheme.eq_ignore_ascii_case("bearer") {
         return if rest.is_empty() { Credentials::Unreadable } else { Credentials::Bearer(rest) };
     }
-    if !scheme.eq_ignore_ascii_case("basic") || !base64(rest, buffer) {
+    if !scheme.eq_ignore_ascii_case("basic") {
         return Credentials::Unreadable;
     }
+    let Some(decoded) = base64::decode(rest) else { return Credentials::Unreadable };
+    *buffer = decoded;
     match std::str::from_utf8(buffer).ok().and_then(|text| text.split_once(':')) {
         Some((name, password)) => Credentials::Basic(name, password),
         None => Credentials::Unreadable,
     }
-}
-
-/// Decodes base64 with its padding (RFC 4648, section 4) into `out`; false if it is not that.
-fn base64(text: &str, out: &mut Vec<u8>) -> bool {
-    let digits = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return false;
-    }
-    let (mut bits, mut held) = (0u32, 0u32);
-    for c in digits.bytes() {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return false,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push((bits >> held) as u8);
-        }
-    }
-    // What is left of the last digit must be nothing, or two texts would mean the same.
-    bits & ((1 << held) - 1) == 0
 }
 
 /// Answers browsers that ask for another site, and tells them what they may read: nothing, unless `--web-cors-origin` names

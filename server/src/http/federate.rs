@@ -3,22 +3,21 @@
 use super::admission::Cancel;
 use super::app::App;
 use super::external::External;
-use super::pieces::{Pieces, stream};
-use super::respond;
+use super::respond::{self, BodyWriter, Encoding};
+use super::stream::{Pieces, read_out};
 use crate::error::{ApiError, Side};
 use crate::wire::exposition::{Exposed, ExposedSeries, Exposition};
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::ACCEPT;
 use axum::response::Response;
 use kymo_query::syntax::parse_metric_selector;
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::db::Storage;
 use kymo_storage::model::{Matcher, TimeRange, is_stale};
+use std::io::{self, Write};
 use std::sync::Arc;
 
-/// The answer goes out in pieces of about this size.
-const PIECE_BYTES: usize = 64 << 10;
 /// How often a loop over series looks whether its client is still there.
 const CANCEL_CHECK_EVERY: usize = 256;
 
@@ -33,6 +32,7 @@ pub async fn federate(State(app): State<App>, request: Request) -> Response {
 async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
     let accept = request.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let exposition = Exposition::negotiate(accept);
+    let encoding = Encoding::accepted(request.headers());
     let params = app.params(request).await?;
     let mut selectors = Vec::new();
     for text in params.all("match[]") {
@@ -48,12 +48,15 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
         storage: app.storage(Side::Read)?,
         external: External(settings.external_labels.clone()),
         range: TimeRange::closed(now.saturating_sub(lookback), now),
-        exposition,
     };
-    let body = stream(app, move |pieces, cancel| source.write(&selectors, pieces, cancel)).await?;
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
-    Ok(response)
+    let begin = move |cancel: &Cancel| {
+        let found = source.newest(&selectors, cancel)?;
+        let families = Families { found, written: 0, external: source.external, exposition };
+        Ok(Box::new(families) as Box<dyn Pieces>)
+    };
+    let plain = |_| HeaderValue::from_static("text/plain");
+    let media = HeaderValue::from_str(&exposition.content_type()).unwrap_or_else(plain);
+    read_out(app, encoding, media, begin).await
 }
 
 /// What a scrape is answered from.
@@ -61,7 +64,6 @@ struct Source {
     storage: Storage,
     external: External,
     range: TimeRange,
-    exposition: Exposition,
 }
 
 impl Source {
@@ -91,21 +93,31 @@ impl Source {
         found.dedup_by(|a, b| a.labels == b.labels);
         Ok(found)
     }
+}
 
-    fn write(&self, selectors: &[Vec<Matcher>], pieces: &Pieces, cancel: &Cancel) -> Result<(), ApiError> {
-        let mut found = self.newest(selectors, cancel)?;
-        let mut piece = Vec::new();
-        for family in found.chunk_by_mut(|a, b| a.labels.metric_name() == b.labels.metric_name()) {
-            let name = family.first().map(|s| s.labels.metric_name().to_owned()).unwrap_or_default();
-            for series in &mut *family {
-                series.labels = self.external.seen(series.labels.clone());
-            }
-            self.exposition.write_family(&mut piece, &name, family);
-            if piece.len() >= PIECE_BYTES {
-                pieces.send(std::mem::take(&mut piece))?;
-            }
+/// The answer on its way out: one family after the other.
+struct Families {
+    found: Vec<ExposedSeries>,
+    written: usize,
+    external: External,
+    exposition: Exposition,
+}
+
+impl Pieces for Families {
+    fn write_next(&mut self, out: &mut BodyWriter) -> io::Result<bool> {
+        let rest = self.found.get_mut(self.written..).unwrap_or_default();
+        let same_name =
+            |a: &ExposedSeries, b: &ExposedSeries| a.labels.metric_name() == b.labels.metric_name();
+        let Some(family) = rest.chunk_by_mut(same_name).next() else { return Ok(false) };
+        let name = family.first().map(|s| s.labels.metric_name().to_owned()).unwrap_or_default();
+        for series in &mut *family {
+            series.labels = self.external.seen(series.labels.clone());
         }
-        if piece.is_empty() { Ok(()) } else { pieces.send(piece) }
+        let mut text = Vec::new();
+        self.exposition.write_family(&mut text, &name, family);
+        self.written += family.len();
+        out.write_all(&text)?;
+        Ok(true)
     }
 }
 

@@ -11,7 +11,6 @@ pub mod intake;
 pub mod lifecycle;
 pub mod listen;
 pub mod params;
-pub mod pieces;
 pub mod queries;
 pub mod respond;
 pub mod router;

@@ -254,20 +254,22 @@ pub fn packed(
 ) -> Response {
     let mut body = BodyWriter::new(encoding);
     match write(&mut body).and_then(|()| body.finish()) {
-        Ok((bytes, encoding)) => typed_response(Body::from(bytes), content_type, encoding),
+        Ok((bytes, encoding)) => {
+            typed_response(Body::from(bytes), HeaderValue::from_static(content_type), encoding)
+        }
         Err(failure) => unwritten(&failure),
     }
 }
 
-/// 200 with JSON in this encoding.
-pub(super) fn json_response(body: Body, encoding: Option<&'static str>) -> Response {
-    typed_response(body, "application/json", encoding)
-}
-
-fn typed_response(body: Body, content_type: &'static str, encoding: Option<&'static str>) -> Response {
+/// 200 with a body of this type and encoding.
+pub(super) fn typed_response(
+    body: Body,
+    content_type: HeaderValue,
+    encoding: Option<&'static str>,
+) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     if let Some(encoding) = encoding {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(encoding));

@@ -15,14 +15,67 @@ use kymo_storage::model::{
 use std::borrow::Cow;
 use std::fmt::Write;
 
+/// What becomes of names with characters outside of `[a-zA-Z0-9_:]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escaping {
+    /// They stay, in quotes where the format is text.
+    Utf8,
+    /// Each such character becomes `_`.
+    Underscores,
+    /// `.` becomes `_dot_`, `_` becomes `__`, and any other such character `__`.
+    Dots,
+    /// The name becomes `U__` and the name, with each such character as `_HEX_` and `_` as `__`.
+    Values,
+}
+
+impl Escaping {
+    /// The names that clients know them by.
+    const NAMES: [(&str, Self); 4] = [
+        ("allow-utf-8", Self::Utf8),
+        ("underscores", Self::Underscores),
+        ("dots", Self::Dots),
+        ("values", Self::Values),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, escaping)| *escaping == self).map_or("", |(name, _)| name)
+    }
+
+    /// A name as it is written.
+    fn apply(self, name: &str) -> Cow<'_, str> {
+        if self == Self::Utf8 || (self != Self::Dots && is_plain(name)) {
+            return Cow::Borrowed(name);
+        }
+        let mut out = String::from(if self == Self::Values { "U__" } else { "" });
+        for (i, c) in name.chars().enumerate() {
+            let fits = c.is_ascii_alphabetic() || c == '_' || c == ':' || i > 0 && c.is_ascii_digit();
+            match (self, c) {
+                (Self::Dots | Self::Values, '_') => out.push_str("__"),
+                _ if fits => out.push(c),
+                (Self::Dots, '.') => out.push_str("_dot_"),
+                (Self::Dots, _) => out.push_str("__"),
+                // Writing to a string cannot fail.
+                (Self::Values, _) => drop(write!(out, "_{:x}_", u32::from(c))),
+                (Self::Underscores | Self::Utf8, _) => out.push('_'),
+            }
+        }
+        Cow::Owned(out)
+    }
+}
+
 /// How samples are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exposition {
     /// Protobuf messages, each behind its length; else text.
     pub is_protobuf: bool,
-    /// Names may hold any characters; else those outside of `[a-zA-Z0-9_:]` become `_`.
-    pub is_utf8: bool,
+    /// Which version of the text format the client was told; what is written is the same.
+    pub text_version: &'static str,
+    /// What becomes of names.
+    pub escaping: Escaping,
 }
+
+/// The versions of the text format.
+const TEXT_VERSIONS: [&str; 2] = ["0.0.4", "1.0.0"];
 
 /// What a series has at a moment.
 #[derive(Debug, Clone)]
@@ -47,7 +100,9 @@ pub struct ExposedSeries {
 impl Exposition {
     /// What a client accepts, by its `Accept` header: protobuf if it prefers that, else text.
     pub fn negotiate(accept: &str) -> Self {
-        let mut best = (-1.0, Self { is_protobuf: false, is_utf8: false });
+        let plain =
+            Self { is_protobuf: false, text_version: TEXT_VERSIONS[0], escaping: Escaping::Underscores };
+        let mut best = (-1.0, plain);
         for item in accept.split(',') {
             let mut parts = item.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
@@ -61,43 +116,36 @@ impl Exposition {
             let is_protobuf = media == "application/vnd.google.protobuf"
                 && parameter("proto") == "io.prometheus.client.MetricFamily"
                 && parameter("encoding") == "delimited";
-            let is_text = media == "text/plain" && ["", "0.0.4", "1.0.0"].contains(&parameter("version"));
+            let version = match parameter("version") {
+                "" => Some(TEXT_VERSIONS[0]),
+                asked => TEXT_VERSIONS.into_iter().find(|version| *version == asked),
+            };
+            let is_text = media == "text/plain" && version.is_some();
             let weight = parameter("q").parse().unwrap_or(1.0);
             if (is_protobuf || is_text) && weight > best.0 {
-                best = (weight, Self { is_protobuf, is_utf8: parameter("escaping") == "allow-utf-8" });
+                let escaping = Escaping::NAMES.iter().find(|(name, _)| *name == parameter("escaping"));
+                let escaping = escaping.map_or(plain.escaping, |(_, escaping)| *escaping);
+                let text_version = version.unwrap_or(plain.text_version);
+                best = (weight, Self { is_protobuf, text_version, escaping });
             }
         }
         best.1
     }
 
     /// The `Content-Type`.
-    pub fn content_type(self) -> &'static str {
-        match (self.is_protobuf, self.is_utf8) {
-            (false, false) => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
-            (false, true) => "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
-            (true, false) => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores"
-            }
-            (true, true) => {
-                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8"
-            }
+    pub fn content_type(self) -> String {
+        let escaping = self.escaping.name();
+        if self.is_protobuf {
+            return format!(
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping={escaping}"
+            );
         }
-    }
-
-    fn name<'n>(self, name: &'n str) -> Cow<'n, str> {
-        if self.is_utf8 || is_plain(name) {
-            return Cow::Borrowed(name);
-        }
-        let plain = |(i, c): (usize, char)| {
-            let fits = c.is_ascii_alphabetic() || c == '_' || c == ':' || i > 0 && c.is_ascii_digit();
-            if fits { c } else { '_' }
-        };
-        Cow::Owned(name.chars().enumerate().map(plain).collect())
+        format!("text/plain; version={}; charset=utf-8; escaping={escaping}", self.text_version)
     }
 
     /// Appends the series of one metric; histograms are left out of text.
     pub fn write_family(self, out: &mut Vec<u8>, name: &str, series: &[ExposedSeries]) {
-        let name = self.name(name);
+        let name = self.escaping.apply(name);
         for same_kind in series.chunk_by(|a, b| kind(&a.value) == kind(&b.value)) {
             let Some(first) = same_kind.first() else { continue };
             if self.is_protobuf {
@@ -133,10 +181,11 @@ impl Exposition {
                 ','
             };
             for (label, value) in one.labels.iter().filter(|(n, _)| *n != METRIC_NAME) {
-                let label = self.name(label);
+                let label = self.escaping.apply(label);
                 text.push(open);
                 open = ',';
-                let _ = match is_plain(&label) {
+                // A colon may stand in the name of a metric, but not of a label.
+                let _ = match is_plain(&label) && (self.escaping != Escaping::Utf8 || !label.contains(':')) {
                     true => write!(text, "{label}=\"{}\"", escaped(value)),
                     false => write!(text, "\"{}\"=\"{}\"", escaped(&label), escaped(value)),
                 };
@@ -157,7 +206,7 @@ impl Exposition {
             });
         };
         for (name, value) in series.labels.iter().filter(|(n, _)| *n != METRIC_NAME) {
-            label(&self.name(name), value);
+            label(&self.escaping.apply(name), value);
         }
         if series.labels.get("instance").is_none() {
             label("instance", "");
@@ -228,58 +277,69 @@ mod tests {
         ExposedSeries { labels, timestamp: 1_500, value: Exposed::Float(value) }
     }
 
+    /// Names of a metric and a label, a value, and the text of the sample without its time.
     #[test]
     fn text() {
+        use Escaping::{Dots, Underscores, Utf8, Values};
         let cases = [
+            (Underscores, "m", "a", "b\"\n\\", 1e6, r#"m{a="b\"\n\\",instance=""} 1e+06"#),
+            (Underscores, "m", "instance", "i", f64::NEG_INFINITY, r#"m{instance="i"} -Inf"#),
+            (Underscores, "m:x", "a:b", "é", f64::INFINITY, r#"m:x{a:b="é",instance=""} +Inf"#),
+            (Underscores, "ü.x", "µ", "1", 0.5, r#"__x{_="1",instance=""} 0.5"#),
+            (Underscores, "9a", "1", "1", f64::NAN, r#"_a{_="1",instance=""} NaN"#),
+            (Utf8, "ü.x", "µ", "1", -0.0, r#"{"ü.x","µ"="1",instance=""} -0"#),
+            (Utf8, "a\"b\\", "x\ny", "1", 5e-324, r#"{"a\"b\\","x\ny"="1",instance=""} 5e-324"#),
+            (Utf8, "m", "a:b", "1", 1.0, r#"m{"a:b"="1",instance=""} 1"#),
             (
-                false,
-                &[("__name__", "m"), ("a", "b\"\n")][..],
-                1e6,
-                "# TYPE m untyped\nm{a=\"b\\\"\\n\",instance=\"\"} 1e+06 1500\n",
+                Dots,
+                "http.server_requests",
+                "k.x",
+                "1",
+                1.0,
+                r#"http_dot_server__requests{k_dot_x="1",instance=""} 1"#,
             ),
-            (
-                false,
-                &[("__name__", "m"), ("instance", "i")],
-                f64::NEG_INFINITY,
-                "# TYPE m untyped\nm{instance=\"i\"} -Inf 1500\n",
-            ),
-            (
-                false,
-                &[("__name__", "ü.x"), ("µ", "1")],
-                0.5,
-                "# TYPE __x untyped\n__x{_=\"1\",instance=\"\"} 0.5 1500\n",
-            ),
-            (
-                true,
-                &[("__name__", "ü.x"), ("µ", "1")],
-                0.5,
-                "# TYPE \"ü.x\" untyped\n{\"ü.x\",\"µ\"=\"1\",instance=\"\"} 0.5 1500\n",
-            ),
+            (Dots, "a-b", "µ", "1", 1.0, r#"a__b{__="1",instance=""} 1"#),
+            (Values, "a_b", "c_d", "1", 1.0, r#"a_b{c_d="1",instance=""} 1"#),
+            (Values, "a_b.c", "😀", "1", 1.0, r#"U__a__b_2e_c{U___1f600_="1",instance=""} 1"#),
+            (Values, "9a", "b", "1", 1.0, r#"U___39_a{b="1",instance=""} 1"#),
         ];
-        for (is_utf8, labels, value, expected) in cases {
+        for (escaping, name, label, text, value, expected) in cases {
             let mut out = Vec::new();
-            let one = series(labels, value);
-            let exposition = Exposition { is_protobuf: false, is_utf8 };
-            exposition.write_family(&mut out, one.labels.metric_name(), std::slice::from_ref(&one));
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let one = series(&[("__name__", name), (label, text)], value);
+            let exposition = Exposition { escaping, ..Exposition::negotiate("") };
+            exposition.write_family(&mut out, name, std::slice::from_ref(&one));
+            let written = String::from_utf8(out).unwrap();
+            let (head, sample) = written.split_once(" untyped\n").unwrap();
+            assert_eq!(sample, format!("{expected} 1500\n"));
+            let shown = head.strip_prefix("# TYPE ").unwrap().trim_matches('"');
+            let own = expected.strip_prefix("{\"").unwrap_or(expected);
+            assert!(own.starts_with(shown), "{head}");
         }
     }
 
     #[test]
     fn negotiation() {
+        use Escaping::{Dots, Underscores, Utf8, Values};
         let proto =
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
         let cases = [
-            ("", false, false),
-            ("*/*", false, false),
-            ("application/openmetrics-text;version=1.0.0", false, false),
-            (proto, true, false),
-            (&format!("{proto};q=0.3,text/plain;version=0.0.4;q=0.5"), false, false),
-            (&format!("{proto};escaping=allow-utf-8;q=0.6,text/plain;q=0.5"), true, true),
-            ("text/plain;version=1.0.0;escaping=allow-utf-8", false, true),
+            ("", false, "0.0.4", Underscores),
+            ("*/*", false, "0.0.4", Underscores),
+            ("application/openmetrics-text;version=1.0.0", false, "0.0.4", Underscores),
+            (proto, true, "0.0.4", Underscores),
+            (&format!("{proto};q=0.3,text/plain;version=0.0.4;q=0.5"), false, "0.0.4", Underscores),
+            (&format!("{proto};escaping=allow-utf-8;q=0.6,text/plain;q=0.5"), true, "0.0.4", Utf8),
+            ("text/plain;version=1.0.0;escaping=allow-utf-8", false, "1.0.0", Utf8),
+            ("text/plain;escaping=dots", false, "0.0.4", Dots),
+            ("text/plain;version=2.0;escaping=dots,text/plain;escaping=\"values\"", false, "0.0.4", Values),
+            ("text/plain;escaping=none", false, "0.0.4", Underscores),
         ];
-        for (accept, is_protobuf, is_utf8) in cases {
-            assert_eq!(Exposition::negotiate(accept), Exposition { is_protobuf, is_utf8 }, "{accept}");
+        for (accept, is_protobuf, text_version, escaping) in cases {
+            let expected = Exposition { is_protobuf, text_version, escaping };
+            assert_eq!(Exposition::negotiate(accept), expected, "{accept}");
         }
+        let (text, binary) = (Exposition::negotiate("text/plain"), Exposition::negotiate(proto));
+        assert_eq!(text.content_type(), "text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+        assert!(binary.content_type().ends_with("encoding=delimited; escaping=underscores"));
     }
 }

@@ -1,5 +1,6 @@
 //! Bytes to values and back: the only modules that read what a stranger sent. No I/O.
 
+pub mod base64;
 pub mod body;
 pub mod exposition;
 pub mod inflow;

@@ -2,13 +2,13 @@
 
 use super::series::matcher_sets;
 use crate::error::{ApiError, Side};
+use crate::http::admission::Cancel;
 use crate::http::app::App;
 use crate::http::respond::{BodyWriter, Encoding};
-use crate::http::stream::{Pieces, streamed};
+use crate::http::stream::{Pieces, read_out};
 use crate::wire::json_lines::WriteLine;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use kymo_storage::api::{Queryable, Samples, SeriesSet};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
@@ -35,30 +35,26 @@ pub async fn export(State(app): State<App>, request: Request) -> Result<Response
     let sets = matcher_sets(&params)?;
     let storage = app.storage(Side::Read)?;
     let range = TimeRange::closed(start, end);
-    let selected = tokio::task::spawn_blocking(move || {
-        let querier = storage.querier(range)?;
+    let begin = move |_: &Cancel| {
+        let failed = |e| ApiError::storage(Side::Read, &e);
+        let querier = storage.querier(range).map_err(failed)?;
         let select = |matchers: &Vec<Matcher>| querier.select(range, matchers);
-        sets.iter().map(select).collect::<kymo_storage::Result<Vec<_>>>().map(|selected| (sets, selected))
-    });
-    let (matchers, sets) = selected
-        .await
-        .map_err(|e| ApiError::new(Side::Read, kymo_storage::ErrorKind::Internal, e.to_string()))?
-        .map_err(|e| ApiError::storage(Side::Read, &e))?;
-    let export = Export {
-        matchers,
-        sets,
-        range,
-        set: 0,
-        series: 0,
-        labels: Labels::empty(),
-        samples: Samples::new(),
-        sample: 0,
-        histogram: 0,
+        let selected = sets.iter().map(select).collect::<kymo_storage::Result<Vec<_>>>().map_err(failed)?;
+        let export = Export {
+            matchers: sets,
+            sets: selected,
+            range,
+            set: 0,
+            series: 0,
+            labels: Labels::empty(),
+            samples: Samples::new(),
+            sample: 0,
+            histogram: 0,
+        };
+        Ok(Box::new(export) as Box<dyn Pieces>)
     };
-    let mut response = streamed(encoding, Box::new(export));
     let media = HeaderValue::from_static("application/stream+json; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, media);
-    Ok(response)
+    read_out(&app, encoding, media, begin).await
 }
 
 /// Where an export is.

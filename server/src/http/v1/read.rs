@@ -4,8 +4,8 @@ use crate::error::{ApiError, Side};
 use crate::http::admission::{Cancel, run_query};
 use crate::http::app::App;
 use crate::http::external::External;
-use crate::http::pieces::{Pieces, stream};
-use crate::http::respond;
+use crate::http::respond::{self, BodyWriter, Encoding};
+use crate::http::stream::{Pieces, read_out};
 use crate::wire::body;
 use crate::wire::protobuf_writer::bytes_field;
 use crate::wire::remote_read::{self, Query, ReadRequest, ResponseType};
@@ -19,6 +19,7 @@ use kymo_storage::api::{Queryable, Samples, SeriesSet};
 use kymo_storage::db::Storage;
 use kymo_storage::model::{Labels, TimeRange};
 use kymo_storage::prometheus::chunks_of;
+use std::io::{self, Write};
 
 /// Bytes of a request, decoded: some queries with their matchers.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
@@ -26,10 +27,6 @@ const REQUEST_BYTES_MAX: usize = 1 << 20;
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// Bytes of an answer that is sent at once, before compression.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
-/// Frames are put together to pieces of about this size.
-const PIECE_BYTES: usize = 64 << 10;
-/// How often a loop over series looks whether its client is still there.
-const CANCEL_CHECK_EVERY: usize = 256;
 
 /// What the answer to a request is made from.
 struct Source {
@@ -65,115 +62,133 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
         ResponseType::Samples => {
             let work = move |cancel: &Cancel| source.all(queries, cancel);
             let bytes = run_query(&app.query_gate, &app.metrics, work).await?;
-            Ok(respond_with(Body::from(bytes), "application/x-protobuf", true))
+            let mut response = Response::new(Body::from(bytes));
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+            Ok(response)
         }
         ResponseType::StreamedChunks => {
-            let work = move |pieces: &Pieces, cancel: &Cancel| source.stream(queries, pieces, cancel);
-            let content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-            Ok(respond_with(stream(app, work).await?, content_type, false))
+            let begin = move |_: &Cancel| {
+                let queries = queries.into_iter().enumerate();
+                let frames = Frames { source, queries, current: None, samples: Samples::new() };
+                Ok(Box::new(frames) as Box<dyn Pieces>)
+            };
+            let media = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
+            read_out(app, Encoding::Identity, HeaderValue::from_static(media), begin).await
         }
     }
-}
-
-fn respond_with(body: Body, content_type: &'static str, is_snappy: bool) -> Response {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if is_snappy {
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
-    }
-    response
 }
 
 fn failed(error: &kymo_storage::Error) -> ApiError {
     ApiError::storage(Side::Read, error)
 }
 
+/// The series of a query that are still to be read, in the order of labels.
+struct Selected {
+    set: Box<dyn SeriesSet>,
+    range: TimeRange,
+    order: std::vec::IntoIter<usize>,
+}
+
+impl Selected {
+    /// Reads the next series, which may have no samples in the range; `None` at the end.
+    fn read(&mut self, external: &External, samples: &mut Samples) -> kymo_storage::Result<Option<Labels>> {
+        let Some(index) = self.order.next() else {
+            log_warnings(&*self.set);
+            return Ok(None);
+        };
+        self.set.read(index, self.range, samples)?;
+        Ok(Some(external.seen(self.set.labels(index))))
+    }
+}
+
 impl Source {
-    /// Hands over each series of a query that has samples, in the order of labels.
-    fn each_series(
-        &self,
-        query: Query,
-        cancel: &Cancel,
-        mut take: impl FnMut(&Labels, &Samples) -> Result<(), ApiError>,
-    ) -> Result<(), ApiError> {
+    /// The series of a query; `None` if its range is empty.
+    fn select(&self, query: Query) -> kymo_storage::Result<Option<Selected>> {
         if query.end < query.start {
-            return Ok(());
+            return Ok(None);
         }
         let range = TimeRange::closed(query.start, query.end);
-        let querier = self.storage.querier(range).map_err(|e| failed(&e))?;
-        let set = querier.select(range, &self.external.stored(query.matchers)).map_err(|e| failed(&e))?;
-        let mut samples = Samples::new();
-        for (count, index) in self.external.order(&*set).into_iter().enumerate() {
-            if count % CANCEL_CHECK_EVERY == 0 && cancel.is_cancelled() {
-                return Err(ApiError::cancelled());
-            }
-            set.read(index, range, &mut samples).map_err(|e| failed(&e))?;
-            if !(samples.timestamps.is_empty() && samples.histograms.is_empty()) {
-                take(&self.external.seen(set.labels(index)), &samples)?;
-            }
-        }
-        log_warnings(&*set);
-        Ok(())
+        let querier = self.storage.querier(range)?;
+        let set = querier.select(range, &self.external.stored(query.matchers))?;
+        let order = self.external.order(&*set).into_iter();
+        Ok(Some(Selected { set, range, order }))
     }
 
     /// One message with all samples, compressed.
     fn all(&self, queries: Vec<Query>, cancel: &Cancel) -> Result<Vec<u8>, ApiError> {
         let (mut response, mut total) = (Vec::new(), 0_u64);
+        let mut samples = Samples::new();
         for query in queries {
             let mut result = Vec::new();
-            self.each_series(query, cancel, |labels, samples| {
+            let mut selected = self.select(query).map_err(|e| failed(&e))?;
+            let mut next = |samples: &mut Samples| match &mut selected {
+                Some(selected) => selected.read(&self.external, samples).map_err(|e| failed(&e)),
+                None => Ok(None),
+            };
+            while let Some(labels) = next(&mut samples)? {
+                if cancel.is_cancelled() {
+                    return Err(ApiError::cancelled());
+                }
+                if samples.timestamps.is_empty() && samples.histograms.is_empty() {
+                    continue;
+                }
                 total += (samples.timestamps.len() + samples.histograms.len()) as u64;
                 if total > self.samples_max {
                     return Err(ApiError::bad_data(format!("exceeded sample limit ({})", self.samples_max)));
                 }
-                remote_read::write_series(&mut result, labels, samples);
+                remote_read::write_series(&mut result, &labels, &samples);
                 if response.len() + result.len() > ANSWER_BYTES_MAX {
                     return Err(ApiError::bad_data(format!(
                         "the answer is larger than {ANSWER_BYTES_MAX} bytes; ask for a shorter range, or for STREAMED_XOR_CHUNKS"
                     )));
                 }
-                Ok(())
-            })?;
+            }
             bytes_field(&mut response, 1, &result);
         }
         let compressed = snap::raw::Encoder::new().compress_vec(&response);
         compressed.map_err(|e| ApiError::new(Side::Read, ErrorKind::Internal, e.to_string()))
     }
-
-    /// Frames, each with chunks of one series.
-    fn stream(&self, queries: Vec<Query>, pieces: &Pieces, cancel: &Cancel) -> Result<(), ApiError> {
-        let mut piece = Vec::new();
-        for (number, query) in queries.into_iter().enumerate() {
-            let mut chunks = Vec::new();
-            self.each_series(query, cancel, |labels, samples| {
-                chunks.clear();
-                chunks_of(samples, |chunk| {
-                    remote_read::write_chunk(&mut chunks, &chunk);
-                    if chunks.len() + labels.as_bytes().len() < FRAME_BYTES_MAX {
-                        return Ok(());
-                    }
-                    let frame = remote_read::frame(labels, &chunks, number);
-                    chunks.clear();
-                    put(&mut piece, frame, pieces)
-                })?;
-                if chunks.is_empty() {
-                    return Ok(());
-                }
-                put(&mut piece, remote_read::frame(labels, &chunks, number), pieces)
-            })?;
-        }
-        if piece.is_empty() { Ok(()) } else { pieces.send(piece) }
-    }
 }
 
-/// Adds a frame to the piece at hand, which goes out when it is large enough.
-fn put(piece: &mut Vec<u8>, frame: Vec<u8>, pieces: &Pieces) -> Result<(), ApiError> {
-    if piece.is_empty() {
-        *piece = frame;
-    } else {
-        piece.extend_from_slice(&frame);
+/// Frames on their way out, each with chunks of one series.
+struct Frames {
+    source: Source,
+    queries: std::iter::Enumerate<std::vec::IntoIter<Query>>,
+    /// The number of the query at hand, and what is left of it.
+    current: Option<(usize, Selected)>,
+    samples: Samples,
+}
+
+impl Pieces for Frames {
+    fn write_next(&mut self, out: &mut BodyWriter) -> io::Result<bool> {
+        let Some((number, selected)) = &mut self.current else {
+            let Some((number, query)) = self.queries.next() else { return Ok(false) };
+            let selected = self.source.select(query).map_err(io::Error::other)?;
+            self.current = selected.map(|selected| (number, selected));
+            return Ok(true);
+        };
+        let labels = selected.read(&self.source.external, &mut self.samples).map_err(io::Error::other)?;
+        let Some(labels) = labels else {
+            self.current = None;
+            return Ok(true);
+        };
+        let mut chunks = Vec::new();
+        chunks_of(&self.samples, |chunk| {
+            remote_read::write_chunk(&mut chunks, &chunk);
+            if chunks.len() + labels.as_bytes().len() < FRAME_BYTES_MAX {
+                return Ok(());
+            }
+            let frame = remote_read::frame(&labels, &chunks, *number);
+            chunks.clear();
+            out.write_all(&frame)
+        })?;
+        if !chunks.is_empty() {
+            out.write_all(&remote_read::frame(&labels, &chunks, *number))?;
+        }
+        Ok(true)
     }
-    if piece.len() < PIECE_BYTES { Ok(()) } else { pieces.send(std::mem::take(piece)) }
 }
 
 fn log_warnings(set: &dyn SeriesSet) {

@@ -40,6 +40,8 @@ pub async fn features(State(app): State<App>, request: Request) -> Response {
     let data = json!({
         "api": {
             "admin": app.flags.web.web_enable_admin_api,
+            "exemplars": true,
+            "federation": true,
             "label_values_match": true,
             "lifecycle": app.flags.web.web_enable_lifecycle,
             "otlp_write_receiver": true,
@@ -52,7 +54,11 @@ pub async fn features(State(app): State<App>, request: Request) -> Response {
         "kymo": {
             "active_queries": true,
             "explain": true,
-            "federation": true,
+            "export": true,
+            "import_influx": true,
+            "import_json_lines": true,
+            "import_openmetrics": true,
+            "import_prometheus_text": true,
             "remote_read": true,
             "remote_read_streamed": true,
             "remote_write_1": true,

@@ -2,6 +2,7 @@
 
 use super::names::label_name;
 use crate::config::otlp::OtlpSettings;
+use crate::wire::base64;
 use crate::wire::otlp::messages::{AnyValue, KeyValue, Scope};
 use kymo_storage::model::{Labels, METRIC_NAME};
 use std::collections::BTreeMap;
@@ -172,20 +173,9 @@ fn write_value(out: &mut String, value: &AnyValue, quoted: bool, depth: u32) {
             }
             out.push('}');
         }
-        AnyValue { bytes_value: Some(bytes), .. } => write_base64(out, bytes),
+        AnyValue { bytes_value: Some(bytes), .. } => base64::encode(out, bytes),
         AnyValue { .. } if quoted => out.push_str("null"),
         AnyValue { .. } => {}
-    }
-}
-
-fn write_base64(out: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for group in bytes.chunks(3) {
-        let number = (0..3).fold(0_usize, |n, i| n << 8 | group.get(i).map_or(0, |b| usize::from(*b)));
-        for i in 0..4 {
-            let digit = DIGITS.get(number >> (18 - 6 * i) & 63).map_or('=', |d| char::from(*d));
-            out.push(if i <= group.len() { digit } else { '=' });
-        }
     }
 }
 

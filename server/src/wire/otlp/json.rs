@@ -1,6 +1,7 @@
-//! How protobuf writes its values in JSON: 64-bit integers as strings or numbers, floats as numbers or names, bytes of ids in
-//! hexadecimal, enums as numbers or names.
+//! How protobuf writes its values in JSON: 64-bit integers as strings or numbers, floats as numbers or names, bytes in base64
+//! but those of ids in hexadecimal, enums as numbers or names.
 
+use crate::wire::base64;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -62,6 +63,14 @@ pub(super) fn hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>,
     let (pairs, odd) = text.as_bytes().as_chunks::<2>();
     let bytes: Option<Vec<u8>> = pairs.iter().map(|[a, b]| Some(digit(*a)? << 4 | digit(*b)?)).collect();
     bytes.filter(|_| odd.is_empty()).ok_or_else(|| D::Error::custom(format!("{text:?} is not hexadecimal")))
+}
+
+/// Bytes that may be left out.
+pub(super) fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    let decode = |text: String| {
+        base64::decode_any(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not base64")))
+    };
+    Option::<String>::deserialize(deserializer)?.map(decode).transpose()
 }
 
 /// `AggregationTemporality`.

@@ -80,9 +80,8 @@ pub struct AnyValue {
     pub array_value: Option<Box<ArrayValue>>,
     #[prost(message, optional, boxed, tag = "6")]
     pub kvlist_value: Option<Box<KeyValueList>>,
-    /// In JSON this is base64, which is also how it becomes text.
     #[prost(bytes = "vec", optional, tag = "7")]
-    #[serde(skip)]
+    #[serde(deserialize_with = "json::base64")]
     pub bytes_value: Option<Vec<u8>>,
 }
 

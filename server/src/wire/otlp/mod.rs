@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn both_formats_say_the_same() {
-        let text = br#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}}]},
+        let text = br#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"s"}},{"key":"b","value":{"bytesValue":"aGVsbG8"}}]},
             "scopeMetrics":[{"scope":{"name":"l","version":"1"},"metrics":[
               {"name":"a","unit":"s","sum":{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[
                 {"timeUnixNano":"1544712660300000000","asInt":"7","exemplars":[
@@ -113,6 +113,9 @@ mod tests {
         let request = decode(Format::Json, text).unwrap();
         let again = decode(Format::Protobuf, &request.encode_to_vec()).unwrap();
         assert_eq!(format!("{request:?}"), format!("{again:?}"));
+        let bytes =
+            request.resource_metrics[0].resource.as_ref().unwrap().attributes[1].value.as_ref().unwrap();
+        assert_eq!(bytes.bytes_value.as_deref(), Some(&b"hello"[..]));
         let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
         let sum = metrics[0].sum.as_ref().unwrap();
         assert_eq!((sum.aggregation_temporality, sum.is_monotonic), (2, true));
