@@ -1,9 +1,10 @@
 //! Kymo beside Prometheus and VictoriaMetrics on the same load, on this machine: a table of writing, storing and restarting,
-//! and one of queries of every kind.
+//! one of disk and memory with what is promised, and one of queries of every kind.
 //!
 //! ```text
 //! cargo bench --bench compare
 //! cargo bench --bench compare -- --part store --instances 100 --frames 480 --only kymo,victoria-metrics
+//! cargo bench --bench compare -- --part disk --fleet wide
 //! cargo bench --bench compare -- --part queries --fleet long
 //! cargo bench --bench compare -- --part queries --fleet long --only kymo --dir /tmp/fleet --keep   # a store to profile
 //! KYMO_COMPARE_SCALE=0.05 cargo bench --bench compare      # a small one, to see that it works
@@ -14,6 +15,7 @@
 //! directory and with its default settings. Peers that are not installed are left out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
 
+mod disk;
 mod fleet;
 mod queries;
 mod report;
@@ -62,7 +64,7 @@ fn plan() -> Plan {
             "--only" => {
                 plan.only = words.next().expect("names after --only").split(',').map(str::to_owned).collect();
             }
-            "--part" => plan.part = words.next().expect("store, queries or all after --part"),
+            "--part" => plan.part = words.next().expect("store, disk, queries or all after --part"),
             "--fleet" => plan.fleet = words.next().expect("wide or long after --fleet"),
             "--keep" => plan.keep = true,
             "--dir" => plan.dir = words.next().expect("a folder after --dir").into(),
@@ -70,7 +72,7 @@ fn plan() -> Plan {
             "--bench" => {}
             other => {
                 println!(
-                    "unknown flag {other}; there are --part store|queries|all, --fleet wide|long, --instances N, --frames N, \
+                    "unknown flag {other}; there are --part store|disk|queries|all, --fleet wide|long, --instances N, --frames N, \
                      --connections N, --only NAMES, --dir PATH, --keep"
                 );
                 std::process::exit(2);
@@ -86,10 +88,14 @@ fn main() {
         .into_iter()
         .filter(|s| plan.only.is_empty() || plan.only.iter().any(|n| n == s.name))
         .collect();
-    if plan.part != "queries" {
+    let does = |part: &str| plan.part == part || plan.part == "all";
+    if does("store") {
         store(&plan, &subjects);
     }
-    if plan.part != "store" {
+    if does("disk") {
+        disk::run(&subjects, &plan.dir, plan.scale, &plan.fleet);
+    }
+    if does("queries") {
         suite::run(&subjects, &plan.dir, plan.scale, &plan.fleet, plan.keep);
     }
     let _ = std::fs::remove_dir(&plan.dir);

@@ -4,7 +4,7 @@
 
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
-use kymo_storage::model::{Labels, Matcher, TimeRange};
+use kymo_storage::model::{Exemplar, Labels, Matcher, TimeRange};
 use kymo_storage::options::Options;
 use kymo_storage::{ErrorKind, Storage};
 use std::collections::BTreeMap;
@@ -241,4 +241,54 @@ fn a_rebuilt_manifest_brings_nothing_back() {
     write(&store, "a", NOW + 1, 2.0);
     store.flush().unwrap();
     assert_eq!(read(&store)["a"], [(1, 2.0)], "new blocks are not hidden by old tombstones");
+}
+
+#[test]
+fn a_delete_after_a_clean_one_holds_though_nothing_is_in_memory() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    write(&store, "a", NOW, 1.0);
+    write(&store, "b", NOW, 2.0);
+    store.flush().unwrap();
+    store.delete(TimeRange::ALL, &series("a")).unwrap();
+    store.clean_tombstones().unwrap();
+    assert_eq!(read(&store), one("b", &[(0, 2.0)]));
+    store.delete(TimeRange::ALL, &series("b")).unwrap();
+    assert_eq!(read(&store), BTreeMap::new());
+    drop(store);
+    let store = open(&fs);
+    assert_eq!(read(&store), BTreeMap::new());
+    store.clean_tombstones().unwrap();
+    assert_eq!((read(&store), store.stats().tombstones), (BTreeMap::new(), 0));
+}
+
+#[test]
+fn exemplars_of_a_series_without_samples_are_deleted_and_may_come_again() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    let exemplar = Exemplar { labels: Labels::from_pairs([("trace_id", "x")]), value: 1.0, timestamp: NOW };
+    let send = || {
+        let mut batch = store.batch();
+        let id = batch.series_labels(&Labels::from_pairs([("__name__", "m"), ("i", "a")])).unwrap();
+        batch.exemplar(id, exemplar.clone()).unwrap();
+        store.append(batch).unwrap().exemplars_accepted
+    };
+    let count = || {
+        store
+            .exemplars(TimeRange::ALL, &series("a"))
+            .unwrap()
+            .series
+            .iter()
+            .map(|s| s.exemplars.len())
+            .sum::<usize>()
+    };
+    for is_flushed in [false, true] {
+        assert_eq!((send(), count()), (1, 1));
+        if is_flushed {
+            store.flush().unwrap();
+        }
+        assert_eq!(store.delete(TimeRange::ALL, &series("a")).unwrap().series, 1);
+        assert_eq!(count(), 0);
+    }
+    assert_eq!((send(), count()), (1, 1), "a deleted one is not known any more");
 }

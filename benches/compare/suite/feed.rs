@@ -1,6 +1,7 @@
 //! The fleets of the suite, made while they are sent: a day of many series is too much to keep.
 
 use crate::subject::Subject;
+use kymo_storage::model::is_stale;
 use kymo_tests::captures::{Capture, Member};
 use kymo_tests::http::Client;
 use kymo_tests::peers::Peer;
@@ -39,6 +40,8 @@ pub(crate) struct Loaded {
     pub(crate) series: u64,
     /// Samples.
     pub(crate) samples: u64,
+    /// Staleness markers among them.
+    pub(crate) stale: u64,
     /// From the first request to the last answer.
     pub(crate) wall: Duration,
 }
@@ -54,21 +57,30 @@ impl Fleet {
     pub(crate) fn send(&self, subject: &Subject, peer: &Peer) -> Loaded {
         let begin = Instant::now();
         let barrier = Barrier::new(LANES);
-        let (series, samples) = (AtomicU64::new(0), AtomicU64::new(0));
+        let [series, samples, stale] = [0, 0, 0].map(AtomicU64::new);
         std::thread::scope(|scope| {
             for lane in 0..LANES {
-                let (barrier, series, samples) = (&barrier, &series, &samples);
+                let (barrier, series, samples, stale) = (&barrier, &series, &samples, &stale);
                 scope.spawn(move || {
                     let sent = self.send_lane(lane, subject, peer.client(), barrier);
                     series.fetch_add(sent.0, Ordering::Relaxed);
                     samples.fetch_add(sent.1, Ordering::Relaxed);
+                    stale.fetch_add(sent.2, Ordering::Relaxed);
                 });
             }
         });
-        Loaded { series: series.into_inner(), samples: samples.into_inner(), wall: begin.elapsed() }
+        let [series, samples, stale] = [series, samples, stale].map(AtomicU64::into_inner);
+        Loaded { series, samples, stale, wall: begin.elapsed() }
     }
 
-    fn send_lane(&self, lane: usize, subject: &Subject, client: Client, barrier: &Barrier) -> (u64, u64) {
+    /// Gives series, samples, and staleness markers among them.
+    fn send_lane(
+        &self,
+        lane: usize,
+        subject: &Subject,
+        client: Client,
+        barrier: &Barrier,
+    ) -> (u64, u64, u64) {
         let mut client = client.with_timeout(Duration::from_secs(300));
         let mut members: Vec<Member> = (lane..self.instances)
             .step_by(LANES)
@@ -76,13 +88,14 @@ impl Fleet {
             .collect();
         let mut seen: Vec<Vec<bool>> = members.iter().map(|m| vec![false; m.labels.len()]).collect();
         let mut pending: Vec<Vec<(i64, f64)>> = Vec::new();
-        let mut sent = 0;
+        let (mut sent, mut stale) = (0, 0);
         for first in (0..self.scrapes).step_by(self.scrapes_a_request) {
             barrier.wait();
             for (member, seen) in members.iter_mut().zip(&mut seen) {
                 pending.resize_with(member.labels.len(), Vec::new);
                 for step in first..self.scrapes.min(first + self.scrapes_a_request) {
                     let (time, samples) = member.scrape(step, INTERVAL_MS);
+                    stale += samples.iter().filter(|s| is_stale(s.1)).count() as u64;
                     for (number, value) in samples {
                         pending[number as usize].push((self.start_ms + time, value));
                     }
@@ -104,7 +117,7 @@ impl Fleet {
                 }
             }
         }
-        (seen.iter().flatten().filter(|s| **s).count() as u64, sent)
+        (seen.iter().flatten().filter(|s| **s).count() as u64, sent, stale)
     }
 }
 

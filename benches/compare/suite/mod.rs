@@ -2,7 +2,7 @@
 
 mod answers;
 mod cases;
-mod feed;
+pub(crate) mod feed;
 mod memory;
 mod table;
 
@@ -35,7 +35,8 @@ pub(crate) struct Timed {
 pub(crate) struct Scale(pub(crate) f64);
 
 impl Scale {
-    fn of(self, full: usize, least: usize) -> usize {
+    /// So many of `full`, but no fewer than `least`.
+    pub(crate) fn of(self, full: usize, least: usize) -> usize {
         ((full as f64 * self.0).round() as usize).max(least)
     }
 }

@@ -17,6 +17,9 @@ pub enum TsdbCommand {
     Analyze(AnalyzeFlags),
     /// Print samples, one a line: labels, value, milliseconds.
     Dump(DumpFlags),
+    /// Merge all blocks of the same eight days into one, now: for a store that is to be kept as it is. A server does so by
+    /// itself, in time.
+    Compact(StoreFlags),
     /// Read every byte of the store and say what is wrong with it.
     Verify(StoreFlags),
 }

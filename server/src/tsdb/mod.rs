@@ -1,6 +1,7 @@
 //! `kymo tsdb`: blocks of Prometheus in and out, and looks at a store that no server has open.
 
 mod analyze;
+mod compact;
 mod dump;
 mod export;
 mod import;
@@ -40,6 +41,7 @@ pub fn run(command: &TsdbCommand) -> Result<(), String> {
         TsdbCommand::List(flags) => list::run(&flags.data),
         TsdbCommand::Analyze(flags) => analyze::run(flags),
         TsdbCommand::Dump(flags) => dump::run(flags),
+        TsdbCommand::Compact(flags) => compact::run(&flags.data),
         TsdbCommand::Verify(flags) => verify::run(&flags.data),
     }
 }

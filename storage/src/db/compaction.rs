@@ -2,7 +2,7 @@
 
 use super::Storage;
 use super::open::BLOCKS;
-use super::requests::{Answer, CompactJob, closed};
+use super::requests::{Answer, CompactJob, Merges, closed};
 use super::scrub::Scrub;
 use super::shared::Shared;
 use crate::block::{BLOCK_EXTENSION, Block, BlockSpec, ManifestBlock, Tombstone, new_uuid, store_tombstones};
@@ -29,18 +29,18 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<CompactJob>) {
     loop {
         let job = match jobs.recv_timeout(shared.options.maintenance_interval) {
             Ok(CompactJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(CompactJob::Compact(rewrites, answer)) => Some((rewrites, answer)),
+            Ok(CompactJob::Compact(merges, answer)) => Some((merges, answer)),
             Err(RecvTimeoutError::Timeout) => None,
         };
         let worked = catch_unwind(AssertUnwindSafe(|| match job {
-            Some((rewrites, answer)) => answer(shared.compact(1.0, rewrites)),
+            Some((merges, answer)) => answer(shared.compact(1.0, merges)),
             None => {
                 shared.scrub(&mut scrub);
                 if shared.options.compaction_percent == 0 {
                     return;
                 }
                 let share = f64::from(shared.options.compaction_percent) / 100.0;
-                match shared.compact(share, false) {
+                match shared.compact(share, Merges::Due) {
                     Err(error) if error.kind() != ErrorKind::Cancelled => {
                         tracing::error!(%error, "blocks cannot be merged; it will be tried again");
                     }
@@ -66,7 +66,17 @@ impl Storage {
     /// The disk refusing, or too little room; the blocks are then as they were. `Cancelled` or `Unavailable` when the store
     /// is closed.
     pub fn compact(&self) -> Result<()> {
-        self.owner.shared.ask_compactor(|answer| CompactJob::Compact(false, answer))
+        self.owner.shared.ask_compactor(|answer| CompactJob::Compact(Merges::Due, answer))
+    }
+
+    /// Merges all blocks as far as the widest of [`Options::compaction_widths`](crate::options::Options) and
+    /// [`Options::compaction_bytes_max`](crate::options::Options) allow, at full speed, and waits for it: for a store that is to
+    /// be kept or measured as it is. One that goes on growing need not be told.
+    ///
+    /// # Errors
+    /// As [`Storage::compact`].
+    pub fn compact_all(&self) -> Result<()> {
+        self.owner.shared.ask_compactor(|answer| CompactJob::Compact(Merges::All, answer))
     }
 
     /// Rewrites all blocks with deleted samples without them, and waits for it: their room on disk is free then.
@@ -74,7 +84,7 @@ impl Storage {
     /// # Errors
     /// As [`Storage::compact`].
     pub fn clean_tombstones(&self) -> Result<()> {
-        self.owner.shared.ask_compactor(|answer| CompactJob::Compact(true, answer))
+        self.owner.shared.ask_compactor(|answer| CompactJob::Compact(Merges::Deleted, answer))
     }
 }
 
@@ -90,13 +100,14 @@ impl Shared {
     }
 
     /// Merges blocks until nothing is left to merge.
-    fn compact(&self, share: f64, rewrites_all: bool) -> Result<()> {
+    fn compact(&self, share: f64, merges: Merges) -> Result<()> {
         let is_busy = || {
             self.queued.load(Ordering::Relaxed) > BUSY_SAMPLES
                 || self.view.peek(|view| !view.frozen.is_empty())
         };
         let mut throttle = Throttle::new(Arc::clone(&self.clock), &self.stop, share, &is_busy);
-        let policy = self.policy();
+        let policy = Policy { is_final: merges == Merges::All, ..self.policy() };
+        let rewrites_all = merges == Merges::Deleted;
         while let Some(sequences) = plan(&self.candidates(rewrites_all), &policy) {
             let started = self.clock.monotonic();
             let merged = self.merge_blocks(&sequences, &mut throttle);
@@ -127,6 +138,7 @@ impl Shared {
             widths: widths.map(|w| w.1).collect(),
             bytes_max: self.options.compaction_bytes_max,
             many: MANY_BLOCKS,
+            is_final: false,
         }
     }
 
@@ -170,7 +182,7 @@ impl Shared {
             let blocks = self.view.peek(|view| Arc::clone(&view.blocks));
             let is_input = |live: &&Arc<LiveBlock>| sequences.contains(&live.block.meta().sequence);
             let inputs: Vec<_> = blocks.iter().filter(is_input).cloned().collect();
-            (inputs, tombstones.iter().map(|t| t.sequence).max().unwrap_or(0))
+            (inputs, tombstones.clone())
         };
         let bytes: u64 = inputs.iter().map(|live| live.block.file_bytes()).sum();
         self.check_room(bytes)?;
@@ -223,7 +235,7 @@ impl Shared {
         &self,
         sequences: &[u64],
         output: Option<(ManifestBlock, Block)>,
-        applied: u64,
+        applied: Vec<Arc<Tombstone>>,
     ) -> Result<()> {
         let blocks_dir = self.dir.join(BLOCKS);
         let mut manifest = self.manifest.lock();

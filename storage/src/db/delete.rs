@@ -19,12 +19,12 @@ use std::sync::Arc;
 /// What a delete met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeleteReport {
-    /// Series that matched and may have had samples in the range.
+    /// Series that matched and may have had samples in the range; if there is none, those that had exemplars.
     pub series: u64,
 }
 
 impl Storage {
-    /// Deletes the samples in `range` of all series that match all matchers of one of `matcher_sets`: those in memory and
+    /// Deletes the samples and exemplars in `range` of all series that match all matchers of one of `matcher_sets`: those in memory and
     /// in blocks, late ones too. They are gone from every read that starts after this returns, also after a crash; their
     /// room on disk is free after the next compaction (see [`Storage::clean_tombstones`]).
     ///
@@ -75,7 +75,21 @@ impl Storage {
                 series = all.len() as u64;
             }
         }
+        if series == 0 {
+            series = self.count_with_exemplars(range, matcher_sets)?;
+        }
         Ok((DeleteReport { series }, is_damaged))
+    }
+
+    /// How many series have exemplars to delete; more than can be answered are some at least.
+    fn count_with_exemplars(&self, range: TimeRange, matcher_sets: &[Vec<Matcher>]) -> Result<u64> {
+        match self.exemplars(range, matcher_sets) {
+            // What is damaged may hold some as well.
+            Ok(found) if !found.warnings.is_empty() => Ok(1),
+            Ok(found) => Ok(found.series.iter().filter(|s| !s.exemplars.is_empty()).count() as u64),
+            Err(error) if error.kind() == ErrorKind::LimitExceeded => Ok(1),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -95,10 +95,21 @@ pub(crate) fn jobs() -> (Jobs, Receiver<Job>) {
 
 /// What the thread that merges blocks is asked to do.
 pub(crate) enum CompactJob {
-    /// Merge without rest whatever is to be merged; rewrite all blocks with deleted samples too if so told.
-    Compact(bool, Answer),
+    /// Merge without rest.
+    Compact(Merges, Answer),
     /// End.
     Stop,
+}
+
+/// What is to be merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merges {
+    /// What the planner says.
+    Due,
+    /// The same, and every block with deleted samples.
+    Deleted,
+    /// Everything, as far as the widest windows allow.
+    All,
 }
 
 /// The way to the thread that merges blocks.

@@ -345,7 +345,10 @@ impl Committer {
         if frozen.is_err() {
             // The open chunks in memory go on from these values.
             self.last.undo(&mut forgotten);
+            return frozen;
         }
+        self.newest_exemplars
+            .retain(|id, newest| !(series.contains(*id) && range.contains(newest.timestamp)));
         frozen
     }
 

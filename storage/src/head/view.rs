@@ -26,8 +26,9 @@ pub(crate) struct LiveBlock {
     ids: Arc<[AtomicU32]>,
     /// Those that are about this block.
     tombstones: Vec<Arc<Tombstone>>,
-    /// Tombstones up to this sequence have been applied: what they are about is not in the block any more.
-    applied: u64,
+    /// Those that have been applied: what they are about is not in the block any more. Their sequences do not tell them from
+    /// later ones, because a delete that finds nothing in memory uses up no sequence.
+    applied: Vec<Arc<Tombstone>>,
     /// The same as sets of series, made by the first who asks.
     deletions: OnceLock<Deletions>,
 }
@@ -39,27 +40,35 @@ impl LiveBlock {
     /// `tombstones` may be about other blocks too.
     pub(crate) fn new(block: Block, tombstones: &[Arc<Tombstone>]) -> Self {
         let ids = (0..block.series_count()).map(|_| AtomicU32::new(NOT_KNOWN)).collect();
-        Self { block: Arc::new(block), ids, tombstones: Vec::new(), applied: 0, deletions: OnceLock::new() }
-            .with_tombstones(tombstones)
+        Self {
+            block: Arc::new(block),
+            ids,
+            tombstones: Vec::new(),
+            applied: Vec::new(),
+            deletions: OnceLock::new(),
+        }
+        .with_tombstones(tombstones)
     }
 
-    /// A block that was written under the tombstones up to sequence `applied`.
-    pub(crate) fn merged(block: Block, applied: u64, tombstones: &[Arc<Tombstone>]) -> Self {
+    /// A block that was written under the tombstones `applied`.
+    pub(crate) fn merged(block: Block, applied: Vec<Arc<Tombstone>>, tombstones: &[Arc<Tombstone>]) -> Self {
         Self { applied, ..Self::new(block, &[]) }.with_tombstones(tombstones)
     }
 
     /// The same block under these tombstones instead of those before.
     pub(crate) fn with_tombstones(&self, tombstones: &[Arc<Tombstone>]) -> Self {
         let meta = self.block.meta();
+        let is_applied = |t: &Arc<Tombstone>| self.applied.iter().any(|applied| Arc::ptr_eq(applied, t));
         let is_about = |t: &&Arc<Tombstone>| {
-            t.sequence > meta.sequence.max(self.applied)
+            t.sequence > meta.sequence
+                && !is_applied(t)
                 && t.range.overlaps(&TimeRange::closed(meta.min_time, meta.max_time))
         };
         Self {
             block: Arc::clone(&self.block),
             ids: Arc::clone(&self.ids),
             tombstones: tombstones.iter().filter(is_about).cloned().collect(),
-            applied: self.applied,
+            applied: tombstones.iter().filter(|t| is_applied(t)).cloned().collect(),
             deletions: OnceLock::new(),
         }
     }

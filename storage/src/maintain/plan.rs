@@ -40,6 +40,8 @@ pub(crate) struct Policy {
     pub(crate) bytes_max: u64,
     /// So many small blocks are merged in any case.
     pub(crate) many: usize,
+    /// Everything is merged into windows of the largest width, whether they are over or not, and whatever it costs.
+    pub(crate) is_final: bool,
 }
 
 /// The sequences of the blocks to merge next, ascending; a single one is to be rewritten. Nothing if all is well.
@@ -47,7 +49,8 @@ pub(crate) fn plan(blocks: &[Candidate], policy: &Policy) -> Option<Vec<u64>> {
     let mut sorted: Vec<&Candidate> = blocks.iter().collect();
     sorted.sort_by_key(|b| b.sequence);
     let newest = sorted.iter().map(|b| b.max_time).max()?;
-    for (place, width) in policy.widths.iter().enumerate() {
+    let skipped = if policy.is_final { policy.widths.len().saturating_sub(1) } else { 0 };
+    for (place, width) in policy.widths.iter().enumerate().skip(skipped) {
         let window = |b: &Candidate| b.max_time.div_euclid(*width);
         let mut windows: Vec<i64> = sorted.iter().map(|b| window(b)).collect();
         windows.sort_unstable();
@@ -56,7 +59,9 @@ pub(crate) fn plan(blocks: &[Candidate], policy: &Policy) -> Option<Vec<u64>> {
             let inside = sorted.iter().copied().filter(|b| window(b) == this && !b.is_fixed);
             let usable: Vec<&Candidate> = inside.filter(|b| b.bytes <= policy.bytes_max / 2).collect();
             let is_over = window_of(newest, *width) > this;
-            let chosen = if is_over {
+            let chosen = if policy.is_final {
+                Some(up_to(&usable, policy.bytes_max)).filter(|all| all.len() >= 2)
+            } else if is_over {
                 choose_in_closed(&usable, policy)
             } else if place == 0 {
                 choose_flushed(&usable, policy)
@@ -143,7 +148,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn policy() -> Policy {
-        Policy { widths: vec![8 * HOUR, 24 * HOUR], bytes_max: 100 * MIB, many: 4 }
+        Policy { widths: vec![8 * HOUR, 24 * HOUR], bytes_max: 100 * MIB, many: 4, is_final: false }
     }
 
     /// A block of `mib` MiB with samples from hour to hour (the last hour is not inside).
@@ -269,6 +274,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn all_is_merged_if_asked() {
+        let mut blocks = vec![
+            block(1, (0, 8), 40, 1),
+            block(2, (8, 9), 1, 0),
+            block(3, (25, 26), 5, 0),
+            block(4, (26, 27), 5, 0),
+        ];
+        let policy = Policy { is_final: true, ..policy() };
+        assert_eq!(plan(&blocks, &policy), Some(vec![1, 2]));
+        blocks.drain(..2);
+        assert_eq!(plan(&blocks, &policy), Some(vec![3, 4]));
+        blocks.pop();
+        assert_eq!(plan(&blocks, &policy), None);
+    }
+
     fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
         let one = (-100i64..300, 1i64..40, 1u64..30, 0u32..3, prop::bool::weighted(0.1));
         prop::collection::vec(one, 0..14).prop_map(|parts| {
@@ -282,7 +303,8 @@ mod tests {
     proptest! {
         /// Merging never changes which block wins at any time, and comes to an end.
         #[test]
-        fn the_rule_of_sequences_holds_until_nothing_is_left_to_do(blocks in candidates()) {
+        fn the_rule_of_sequences_holds_until_nothing_is_left_to_do(blocks in candidates(), is_final: bool) {
+            let policy = || Policy { is_final, ..policy() };
             let mut blocks = blocks;
             for round in 0.. {
                 prop_assert!(round < 100, "{blocks:?}");

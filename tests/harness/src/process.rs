@@ -110,6 +110,7 @@ impl Usage {
             cpu: Duration::from_millis((ticks(11) + ticks(12)) * 10),
             resident_bytes: kib("VmRSS:") * 1024,
             peak_resident_bytes: kib("VmHWM:") * 1024,
+            anonymous_bytes: kib("RssAnon:") * 1024,
         }
     }
 }
@@ -129,6 +130,8 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// The most it ever was.
     pub peak_resident_bytes: u64,
+    /// Of what is resident, the part that is no file's.
+    pub anonymous_bytes: u64,
 }
 
 /// A loopback address nobody listens on at this moment. Another program may take it before it is used: a caller that
