@@ -365,6 +365,24 @@ fn exemplars_are_stored_counted_and_named() {
 }
 
 #[test]
+fn exemplars_may_come_without_samples() {
+    // Prometheus 3.x puts each exemplar into a series of its own.
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    let t = now_ms() - 60_000;
+    let mut request = Request::new();
+    let labels_refs = request.labels(&[("trace_id", "abc")]);
+    request.push(&[("__name__", "m")], &[(t, 1.0)]);
+    request.push(&[("__name__", "m")], &[]).exemplars =
+        vec![Exemplar { labels_refs, value: 1.0, timestamp: t }];
+    let response = send(&mut client, &request.compress()).unwrap();
+    assert_eq!((response.status, written(&response)), (204, Some([1, 0, 1])), "{}", response.text());
+    let range = format!("start={}&end={}", t / 1000 - 1, t / 1000 + 1);
+    let found = client.get(&format!("/api/v1/query_exemplars?query=m&{range}")).unwrap().json().unwrap();
+    assert_eq!(found["data"][0]["exemplars"][0]["labels"]["trace_id"], "abc", "{found}");
+}
+
+#[test]
 fn start_timestamps_are_stored() {
     let fresh = Fresh::start(&[]);
     let mut client = fresh.client();
@@ -460,8 +478,13 @@ fn what_is_negotiated() {
         assert!(response.text().contains(says), "{encoding} {content_type}: {}", response.text());
         assert_eq!(written(&response).map(|w| w[0]), samples, "{encoding} {content_type}");
     }
-    // A body of one version under the name of the other: its fields mean nothing there, so nothing is stored and nothing
-    // counted; a sender of 2.0 sees that by the missing headers.
+    // A body of one version under the name of the other would seem empty: it is refused.
+    let says = "the body is a io.prometheus.write.v2.Request, but the Content-Type calls it a prometheus.WriteRequest\n";
     let response = v1::send(&mut client, &good).unwrap();
-    assert_eq!((response.status, written(&response)), (204, None));
+    assert_eq!((response.status, response.text().as_str(), written(&response)), (400, says, None));
+    let mut other = v1::Request::new();
+    other.push(&label_bytes(&[("__name__", "m")]), &[(now_ms(), 1.0)]);
+    let response = send(&mut client, &other.compress()).unwrap();
+    let says = "the body is a prometheus.WriteRequest, but the Content-Type calls it a io.prometheus.write.v2.Request\n";
+    assert_eq!((response.status, response.text().as_str(), written(&response)), (400, says, Some([0; 3])));
 }

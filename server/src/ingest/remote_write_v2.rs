@@ -88,7 +88,8 @@ impl Resolver<'_> {
         let about = about.map_err(|error| {
             refuse(labels_of(self.request, &series.labels), self.parsing("metadata", series, &error))
         })?;
-        if series.samples.is_empty() && series.histograms.is_empty() {
+        // Prometheus itself sends exemplars in series of their own, without a sample: these are taken.
+        if series.samples.is_empty() && series.histograms.is_empty() && series.exemplars.is_empty() {
             let labels = labels_of(self.request, &series.labels);
             return Err(refuse(
                 labels,

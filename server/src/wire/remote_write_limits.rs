@@ -10,12 +10,19 @@ use thiserror::Error;
 pub const SERIES_MAX: usize = 1_000_000;
 /// Exemplars of one request.
 pub const EXEMPLARS_MAX: usize = 200_000;
+/// Descriptions of metrics in one request of version 1.0.
+pub const METADATA_MAX: usize = 200_000;
 /// The most numbers in the histograms of one request: a body holds one in a byte, memory in eight.
 pub const HISTOGRAM_NUMBERS_MAX: usize = 8_000_000;
 /// Strings in the table of a request of version 2.0.
 pub const SYMBOLS_MAX: usize = 2_000_000;
 /// References to that table in one request.
 pub const REFERENCES_MAX: usize = 16_000_000;
+
+/// The name of the message of version 1.0.
+pub const MESSAGE_V1: &str = "prometheus.WriteRequest";
+/// The name of the message of version 2.0.
+pub const MESSAGE_V2: &str = "io.prometheus.write.v2.Request";
 
 /// Why a body is not a remote-write request.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -37,6 +44,17 @@ pub enum DecodeError {
     /// More exemplars than one request may carry.
     #[error("the request carries more than {0} exemplars")]
     TooManyExemplars(usize),
+    /// More descriptions of metrics than one request may carry.
+    #[error("the request carries the metadata of more than {0} metrics")]
+    TooMuchMetadata(usize),
+    /// The body is the message of the other version: read as this one it would seem empty.
+    #[error("the body is a {found}, but the Content-Type calls it a {called}")]
+    OtherMessage {
+        /// What it is.
+        found: &'static str,
+        /// What the request says it is.
+        called: &'static str,
+    },
     /// More buckets in its histograms than one request may carry.
     #[error("the histograms of the request have more than {0} buckets")]
     TooManyBuckets(usize),

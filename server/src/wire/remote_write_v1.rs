@@ -6,7 +6,9 @@
 
 use super::protobuf::{Field, ProtobufError, Reader};
 use super::remote_write_histogram::{SentHistogram, decode_histogram};
-use super::remote_write_limits::{DecodeError, EXEMPLARS_MAX, HISTOGRAM_NUMBERS_MAX, Met};
+use super::remote_write_limits::{
+    DecodeError, EXEMPLARS_MAX, HISTOGRAM_NUMBERS_MAX, MESSAGE_V1, MESSAGE_V2, METADATA_MAX, Met,
+};
 use kymo_storage::model::{Metadata, MetricType, Sample, Timestamp};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -79,8 +81,13 @@ pub fn decode(body: &[u8], samples_max: usize) -> Result<WriteRequest<'_>, Decod
             }
             3 => {
                 let metadata = decode_metadata(field.bytes().map_err(malformed)?).map_err(malformed)?;
+                if request.metadata.len() == METADATA_MAX {
+                    return Err(DecodeError::TooMuchMetadata(METADATA_MAX));
+                }
                 request.metadata.push(metadata);
             }
+            // The symbols and the series of version 2.0. This message has no such fields, and nothing may be lost in silence.
+            4 | 5 => return Err(DecodeError::OtherMessage { found: MESSAGE_V2, called: MESSAGE_V1 }),
             _ => {}
         }
         let met = Met {
@@ -529,11 +536,12 @@ mod tests {
                 bytes[at] ^= flip.1;
             }
             // We skip what we do not use (texts), so we may accept what prost refuses, never the other way round,
-            // but for groups, which nobody sends.
+            // but for groups, which nobody sends, and what looks like version 2.0.
             let ours = decode(&bytes, 1_000);
             if oracle::WriteRequest::decode(bytes.as_slice()).is_ok() {
                 let group = matches!(ours, Err(DecodeError::Malformed { cause: ProtobufError::WireType(3), .. }));
-                prop_assert!(ours.is_ok() || group, "{:?}", ours);
+                let other = matches!(ours, Err(DecodeError::OtherMessage { .. }));
+                prop_assert!(ours.is_ok() || group || other, "{:?}", ours);
             }
         }
 
@@ -556,5 +564,15 @@ mod tests {
         );
         assert_eq!(decoded.samples.iter().map(|s| s.timestamp).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(decode(&body, 1).unwrap_err(), DecodeError::TooManySamples(1));
+    }
+
+    #[test]
+    fn metadata_is_counted_and_version_2_is_known() {
+        let empty = [3 << 3 | 2, 0].repeat(METADATA_MAX + 1);
+        assert_eq!(decode(&empty, 10).unwrap_err(), DecodeError::TooMuchMetadata(METADATA_MAX));
+        for number in [4, 5] {
+            let other = decode(&[number << 3 | 2, 0], 10).unwrap_err();
+            assert_eq!(other, DecodeError::OtherMessage { found: MESSAGE_V2, called: MESSAGE_V1 });
+        }
     }
 }

@@ -16,7 +16,8 @@
 use super::protobuf::{ProtobufError, Reader};
 use super::remote_write_histogram::{SentHistogram, decode_histogram, each_varint};
 use super::remote_write_limits::{
-    DecodeError, EXEMPLARS_MAX, HISTOGRAM_NUMBERS_MAX, Met, REFERENCES_MAX, SYMBOLS_MAX,
+    DecodeError, EXEMPLARS_MAX, HISTOGRAM_NUMBERS_MAX, MESSAGE_V1, MESSAGE_V2, Met, REFERENCES_MAX,
+    SYMBOLS_MAX,
 };
 use kymo_storage::model::{Labels, METRIC_NAME, Metadata, MetricType, Timestamp};
 use std::ops::Range;
@@ -148,6 +149,9 @@ pub fn decode(body: &[u8], samples_max: usize) -> Result<Request<'_>, DecodeErro
                 decode_series(message, samples_max, &mut request).map_err(malformed)?;
                 request.check(samples_max)?;
             }
+            // The series and the metadata of version 1.0. These numbers are reserved here, so that a body under the wrong name is
+            // known as such.
+            1 | 3 => return Err(DecodeError::OtherMessage { found: MESSAGE_V1, called: MESSAGE_V2 }),
             _ => {}
         }
     }

@@ -14,6 +14,8 @@ fn any_histogram() -> impl Strategy<Value = oracle::Histogram> {
             count: numbers.0,
             sum: f64::from_bits(numbers.1),
             schema: numbers.2,
+            zero_threshold: 0.5,
+            zero_count: numbers.0 / 3,
             positive_spans: vec![oracle::Span { offset, length: counts.len() as u32 }],
             positive_deltas: (0..counts.len())
                 .map(|i| counts[i] - if i == 0 { 0 } else { counts[i - 1] })
@@ -119,7 +121,7 @@ fn assert_same_series(ours: (&Request<'_>, &Series), theirs: (&oracle::Request, 
     for (sent, theirs) in histograms.iter().zip(&expected.histograms) {
         assert_eq!((sent.timestamp, sent.start_timestamp), (theirs.timestamp, theirs.start_timestamp));
         let Ok(AnyHistogram::Int(h)) = &sent.histogram else { panic!("{sent:?}") };
-        assert_eq!((h.count, h.schema), (theirs.count, theirs.schema));
+        assert_eq!((h.count, h.schema, h.zero_count), (theirs.count, theirs.schema, theirs.zero_count));
         assert_eq!(h.positive.counts(), counts_from_deltas(&theirs.positive_deltas).unwrap());
     }
     let about = expected.metadata.unwrap_or_default();
@@ -155,12 +157,12 @@ proptest! {
             bytes[at] ^= flip.1;
         }
         // Texts are not judged here, so we may accept what prost refuses; what it accepts we accept, but for groups and for
-        // a table that does not begin with the empty string.
+        // a table that does not begin with the empty string, and for what looks like version 1.0.
         let ours = decode(&bytes, 1_000);
         if oracle::Request::decode(bytes.as_slice()).is_ok() {
             let known = matches!(
                 ours,
-                Err(DecodeError::FirstSymbol(_) | DecodeError::Malformed { cause: ProtobufError::WireType(3), .. })
+                Err(DecodeError::FirstSymbol(_) | DecodeError::OtherMessage { .. } | DecodeError::Malformed { cause: ProtobufError::WireType(3), .. })
             );
             prop_assert!(ours.is_ok() || known, "{:?}", ours);
         }
@@ -230,4 +232,8 @@ fn limits_are_met_before_memory_is_spent() {
     assert!(matches!(decode(&long(3, 400_000), 500_000), Err(DecodeError::TooManyBuckets(_))));
     let first = oracle::Request { symbols: vec!["x".into()], ..oracle::Request::default() };
     assert!(matches!(decode(&first.encode_to_vec(), 10), Err(DecodeError::FirstSymbol(_))));
+    for number in [1, 3] {
+        let other = decode(&[number << 3 | 2, 0], 10).unwrap_err();
+        assert_eq!(other, DecodeError::OtherMessage { found: MESSAGE_V1, called: MESSAGE_V2 });
+    }
 }

@@ -25,6 +25,33 @@ pub fn require(name: &str) -> Option<PathBuf> {
     program
 }
 
+/// The Python that has the client libraries of `tests/clients/requirements.txt`: what `KYMO_PYTHON` names, else that of the virtual
+/// environment in `target/clients`. `None` (and a line that says so) if it is not there.
+///
+/// # Panics
+/// It is not there and `KYMO_REQUIRE_PEERS=1`.
+pub fn python() -> Option<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/bin/python");
+    let program = std::env::var_os("KYMO_PYTHON").map_or(own, PathBuf::from);
+    if program.is_file() {
+        return Some(program);
+    }
+    let required = std::env::var("KYMO_REQUIRE_PEERS").is_ok_and(|v| v == "1");
+    let program = program.display();
+    assert!(!required, "{program} is not there and KYMO_REQUIRE_PEERS=1");
+    println!("skipped: {program} is not there (.ci/run makes it)");
+    None
+}
+
+/// A script of `tests/clients`, to be run by `python`.
+pub fn script(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../clients").join(name);
+    // Isolated: what the environment says about Python, and modules beside the script, do not matter.
+    command.arg("-I").arg(path).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+    command
+}
+
 /// A running peer.
 #[derive(Debug)]
 pub struct Peer {
@@ -40,7 +67,12 @@ impl Peer {
         Client::new(self.address)
     }
 
-    fn start(name: &str, dir: &Path, health: &str, command: impl Fn(SocketAddr) -> Command) -> Self {
+    /// A program that answers `health` with 200 as soon as it is ready; `command` is how to start it on an address. What it prints is
+    /// in `NAME.log` below `dir`.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    pub fn start(name: &str, dir: &Path, health: &str, command: impl Fn(SocketAddr) -> Command) -> Self {
         let address = free_address();
         let log = dir.join(format!("{name}.log"));
         let mut process = Process::start(name, command(address), &log).expect("start a peer");

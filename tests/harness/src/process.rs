@@ -1,7 +1,7 @@
 //! A child process that is always ended, with its output in a file; and what the kernel says about it.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -132,6 +132,38 @@ pub struct Usage {
     pub peak_resident_bytes: u64,
     /// Of what is resident, the part that is no file's.
     pub anonymous_bytes: u64,
+}
+
+/// Runs `command` to its end and gives what it wrote to its standard output.
+///
+/// # Panics
+/// It fails or has not ended within `limit` (it is then killed); the message holds what it wrote to its standard error.
+pub fn run_to_end(mut command: Command, limit: Duration) -> String {
+    let (mut out, mut errors) =
+        (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+    command.stdin(Stdio::null());
+    command.stdout(out.try_clone().expect("a file")).stderr(errors.try_clone().expect("a file"));
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let deadline = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            break Some(status);
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let read = |file: &mut fs::File| {
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut text)).expect("a file can be read");
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let text = read(&mut out);
+    assert!(status.is_some_and(|s| s.success()), "{command:?}: {status:?}\n{text}\n{}", read(&mut errors));
+    text
 }
 
 /// A loopback address nobody listens on at this moment. Another program may take it before it is used: a caller that

@@ -96,6 +96,12 @@ pub struct Histogram {
     /// The schema.
     #[prost(sint32, tag = "4")]
     pub schema: i32,
+    /// How far the bucket of zero reaches.
+    #[prost(double, tag = "5")]
+    pub zero_threshold: f64,
+    /// Observations in it.
+    #[prost(uint64, tag = "6")]
+    pub zero_count: u64,
     /// Where the buckets lie.
     #[prost(message, repeated, tag = "11")]
     pub positive_spans: Vec<Span>,

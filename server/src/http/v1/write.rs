@@ -4,6 +4,7 @@ use crate::error::{ApiError, Side};
 use crate::http::app::App;
 use crate::http::respond;
 use crate::ingest::remote_write::{Message, Outcome, Written};
+use crate::wire::remote_write_limits::{MESSAGE_V1, MESSAGE_V2};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -12,8 +13,7 @@ use axum::response::{IntoResponse, Response};
 /// Bodies up to this size are decoded where they arrive (some hundred microseconds); larger ones on the blocking pool.
 const INLINE_BYTES_MAX: usize = 128 << 10;
 /// The messages, as `Content-Type` names them.
-const PROTOS: [(&str, Message); 2] =
-    [("prometheus.WriteRequest", Message::V1), ("io.prometheus.write.v2.Request", Message::V2)];
+const PROTOS: [(&str, Message); 2] = [(MESSAGE_V1, Message::V1), (MESSAGE_V2, Message::V2)];
 
 /// Stores the samples of a remote-write request: 204 if all are stored, 400 naming the rest otherwise. To a request of version
 /// 2.0, every answer says how much is stored.
