@@ -1,5 +1,6 @@
 //! What queries may take: memory, time, cores, places; what is told of those that run, and how one is ended.
 
+use crate::contract::description::Description;
 use crate::{Fresh, now_ms};
 use kymo_tests::http::{Client, escape};
 use kymo_tests::load::Load;
@@ -74,7 +75,12 @@ fn running_queries_are_listed_and_can_be_ended() {
     assert!(!metrics.contains("kymo_query_oldest_seconds 0\n"), "{metrics}");
     let cancel = format!("/api/v1/status/active_queries/{}/cancel", query["id"]);
     assert_eq!(client.get(&cancel).unwrap().status, 405);
-    assert_eq!(client.post_form(&cancel, &[]).unwrap().status, 200);
+    let description = Description::published();
+    let list = client.get("/api/v1/status/active_queries").unwrap();
+    description.check("/api/v1/status/active_queries", "get", &list).unwrap();
+    let ended = client.post_form(&cancel, &[]).unwrap();
+    assert_eq!(ended.status, 200);
+    description.check("/api/v1/status/active_queries/{id}/cancel", "post", &ended).unwrap();
     let mut answer = [0; 12];
     asker.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 499");

@@ -7,6 +7,7 @@ mod access;
 mod admin;
 mod bad_bodies;
 mod budget;
+mod contract;
 mod federate;
 mod hostile;
 mod http2;

@@ -236,11 +236,15 @@ fn write_stats(out: &mut BodyWriter, told: &Stats) -> io::Result<()> {
         },
     });
     if *show_steps {
-        let steps: Vec<_> =
-            per_step.iter().map(|(t, samples)| json!([*t as f64 / 1_000.0, samples])).collect();
+        let steps: Vec<_> = per_step.iter().map(|(t, samples)| json!([seconds(*t), samples])).collect();
         page["samples"]["totalQueryableSamplesPerStep"] = steps.into();
     }
     Ok(serde_json::to_writer(out, &page)?)
+}
+
+/// Seconds, without a fraction if they are whole.
+fn seconds(timestamp: Timestamp) -> serde_json::Value {
+    if timestamp % 1_000 == 0 { json!(timestamp / 1_000) } else { json!(timestamp as f64 / 1_000.0) }
 }
 
 fn operator_json(operator: &Operator) -> serde_json::Value {
