@@ -11,18 +11,25 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
         Expr::MatrixSelector(e) => e.selector.at.is_some(),
         Expr::Subquery(e) => e.at.is_some(),
         Expr::Call(e) => {
-            let by_time = match e.function.id {
-                FunctionId::Time | FunctionId::Timestamp | FunctionId::PredictLinear => true,
-                FunctionId::Minute
-                | FunctionId::Hour
-                | FunctionId::DayOfMonth
-                | FunctionId::DayOfWeek
-                | FunctionId::DayOfYear
-                | FunctionId::DaysInMonth
-                | FunctionId::Month
-                | FunctionId::Year => e.args.is_empty(),
-                _ => false,
-            };
+            // Some are the same at every step, but on Prometheus' list; and what it thinks of a call shows in warnings.
+            let by_time = matches!(
+                e.function.id,
+                FunctionId::Time
+                    | FunctionId::Timestamp
+                    | FunctionId::PredictLinear
+                    | FunctionId::Minute
+                    | FunctionId::Hour
+                    | FunctionId::DayOfMonth
+                    | FunctionId::DayOfWeek
+                    | FunctionId::DayOfYear
+                    | FunctionId::DaysInMonth
+                    | FunctionId::Month
+                    | FunctionId::Year
+                    | FunctionId::Start
+                    | FunctionId::End
+                    | FunctionId::Range
+                    | FunctionId::Step
+            );
             !by_time && e.args.iter().all(is_invariant)
         }
         Expr::Aggregate(_) | Expr::Binary(_) | Expr::Unary(_) | Expr::Paren(_) => {

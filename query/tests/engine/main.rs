@@ -1,6 +1,7 @@
 //! The engine from outside: whole queries over series in memory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bordered;
 #[path = "../syntax/expressions.rs"]
 #[allow(dead_code, reason = "the tests of the syntax need more of it")]
 mod expressions;

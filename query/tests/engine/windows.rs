@@ -8,12 +8,12 @@ use kymo_storage::model::{is_stale, stale_nan};
 use proptest::prelude::*;
 
 /// The samples of one window, oldest first, without staleness markers.
-struct Window<'s> {
-    samples: &'s [(i64, f64)],
+pub(crate) struct Window<'s> {
+    pub(crate) samples: &'s [(i64, f64)],
     /// Left border, which is outside, and right border, which is inside.
-    borders: (i64, i64),
+    pub(crate) borders: (i64, i64),
     /// When the window is asked for.
-    now: i64,
+    pub(crate) now: i64,
 }
 
 /// What the functions with a parameter are asked with.
@@ -22,7 +22,7 @@ const AHEAD: f64 = 90.0;
 const LEVEL: f64 = 0.3;
 const TREND: f64 = 0.6;
 
-fn seconds(millis: i64) -> f64 {
+pub(crate) fn seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
 }
 
@@ -67,7 +67,7 @@ impl Window<'_> {
     }
 
     /// [`Self::grown`], stretched to the borders of the window unless those are too far away.
-    fn extrapolated(&self, counter: bool) -> Option<f64> {
+    pub(crate) fn extrapolated(&self, counter: bool) -> Option<f64> {
         let [first, .., last] = self.samples else { return None };
         let grown = self.grown(counter);
         let sampled = seconds(last.0 - first.0);
@@ -173,7 +173,7 @@ fn arguments(function: &Function, window: &str) -> String {
 }
 
 /// Close enough that only the order of additions can be the reason, measured by what was added.
-fn close(met: f64, defined: f64, scale: f64) -> bool {
+pub(crate) fn close(met: f64, defined: f64, scale: f64) -> bool {
     met == defined
         || (met.is_nan() && defined.is_nan())
         || (met - defined).abs() <= 1e-9 * scale.max(defined.abs())
@@ -192,7 +192,7 @@ fn value() -> impl Strategy<Value = f64> {
 }
 
 /// Mostly rises, falls now and then, and has gaps and odd values.
-fn series() -> impl Strategy<Value = Vec<(i64, f64)>> {
+pub(crate) fn series() -> impl Strategy<Value = Vec<(i64, f64)>> {
     let step = prop_oneof![8 => Just(10_000i64), 2 => 1i64..20_000, 1 => 60_000i64..200_000];
     let odd = prop_oneof![3 => Just(true), 2 => Just(false)];
     (prop::collection::vec((step, value(), 0u8..12), 1..400), odd).prop_map(|(steps, only_numbers)| {
@@ -235,7 +235,7 @@ fn defined(
     Some((window.define(function)?, scale))
 }
 
-fn cases() -> u32 {
+pub(crate) fn cases() -> u32 {
     std::env::var("KYMO_RANDOM_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(60)
 }
 
