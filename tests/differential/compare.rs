@@ -15,6 +15,8 @@ pub(crate) struct Strictness {
     pub(crate) texts: bool,
     /// Whether the order of an instant vector must be the same.
     pub(crate) order: bool,
+    /// Whether the series of a matrix must come in the same order.
+    pub(crate) sorted: bool,
 }
 
 /// How numbers are compared.
@@ -50,7 +52,7 @@ pub(crate) fn compare(
     if theirs.text != ours.text && (theirs.succeeded() || strict.texts) {
         return Err(format!("text: theirs {}\n      ours {}", theirs.text, ours.text));
     }
-    let values = if theirs.kind == "vector" {
+    let values = if theirs.kind == "vector" || !strict.sorted {
         let sorted = |reply: &Reply| {
             let mut rows = reply.rows.clone();
             rows.sort_by(|a, b| a.0.cmp(&b.0));

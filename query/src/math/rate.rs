@@ -124,8 +124,8 @@ impl Resets {
         if upto - from > RESETS_ADDED {
             let before = if from == 0 { 0.0 } else { self.sums[from - 1] };
             let lost = self.sums[upto - 1] - before;
-            // False for infinities too, which are in all sums that follow them.
-            if before.abs() <= lost.abs() * SPOILS {
+            // An infinity is in all sums that follow it, and may be made of what is finite beside the difference.
+            if lost.is_finite() && before.abs() <= lost.abs() * SPOILS {
                 return value + lost;
             }
         }
@@ -290,6 +290,15 @@ mod tests {
             let met = resets.correct(values[last] - values[first], &values, first, last, &mut 0);
             assert_eq!(met, naive_increase(&values[first..]), "after {lost}");
         }
+    }
+
+    #[test]
+    fn huge_falls_are_added_in_order() {
+        let values: Vec<f64> = (0..100).map(|i| if i % 2 == 0 { f64::MAX } else { -f64::MAX }).collect();
+        let mut resets = Resets::default();
+        resets.find(&values, |_| false);
+        let met = resets.correct(values[99] - values[0], &values, 0, 99, &mut 0);
+        assert_eq!((met, naive_increase(&values)), (f64::NEG_INFINITY, f64::NEG_INFINITY));
     }
 
     proptest! {

@@ -32,8 +32,8 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
             );
             !by_time && e.args.iter().all(is_invariant)
         }
-        Expr::Aggregate(_) | Expr::Binary(_) | Expr::Unary(_) | Expr::Paren(_) => {
-            expr.children().into_iter().all(is_invariant)
-        }
+        // As in Prometheus, the parameter is the one of the first step then.
+        Expr::Aggregate(e) => is_invariant(&e.expr),
+        Expr::Binary(_) | Expr::Unary(_) | Expr::Paren(_) => expr.children().into_iter().all(is_invariant),
     }
 }
