@@ -5,6 +5,7 @@ mod compaction;
 mod delete;
 mod health;
 mod open;
+mod read_only;
 mod requests;
 mod scrub;
 mod shared;
@@ -137,6 +138,18 @@ impl Storage {
     /// may drop the last clone of the store.
     pub fn submit(&self, batch: WriteBatch, done: Box<dyn FnOnce(Result<CommitReport>) + Send>) {
         self.owner.shared.submit(batch, false, Done::new(done));
+    }
+
+    /// Makes everything committed so far survive a power cut, and waits for it: what [`Durability::Interval`] and
+    /// [`Durability::Os`] leave to a later moment.
+    ///
+    /// # Errors
+    /// The disk refusing: writes are refused then until the store is opened again.
+    ///
+    /// [`Durability::Interval`]: crate::options::Durability::Interval
+    /// [`Durability::Os`]: crate::options::Durability::Os
+    pub fn sync(&self) -> Result<()> {
+        self.owner.shared.ask_writer(Message::Sync)
     }
 
     /// Writes everything committed so far into blocks, and waits for it.

@@ -10,6 +10,7 @@ use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::checkpoint::{self, Loaded};
 use crate::head::commit::Committer;
+use crate::head::generation::Generation;
 use crate::head::hash::HashKey;
 use crate::head::last::LastSamples;
 use crate::head::registry::Registry;
@@ -45,13 +46,24 @@ pub(crate) struct Opened {
     pub(crate) lock: DirLock,
 }
 
-struct Opening<'a> {
+pub(super) struct Opening<'a> {
     fs: &'a Arc<dyn Fs>,
     dir: &'a Path,
     counters: Counters,
     /// Damaged files that could not be put aside: not to be removed.
     stuck: Vec<PathBuf>,
     missing: Vec<Missing>,
+}
+
+/// What was found of a store.
+pub(super) struct Found {
+    pub(super) manifest: Manifest,
+    pub(super) tombstones: Vec<Arc<Tombstone>>,
+    pub(super) blocks: Vec<Arc<LiveBlock>>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) generation: Generation,
+    pub(super) metadata: Vec<(String, Metadata)>,
+    pub(super) wal_live_bytes: u64,
 }
 
 /// Opens the store in `dir`.
@@ -74,8 +86,7 @@ pub(crate) fn open(
         // The name of a new data directory must be as durable as what is in it; a parent that cannot be read cannot be synced.
         let _ = fs.sync_dir(parent);
     }
-    let mut opening =
-        Opening { fs: &fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() };
+    let mut opening = Opening::new(&fs, dir);
     let mut manifest = opening.load_manifest()?;
     let tombstones = opening.load_tombstones(&mut manifest)?;
     let blocks = opening.open_blocks(&mut manifest, &tombstones);
@@ -97,43 +108,24 @@ pub(crate) fn open(
     let Replayed { last, generation, metadata, lost_samples, samples } = replay.finish()?;
     opening.note_replay(&report, samples, lost_samples);
 
-    let newest = blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
-    let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
     let (queue, messages) = requests::queue();
     let (jobs_sender, jobs) = requests::jobs();
     let (compactor, compact_jobs) = requests::compact_jobs();
-    let Opening { counters, missing, .. } = opening;
-    counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
-    let opened = (clock.now_ms(), clock.monotonic());
-    let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
-    let shared = Arc::new(Shared {
-        options,
-        retention_rules,
-        clock,
-        dir: dir.to_path_buf(),
+    opening.counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
+    let found = Found {
+        manifest,
+        tombstones,
+        blocks,
         registry: Arc::clone(&registry),
-        order: Arc::default(),
-        view: Arc::new(SharedView::new(view)),
-        health: super::health::HealthState::default(),
-        counters,
-        metadata: Mutex::default(),
-        queue: RwLock::new(Some(queue)),
-        background: RwLock::new(Some(jobs_sender)),
-        missing: Arc::from(missing),
-        opened,
-        manifest: Mutex::new(manifest),
-        tombstones: Mutex::new(tombstones),
-        deleting: Mutex::default(),
-        compactor: RwLock::new(Some(compactor)),
-        stop: StopSignal::default(),
-        damaged: Mutex::default(),
-        wal_live_bytes: AtomicU64::new(wal.live_bytes()),
-        queued: AtomicUsize::new(0),
-        newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
-        fs,
-    });
-    let known: Vec<(String, Metadata)> = loaded.metadata.into_iter().chain(metadata).collect();
-    shared.remember_metadata(known);
+        generation,
+        metadata: loaded.metadata.into_iter().chain(metadata).collect(),
+        wal_live_bytes: wal.live_bytes(),
+    };
+    let shared = opening.share(Arc::clone(&clock), options, found);
+    *shared.queue.write() = Some(queue);
+    *shared.background.write() = Some(jobs_sender);
+    *shared.compactor.write() = Some(compactor);
+    let shared = Arc::new(shared);
     if let Some(why) = wal.poisoned() {
         shared.health.poison(why.to_owned());
     }
@@ -179,7 +171,49 @@ fn wal_options(options: &Options, manifest: &Manifest) -> WalOptions {
     }
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    pub(super) fn new(fs: &'a Arc<dyn Fs>, dir: &'a Path) -> Self {
+        Self { fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() }
+    }
+
+    /// What the threads of the store share; there are no queues yet.
+    pub(super) fn share(self, clock: Arc<dyn Clock>, options: Options, found: Found) -> Shared {
+        let Found { manifest, tombstones, blocks, registry, generation, metadata, wal_live_bytes } = found;
+        let newest =
+            blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
+        let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
+        let opened = (clock.now_ms(), clock.monotonic());
+        let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
+        let shared = Shared {
+            options,
+            retention_rules,
+            clock,
+            dir: self.dir.to_path_buf(),
+            registry,
+            order: Arc::default(),
+            view: Arc::new(SharedView::new(view)),
+            health: super::health::HealthState::default(),
+            counters: self.counters,
+            metadata: Mutex::default(),
+            queue: RwLock::default(),
+            background: RwLock::default(),
+            missing: Arc::from(self.missing),
+            opened,
+            manifest: Mutex::new(manifest),
+            tombstones: Mutex::new(tombstones),
+            deleting: Mutex::default(),
+            compactor: RwLock::default(),
+            stop: StopSignal::default(),
+            damaged: Mutex::default(),
+            wal_live_bytes: AtomicU64::new(wal_live_bytes),
+            queued: AtomicUsize::new(0),
+            newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
+            fs: Arc::clone(self.fs),
+        };
+        shared.remember_metadata(metadata);
+        shared
+    }
+
     /// The manifest; rebuilt from the blocks if it is damaged or gone.
     fn load_manifest(&mut self) -> Result<Manifest> {
         let damaged = match Manifest::load(self.fs, self.dir) {
@@ -214,7 +248,7 @@ impl Opening<'_> {
     }
 
     /// What was deleted. New blocks get sequences that no tombstone hides, also under a manifest that was rebuilt.
-    fn load_tombstones(&mut self, manifest: &mut Manifest) -> Result<Vec<Arc<Tombstone>>> {
+    pub(super) fn load_tombstones(&mut self, manifest: &mut Manifest) -> Result<Vec<Arc<Tombstone>>> {
         let tombstones = match load_tombstones(self.fs, self.dir) {
             Ok(tombstones) => tombstones,
             Err(error) if error.is_damage() => {
@@ -243,7 +277,11 @@ impl Opening<'_> {
     }
 
     /// Opens the blocks of the manifest, oldest first. A damaged one is put aside and taken off the list.
-    fn open_blocks(&mut self, manifest: &mut Manifest, tombstones: &[Arc<Tombstone>]) -> Vec<Arc<LiveBlock>> {
+    pub(super) fn open_blocks(
+        &mut self,
+        manifest: &mut Manifest,
+        tombstones: &[Arc<Tombstone>],
+    ) -> Vec<Arc<LiveBlock>> {
         let mut blocks = Vec::new();
         manifest.blocks.retain(|entry| {
             let path = self.dir.join(BLOCKS).join(&entry.file);
@@ -291,7 +329,7 @@ impl Opening<'_> {
     }
 
     /// Readers are told of the blocks in quarantine until somebody takes them away.
-    fn note_quarantined(&mut self) {
+    pub(super) fn note_quarantined(&mut self) {
         for block in quarantined_blocks(self.fs, self.dir) {
             self.note_missing(&block.path, block.times, &block.reason);
         }
@@ -301,7 +339,7 @@ impl Opening<'_> {
     ///
     /// # Errors
     /// The operating system refuses for now. Going on would cost the samples in the log their names.
-    fn load_checkpoint(&mut self, manifest: &mut Manifest, options: &Options) -> Result<Loaded> {
+    pub(super) fn load_checkpoint(&mut self, manifest: &mut Manifest, options: &Options) -> Result<Loaded> {
         let mut names = self.checkpoints();
         names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         while let Some(name) = names.pop() {
@@ -360,7 +398,7 @@ impl Opening<'_> {
         }
     }
 
-    fn note_replay(&mut self, report: &ReplayReport, samples: u64, lost_samples: u64) {
+    pub(super) fn note_replay(&mut self, report: &ReplayReport, samples: u64, lost_samples: u64) {
         self.counters.replayed_samples.add(samples);
         self.counters.wal_lost_frames.add(report.lost_frames);
         if report.is_damaged() || lost_samples > 0 {

@@ -56,6 +56,8 @@ pub(crate) enum Message {
     Freeze(Answer),
     /// Forget the newest samples of these series in this range, and freeze what is in memory of them.
     Forget(RoaringBitmap, TimeRange, Answer),
+    /// Make everything committed so far durable.
+    Sync(Answer),
     /// Everything before this segment of the log is in blocks.
     Release(u64),
     /// Make everything durable and end.

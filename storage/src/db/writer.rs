@@ -87,7 +87,10 @@ impl Writer {
         shared.queue.write().take();
         while let Ok(message) = self.receiver.try_recv() {
             match message {
-                Message::Freeze(answer) | Message::Forget(_, _, answer) | Message::Stop(answer) => {
+                Message::Freeze(answer)
+                | Message::Forget(_, _, answer)
+                | Message::Sync(answer)
+                | Message::Stop(answer) => {
                     call(|| answer(Err(closed())));
                 }
                 Message::Batch(..) | Message::Release(_) => {}
@@ -163,6 +166,11 @@ impl Writer {
                 let forgotten = self.check_frozen().and_then(|()| self.committer.forget(&series, range));
                 self.note_poison();
                 call(|| answer(forgotten));
+            }
+            Message::Sync(answer) => {
+                let synced = self.committer.wal().sync();
+                self.note_poison();
+                call(|| answer(synced));
             }
             Message::Release(boundary) => {
                 if let Err(error) = self.committer.wal().release_before(boundary) {
