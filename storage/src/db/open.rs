@@ -49,10 +49,10 @@ pub(crate) struct Opened {
 pub(super) struct Opening<'a> {
     fs: &'a Arc<dyn Fs>,
     dir: &'a Path,
-    counters: Counters,
+    pub(super) counters: Counters,
     /// Damaged files that could not be put aside: not to be removed.
     stuck: Vec<PathBuf>,
-    missing: Vec<Missing>,
+    pub(super) missing: Vec<Missing>,
 }
 
 /// What was found of a store.
@@ -63,7 +63,55 @@ pub(super) struct Found {
     pub(super) registry: Arc<Registry>,
     pub(super) generation: Generation,
     pub(super) metadata: Vec<(String, Metadata)>,
+    pub(super) missing: Vec<Missing>,
+    pub(super) counters: Counters,
     pub(super) wal_live_bytes: u64,
+}
+
+impl Found {
+    /// What the threads of the store share; there are no queues yet.
+    pub(super) fn share(
+        self,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: Options,
+    ) -> Shared {
+        let (blocks, generation) = (self.blocks, self.generation);
+        let newest =
+            blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
+        let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
+        let opened = (clock.now_ms(), clock.monotonic());
+        let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
+        let shared = Shared {
+            options,
+            retention_rules,
+            clock,
+            dir: dir.to_path_buf(),
+            registry: self.registry,
+            order: Arc::default(),
+            view: Arc::new(SharedView::new(view)),
+            health: super::health::HealthState::default(),
+            counters: self.counters,
+            metadata: Mutex::default(),
+            queue: RwLock::default(),
+            background: RwLock::default(),
+            missing: Arc::from(self.missing),
+            opened,
+            manifest: Mutex::new(self.manifest),
+            tombstones: Mutex::new(self.tombstones),
+            deleting: Mutex::default(),
+            compactor: RwLock::default(),
+            stop: StopSignal::default(),
+            damaged: Mutex::default(),
+            wal_live_bytes: AtomicU64::new(self.wal_live_bytes),
+            queued: AtomicUsize::new(0),
+            newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
+            fs,
+        };
+        shared.remember_metadata(self.metadata);
+        shared
+    }
 }
 
 /// Opens the store in `dir`.
@@ -111,7 +159,8 @@ pub(crate) fn open(
     let (queue, messages) = requests::queue();
     let (jobs_sender, jobs) = requests::jobs();
     let (compactor, compact_jobs) = requests::compact_jobs();
-    opening.counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
+    let Opening { counters, missing, .. } = opening;
+    counters.open_millis.add(clock.monotonic().saturating_sub(started).as_millis() as u64);
     let found = Found {
         manifest,
         tombstones,
@@ -119,9 +168,11 @@ pub(crate) fn open(
         registry: Arc::clone(&registry),
         generation,
         metadata: loaded.metadata.into_iter().chain(metadata).collect(),
+        missing,
+        counters,
         wal_live_bytes: wal.live_bytes(),
     };
-    let shared = opening.share(Arc::clone(&clock), options, found);
+    let shared = found.share(fs, clock, dir, options);
     *shared.queue.write() = Some(queue);
     *shared.background.write() = Some(jobs_sender);
     *shared.compactor.write() = Some(compactor);
@@ -174,44 +225,6 @@ fn wal_options(options: &Options, manifest: &Manifest) -> WalOptions {
 impl<'a> Opening<'a> {
     pub(super) fn new(fs: &'a Arc<dyn Fs>, dir: &'a Path) -> Self {
         Self { fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() }
-    }
-
-    /// What the threads of the store share; there are no queues yet.
-    pub(super) fn share(self, clock: Arc<dyn Clock>, options: Options, found: Found) -> Shared {
-        let Found { manifest, tombstones, blocks, registry, generation, metadata, wal_live_bytes } = found;
-        let newest =
-            blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
-        let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
-        let opened = (clock.now_ms(), clock.monotonic());
-        let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
-        let shared = Shared {
-            options,
-            retention_rules,
-            clock,
-            dir: self.dir.to_path_buf(),
-            registry,
-            order: Arc::default(),
-            view: Arc::new(SharedView::new(view)),
-            health: super::health::HealthState::default(),
-            counters: self.counters,
-            metadata: Mutex::default(),
-            queue: RwLock::default(),
-            background: RwLock::default(),
-            missing: Arc::from(self.missing),
-            opened,
-            manifest: Mutex::new(manifest),
-            tombstones: Mutex::new(tombstones),
-            deleting: Mutex::default(),
-            compactor: RwLock::default(),
-            stop: StopSignal::default(),
-            damaged: Mutex::default(),
-            wal_live_bytes: AtomicU64::new(wal_live_bytes),
-            queued: AtomicUsize::new(0),
-            newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
-            fs: Arc::clone(self.fs),
-        };
-        shared.remember_metadata(metadata);
-        shared
     }
 
     /// The manifest; rebuilt from the blocks if it is damaged or gone.

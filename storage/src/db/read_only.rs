@@ -89,6 +89,7 @@ fn look(
     let Replayed { generation, metadata, lost_samples, samples, .. } = replay.finish()?;
     let is_damaged = report.is_damaged() || lost_samples > 0;
     opening.note_replay(&report, samples, lost_samples);
+    let Opening { counters, missing, .. } = opening;
     let found = Found {
         manifest,
         tombstones,
@@ -96,9 +97,11 @@ fn look(
         registry,
         generation,
         metadata: loaded.metadata.into_iter().chain(metadata).collect(),
+        missing,
+        counters,
         wal_live_bytes: report.bytes,
     };
-    let shared = Arc::new(opening.share(Arc::clone(clock), options.clone(), found));
+    let shared = Arc::new(found.share(Arc::clone(fs), Arc::clone(clock), dir, options.clone()));
     shared.health.set_read_only("it is opened for reading".to_owned());
     let running = Running {
         shared: Arc::clone(&shared),

@@ -97,6 +97,21 @@ impl WriteBatch {
         self.values.push(value);
     }
 
+    /// Makes room for so many more samples, so that adding them does not stop for it.
+    pub fn reserve(&mut self, samples: usize) {
+        self.series.reserve(samples);
+        self.timestamps.reserve(samples);
+        self.values.reserve(samples);
+    }
+
+    /// Adds samples of `series`, a number this store gave: pairs of what the two slices hold, as far as both go.
+    pub fn samples(&mut self, series: SeriesRef, timestamps: &[Timestamp], values: &[f64]) {
+        let count = timestamps.len().min(values.len());
+        self.series.resize(self.series.len() + count, series.0);
+        self.timestamps.extend(timestamps.iter().take(count));
+        self.values.extend(values.iter().take(count));
+    }
+
     /// As [`WriteBatch::sample`], for a sample that counts since `start` (milliseconds since the Unix epoch); 0 if that is not
     /// known.
     pub fn sample_with_start(
@@ -191,7 +206,7 @@ impl WriteBatch {
     }
 
     /// What the batch takes of the queue's room, in samples: all else counts as the samples that take as many bytes.
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         self.series.len() + self.other_bytes() / 20
     }
 
