@@ -128,3 +128,118 @@ fn the_scrub_finds_rot_within_its_budget() {
     assert!(wait(&|| store.stats().blocks_damaged == 1), "{:?}", store.stats());
     assert!(store.stats().scrub_bytes > 0);
 }
+
+/// A store that was killed: its log has all of it. Each step is a record of its own.
+fn with_log(steps: i64) -> MemoryFs {
+    let fs = MemoryFs::new();
+    let clock: Arc<dyn Clock> = Arc::new(SimClock::new(NOW));
+    let store = Storage::open_with(Arc::new(fs.clone()), clock, Path::new("/data"), options()).unwrap();
+    for step in 0..steps {
+        let mut batch = store.batch();
+        for i in 0..20 {
+            // A new series now and then: its labels are in a record of their own.
+            let name = format!("{}", if i == 0 { step / 10 } else { i });
+            let id = batch.series_labels(&Labels::from_pairs([("__name__", "log"), ("i", &name)])).unwrap();
+            batch.sample(id, NOW + step, step as f64 * 0.37 + i as f64);
+        }
+        store.append(batch).unwrap();
+    }
+    let image = fs.crash_image(fs.log_len(), CrashChoice::Everything);
+    drop(store);
+    image
+}
+
+fn findings(fs: &MemoryFs) -> Vec<kymo_storage::verify::Finding> {
+    verify(&(Arc::new(fs.clone()) as Arc<dyn Fs>), Path::new("/data")).unwrap().findings
+}
+
+/// The used segments of the log.
+fn segments(fs: &MemoryFs) -> Vec<PathBuf> {
+    let mut all = fs.list(Path::new("/data/wal")).unwrap();
+    all.sort();
+    all
+}
+
+fn flip(fs: &MemoryFs, path: &Path, at: u64) {
+    let file = fs.open_write(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
+}
+
+#[test]
+fn a_damaged_record_of_the_log_is_named_by_file_and_offset() {
+    let whole = with_log(120);
+    assert_eq!(findings(&whole), []);
+    let files = segments(&whole);
+    assert!(files.len() > 3, "{files:?}");
+    // In each segment but the last, whose end may look like a crash.
+    let (mut lost, mut unnamed) = (0, 0);
+    for path in &files[..files.len() - 1] {
+        let len = whole.open(path).unwrap().len().unwrap();
+        for at in (0..len).step_by(83) {
+            let fs = whole.crash_image(whole.log_len(), CrashChoice::Everything);
+            flip(&fs, path, at);
+            for finding in findings(&fs) {
+                let (text, offset) = (finding.to_string(), finding.offset.unwrap());
+                if finding.what.contains("whose labels") {
+                    unnamed += 1;
+                    assert!(finding.file > *path || offset > at, "{text}: flipped at {at}");
+                    continue;
+                }
+                lost += 1;
+                assert_eq!(finding.file, *path, "{text}");
+                let is_header = finding.what.contains("header");
+                let is_lost = finding.what.contains("1 acknowledged records are lost");
+                assert!(
+                    is_header && offset == 0 && at < 100 || is_lost && offset <= at,
+                    "{text}: flipped at {at}"
+                );
+                // The offset is the beginning of the record that was hit.
+                assert!(at - offset < 1000, "{text}: flipped at {at}");
+            }
+        }
+    }
+    assert!(lost > 30 && unnamed > 0, "{lost} {unnamed}");
+}
+
+#[test]
+fn a_missing_segment_of_the_log_is_named() {
+    let fs = with_log(120);
+    let files = segments(&fs);
+    fs.remove(&files[1]).unwrap();
+    let found = findings(&fs);
+    assert!(
+        found.iter().any(|f| f.file == files[1] && f.offset == Some(0) && f.what.contains("missing")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn header_and_footer_of_a_block_are_told_apart() {
+    let fs = MemoryFs::new();
+    filled(&fs);
+    let path = fs.list(Path::new("/data/blocks")).unwrap().remove(0);
+    let len = fs.open(&path).unwrap().len().unwrap();
+    for (at, offset) in [(3, 0), (40, 0), (len - 3, len - 16), (len - 30, len - 16)] {
+        let image = fs.crash_image(fs.log_len(), CrashChoice::Everything);
+        flip(&image, &path, at);
+        let found = findings(&image);
+        assert!(found.iter().any(|f| f.file == path && f.offset == Some(offset)), "{at}: {found:?}");
+    }
+}
+
+#[test]
+fn other_files_are_named_too() {
+    let fs = MemoryFs::new();
+    filled(&fs);
+    for path in files(&fs)
+        .iter()
+        .filter(|p| !p.starts_with("/data/blocks") && !p.starts_with("/data/wal") && !p.ends_with("LOCK"))
+    {
+        let image = fs.crash_image(fs.log_len(), CrashChoice::Everything);
+        flip(&image, path, 20);
+        let found = findings(&image);
+        assert!(found.iter().any(|f| f.file == *path && f.offset.is_some()), "{}: {found:?}", path.display());
+    }
+}

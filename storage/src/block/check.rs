@@ -1,11 +1,14 @@
 //! Checking a block: every byte against its checksum, every series decoded, in one go or in small steps.
 
 use super::exact::{ExactReader, ExactSamples};
-use super::format::Section;
+use super::format::{self, Section};
 use super::reader::Block;
+use crate::env::Fs;
 use crate::error::{Error, Result};
 use crate::model::{Labels, TimeRange};
 use roaring::RoaringBitmap;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A place in a block that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,14 @@ pub struct CheckCursor {
 }
 
 impl Block {
+    /// Where a file that does not open as a block is damaged: in its header or in its footer. Nothing if it cannot be read.
+    pub(crate) fn unsound_at(fs: &Arc<dyn Fs>, path: &Path) -> Option<u64> {
+        let map = fs.map(path).ok()?;
+        let bytes: &[u8] = &map;
+        let footer = bytes.len().saturating_sub(format::END_BYTES) as u64;
+        Some(if format::read_header(bytes).is_ok() { footer } else { 0 })
+    }
+
     /// Reads every byte of the block against its checksums.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::head::checkpoint;
 use crate::model::{Labels, Metadata};
 use crate::options::Limits;
 use crate::wal::{self, ExemplarRecord, HistogramsRecord, ReplayVisitor, SamplesRecord};
+use roaring::RoaringBitmap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,10 +82,8 @@ pub fn verify(fs: &Arc<dyn Fs>, dir: &Path) -> Result<VerifyReport> {
     for block in &manifest.blocks {
         verifier.block(&block.file, Some(block.meta.uuid));
     }
-    if let Some(name) = &manifest.checkpoint {
-        verifier.checkpoint(name);
-    }
-    verifier.log(manifest.first_wal_segment);
+    let registered = manifest.checkpoint.as_ref().map_or(Some(0), |name| verifier.checkpoint(name));
+    verifier.log(manifest.first_wal_segment, registered);
     for quarantined in quarantined_blocks(&verifier.fs, dir) {
         let what = format!("is in quarantine: {}", quarantined.reason);
         verifier.find(&quarantined.path, None, what);
@@ -125,7 +124,10 @@ impl Verifier<'_> {
         if !manifest.blocks.is_empty() && self.report.is_whole() {
             self.find(&path, None, "is missing; it is rebuilt from the blocks at the next start");
         }
-        unsound.into_iter().for_each(|(file, error)| self.find(&file, None, error));
+        for (file, error) in unsound {
+            let offset = Block::unsound_at(&self.fs, &file);
+            self.find(&file, offset, error);
+        }
         manifest
     }
 
@@ -142,7 +144,7 @@ impl Verifier<'_> {
         let path = self.dir.join(super::open::BLOCKS).join(name);
         let block = match Block::open(&self.fs, &path) {
             Ok(block) => block,
-            Err(error) => return self.find(&path, None, error),
+            Err(error) => return self.find(&path, Block::unsound_at(&self.fs, &path), error),
         };
         self.count(&path);
         self.report.blocks += 1;
@@ -157,57 +159,92 @@ impl Verifier<'_> {
         }
     }
 
-    fn checkpoint(&mut self, name: &str) {
+    /// How many series the checkpoint has; nothing if it cannot be read.
+    fn checkpoint(&mut self, name: &str) -> Option<u32> {
         let path = self.dir.join(super::open::HEAD).join(name);
         self.count(&path);
-        if let Err(error) = checkpoint::load(self.fs.as_ref(), &path, Limits::default()) {
-            self.find(&path, Some(0), error);
+        match checkpoint::load(self.fs.as_ref(), &path, Limits::default()) {
+            Ok(loaded) => Some(loaded.registry.len()),
+            Err(error) => {
+                self.find(&path, Some(0), error);
+                None
+            }
         }
     }
 
-    fn log(&mut self, first: u64) {
+    /// `registered` is how many series the log need not name; nothing if that is not known.
+    fn log(&mut self, first: u64, registered: Option<u32>) {
         let dir = self.dir.join(super::open::WAL);
         let Ok(files) = self.fs.list(&dir) else { return };
-        let report = match wal::check(self.fs.as_ref(), &dir, first, &mut Nothing) {
+        let mut looked = Looked { named: RoaringBitmap::new(), place: (0, 0), unnamed: Vec::new() };
+        looked.named.insert_range(0..registered.unwrap_or(u32::MAX));
+        let report = match wal::check(self.fs.as_ref(), &dir, first, &mut looked) {
             Ok(report) => report,
             Err(error) => return self.find(&dir, None, error),
         };
         let needed = files.iter().filter(|f| wal::segment::sequence_of(f).is_some_and(|s| s >= first));
         needed.for_each(|file| self.count(file));
         self.report.wal_samples = report.samples;
-        for sequence in &report.damaged_segments {
-            let is_it = |file: &&PathBuf| wal::segment::sequence_of(file) == Some(*sequence);
-            let file = files.iter().find(is_it).cloned().unwrap_or_else(|| dir.clone());
-            self.find(&file, None, "damaged inside: acknowledged writes are lost");
+        for place in &report.places {
+            self.find(&wal::segment::path_of(&dir, place.segment), Some(place.offset), place.kind);
         }
         for sequence in &report.missing_segments {
-            self.find(&dir, None, format!("segment {sequence:016x} of the log is missing"));
+            let path = wal::segment::path_of(&dir, *sequence);
+            self.find(&path, Some(0), "the segment of the log is missing; a later one names it");
         }
-        let is_named = !report.damaged_segments.is_empty() || !report.missing_segments.is_empty();
-        if report.is_damaged() && !is_named {
-            let (lost, strange) = (report.lost_frames, report.undecodable_frames);
-            self.find(&dir, None, format!("{lost} frames of the log are lost, {strange} cannot be decoded"));
+        for ((segment, offset), series) in looked.unnamed {
+            let what =
+                format!("samples of series number {series}, whose labels were in a record that is lost");
+            self.find(&wal::segment::path_of(&dir, segment), Some(offset), what);
         }
     }
 }
 
-/// Looks at the records of a log and keeps none.
-struct Nothing;
+/// Looks at the records of a log and keeps none of their samples.
+struct Looked {
+    /// The numbers of series whose labels are known.
+    named: RoaringBitmap,
+    /// Segment and offset of the frame being read.
+    place: (u64, u64),
+    /// Where samples of other series lie first, and whose.
+    unnamed: Vec<((u64, u64), u32)>,
+}
 
-impl ReplayVisitor for Nothing {
-    fn series(&mut self, _id: u32, _labels: &[u8]) -> Result<()> {
+/// So many series without labels are named.
+const UNNAMED_MAX: usize = 1000;
+
+impl Looked {
+    fn needs(&mut self, ids: impl Iterator<Item = u32>) {
+        for id in ids {
+            if self.unnamed.len() < UNNAMED_MAX && self.named.insert(id) {
+                self.unnamed.push((self.place, id));
+            }
+        }
+    }
+}
+
+impl ReplayVisitor for Looked {
+    fn frame(&mut self, segment: u64, offset: u64) {
+        self.place = (segment, offset);
+    }
+
+    fn series(&mut self, id: u32, _labels: &[u8]) -> Result<()> {
+        self.named.insert(id);
         Ok(())
     }
 
-    fn samples(&mut self, _samples: SamplesRecord<'_>) -> Result<()> {
+    fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
+        self.needs(samples.ids.iter().copied());
         Ok(())
     }
 
-    fn histograms(&mut self, _histograms: HistogramsRecord<'_>) -> Result<()> {
+    fn histograms(&mut self, histograms: HistogramsRecord<'_>) -> Result<()> {
+        self.needs(histograms.ids.iter().copied());
         Ok(())
     }
 
-    fn exemplars(&mut self, _exemplars: &[ExemplarRecord<'_>]) -> Result<()> {
+    fn exemplars(&mut self, exemplars: &[ExemplarRecord<'_>]) -> Result<()> {
+        self.needs(exemplars.iter().map(|exemplar| exemplar.id));
         Ok(())
     }
 

@@ -29,7 +29,7 @@ mod reader;
 mod writer;
 
 pub(crate) use reader::check;
-pub use reader::{ReplayReport, ReplayVisitor};
+pub use reader::{DamagedPlace, LogDamage, ReplayReport, ReplayVisitor};
 pub use record::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord};
 pub use writer::{Syncs, Wal};
 

@@ -12,10 +12,16 @@ use crate::env::Fs;
 use crate::error::{Error, Result};
 use crate::model::Metadata;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Takes what a replay finds. An error of the visitor ends the replay.
 pub trait ReplayVisitor {
+    /// The frame at byte `offset` of segment `segment` is read now.
+    fn frame(&mut self, segment: u64, offset: u64) {
+        let _ = (segment, offset);
+    }
+
     /// The segment `current` of `first..=last` is read now.
     fn segment(&mut self, first: u64, last: u64, current: u64) {
         let _ = (first, last, current);
@@ -81,8 +87,50 @@ pub struct ReplayReport {
     pub damaged_segments: Vec<u64>,
     /// Segments that a later one names and that are not there.
     pub missing_segments: Vec<u64>,
+    /// Where the damage inside of segments is; of very much damage the first places.
+    pub places: Vec<DamagedPlace>,
     /// Whether the log was closed in order.
     pub clean_end: bool,
+}
+
+/// So many places of a log are named.
+const PLACES_MAX: usize = 1000;
+
+/// Where a segment of the log is damaged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedPlace {
+    /// The sequence of the segment.
+    pub segment: u64,
+    /// The byte at which the damage begins.
+    pub offset: u64,
+    /// What it is.
+    pub kind: LogDamage,
+}
+
+/// What is wrong at a place of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogDamage {
+    /// The header of the segment is not sound.
+    Header,
+    /// So many frames that were durable are not there.
+    Lost(u64),
+    /// The frame is whole, but holds no record that this version knows.
+    Undecodable,
+    /// The disk refuses so many bytes, not all of them here.
+    Unreadable(u64),
+}
+
+impl fmt::Display for LogDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header => write!(f, "the header of the segment is damaged: what follows cannot be read"),
+            Self::Lost(frames) => {
+                write!(f, "{frames} acknowledged records are lost: their bytes are damaged")
+            }
+            Self::Undecodable => write!(f, "the record passes its checksum and cannot be decoded"),
+            Self::Unreadable(bytes) => write!(f, "the disk refuses {bytes} bytes from here on"),
+        }
+    }
 }
 
 impl ReplayReport {
@@ -178,14 +226,25 @@ struct Pending {
     path: PathBuf,
     /// The number after the highest frame found.
     expected: u32,
-    /// Frames `[from, to)` that were not found.
-    gaps: Vec<(u32, u32)>,
+    /// Frames `[from, to)` that were not found, and where they should begin.
+    gaps: Vec<(u32, u32, u64)>,
     /// How many frames are known to have been durable.
     durable: u32,
+    /// Behind the last whole frame.
+    end: u64,
     damaged_bytes: u64,
-    undecodable: u64,
-    unreadable_bytes: u64,
+    /// Where whole frames lie that hold no record.
+    undecodable: Vec<u64>,
+    unreadable: Unreadable,
     header_damaged: bool,
+}
+
+/// Bytes that the disk refuses.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unreadable {
+    bytes: u64,
+    /// Where the first of them lies.
+    first: u64,
 }
 
 struct Replay<'a> {
@@ -202,12 +261,12 @@ struct Replay<'a> {
 impl Replay<'_> {
     fn segment(&mut self, sequence: u64, path: PathBuf) -> Result<()> {
         let mut bytes = std::mem::take(&mut self.buffer);
-        let unreadable_bytes = read_file(self.fs, &path, &mut bytes)?;
+        let unreadable = read_file(self.fs, &path, &mut bytes)?;
         match segment::read_header(&bytes, sequence) {
-            Header::Unused if unreadable_bytes == 0 => self.out.spares.push(path),
+            Header::Unused if unreadable.bytes == 0 => self.out.spares.push(path),
             Header::Ours(epoch) => {
                 self.judge_previous(&epoch);
-                let mut pending = Pending { unreadable_bytes, ..Pending::new(sequence, path) };
+                let mut pending = Pending { unreadable, ..Pending::new(sequence, path) };
                 let end = self.frames(&epoch, &bytes, &mut pending)?;
                 let used = Retired { path: pending.path.clone(), bytes: end as u64 };
                 self.out.needed.insert(sequence, used);
@@ -223,7 +282,7 @@ impl Replay<'_> {
                 let used = Retired { path: path.clone(), bytes: bytes.len() as u64 };
                 self.out.needed.insert(sequence, used);
                 let pending = Pending::new(sequence, path);
-                self.pending = Some(Pending { unreadable_bytes, header_damaged: true, ..pending });
+                self.pending = Some(Pending { unreadable, header_damaged: true, ..pending });
             }
         }
         self.buffer = bytes;
@@ -237,7 +296,7 @@ impl Replay<'_> {
             Some(mut before) if before.sequence == named => {
                 before.durable = before.durable.max(epoch.previous_frames);
                 if before.expected < epoch.previous_frames {
-                    before.gaps.push((before.expected, epoch.previous_frames));
+                    before.gaps.push((before.expected, epoch.previous_frames, before.end));
                 }
                 self.settle(&before);
             }
@@ -264,10 +323,11 @@ impl Replay<'_> {
                 Piece::Damage { len, .. } => pending.damaged_bytes += len as u64,
                 Piece::Tail { torn, .. } => self.out.report.torn_tails += u64::from(torn),
                 Piece::Frame { offset, body } => {
+                    let before = end as u64;
                     end = offset + crate::codec::frame::HEADER_BYTES + body.len();
                     let mut cursor = Cursor::new(body);
                     let (Some(index), Some(durable)) = (cursor.u32(), cursor.u32()) else {
-                        pending.undecodable += 1;
+                        pending.undecodable.push(offset as u64);
                         continue;
                     };
                     if index < pending.expected || index == u32::MAX {
@@ -275,14 +335,15 @@ impl Replay<'_> {
                         continue;
                     }
                     if index > pending.expected {
-                        pending.gaps.push((pending.expected, index));
+                        pending.gaps.push((pending.expected, index, before));
                     }
                     pending.expected = index + 1;
                     pending.durable = pending.durable.max(durable.min(index));
                     self.out.report.frames += 1;
                     self.out.report.bytes += body.len() as u64;
+                    self.visitor.frame(pending.sequence, offset as u64);
                     if !self.record(cursor.rest())? {
-                        pending.undecodable += 1;
+                        pending.undecodable.push(offset as u64);
                     }
                 }
             }
@@ -291,6 +352,7 @@ impl Replay<'_> {
             // Nothing was promised, so nothing tells a gap of the crash from damage: the worse is assumed.
             pending.durable = pending.durable.max(pending.expected);
         }
+        pending.end = end as u64;
         Ok(end)
     }
 
@@ -329,23 +391,36 @@ impl Replay<'_> {
     fn settle(&mut self, pending: &Pending) {
         let report = &mut self.out.report;
         let mut lost = 0;
-        for (from, to) in &pending.gaps {
+        let mut places = Vec::new();
+        let mut place = |offset, kind| places.push(DamagedPlace { segment: pending.sequence, offset, kind });
+        for (from, to, offset) in &pending.gaps {
             let durable_to = (*to).min(pending.durable).max(*from);
+            if durable_to > *from {
+                place(*offset, LogDamage::Lost(u64::from(durable_to - from)));
+            }
             lost += u64::from(durable_to - from);
             report.torn_frames += u64::from(to - durable_to);
         }
         report.lost_frames += lost;
-        report.undecodable_frames += pending.undecodable;
-        report.unreadable_bytes += pending.unreadable_bytes;
+        report.undecodable_frames += pending.undecodable.len() as u64;
+        pending.undecodable.iter().for_each(|offset| place(*offset, LogDamage::Undecodable));
+        let unreadable = pending.unreadable;
+        report.unreadable_bytes += unreadable.bytes;
+        if unreadable.bytes > 0 {
+            place(unreadable.first, LogDamage::Unreadable(unreadable.bytes));
+        }
         if lost > 0 {
             report.lost_bytes += pending.damaged_bytes;
         }
-        let damaged =
-            lost > 0 || pending.undecodable > 0 || pending.unreadable_bytes > 0 || pending.header_damaged;
-        if damaged {
+        if pending.header_damaged {
+            place(0, LogDamage::Header);
+        }
+        if !places.is_empty() {
             report.damaged_segments.push(pending.sequence);
             keep_copy(self.fs, &pending.path, self.quarantine);
         }
+        let room = PLACES_MAX.saturating_sub(report.places.len());
+        report.places.extend(places.into_iter().take(room));
     }
 }
 
@@ -357,9 +432,10 @@ impl Pending {
             expected: 0,
             gaps: Vec::new(),
             durable: 0,
+            end: segment::HEADER_BYTES as u64,
             damaged_bytes: 0,
-            undecodable: 0,
-            unreadable_bytes: 0,
+            undecodable: Vec::new(),
+            unreadable: Unreadable::default(),
             header_damaged: false,
         }
     }
@@ -371,14 +447,14 @@ const BLOCK_BYTES: usize = 4096;
 const FILE_BYTES_MAX: u64 = 2 << 30;
 
 /// Replaces `bytes` with the contents of a file. Blocks the disk refuses read as zeros and are counted.
-fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<u64> {
+fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<Unreadable> {
     let attempt = |e| Error::io(format!("read the log segment {}", path.display()), e);
     bytes.clear();
     let file = match fs.open(path) {
         Ok(file) => file,
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "a log segment cannot be opened");
-            return Ok(1);
+            return Ok(Unreadable { bytes: 1, first: 0 });
         }
     };
     let size = file.len().map_err(attempt)?;
@@ -386,14 +462,15 @@ fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<u64> {
     let short = |_| Error::internal(format!("no memory for the {len} bytes of {}", path.display()));
     bytes.try_reserve_exact(len).map_err(short)?;
     bytes.resize(len, 0);
-    let mut unreadable = size - len as u64;
+    let mut unreadable = Unreadable { bytes: size - len as u64, first: len as u64 };
     if file.read_exact_at(bytes, 0).is_ok() {
         return Ok(unreadable);
     }
     for (block, number) in bytes.chunks_mut(BLOCK_BYTES).zip(0u64..) {
         if file.read_exact_at(block, number * BLOCK_BYTES as u64).is_err() {
             block.fill(0);
-            unreadable += block.len() as u64;
+            unreadable.first = unreadable.first.min(number * BLOCK_BYTES as u64);
+            unreadable.bytes += block.len() as u64;
         }
     }
     Ok(unreadable)
