@@ -24,22 +24,74 @@ pub trait Querier: Send + Sync {
     /// Damage that cannot be confined, or the disk refusing.
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>>;
 
-    /// The label names of all series that match one of `matcher_sets` (all series if there is none), sorted.
+    /// The label names of all series that match one of `matcher_sets` (all series if there is none), sorted. Their memory is taken
+    /// out of `room` before it is filled.
     ///
     /// # Errors
-    /// As [`Querier::select`].
-    fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names>;
+    /// As [`Querier::select`], and as `room`.
+    fn label_names(&self, matcher_sets: &[Vec<Matcher>], room: &mut Room<'_>) -> Result<Names>;
 
-    /// The values that label `name` has in series that match one of `matcher_sets` (all series if there is none), sorted.
+    /// The values that label `name` has in series that match one of `matcher_sets` (all series if there is none), sorted; memory
+    /// as for [`Querier::label_names`].
     ///
     /// # Errors
-    /// As [`Querier::select`].
-    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names>;
+    /// As [`Querier::label_names`].
+    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>], room: &mut Room<'_>) -> Result<Names>;
 
     /// What [`Querier::label_values`] (or, without a label, [`Querier::label_names`]) answers for all series, if that is known
     /// without reading or searching anything: it then takes microseconds.
-    fn known_list(&self, _label: Option<&str>) -> Option<Names> {
-        None
+    ///
+    /// # Errors
+    /// As `room`.
+    fn known_list(&self, _label: Option<&str>, _room: &mut Room<'_>) -> Result<Option<Names>> {
+        Ok(None)
+    }
+}
+
+/// Memory for an answer that grows: whoever wants the answer is asked before more of it is taken.
+pub struct Room<'a> {
+    ask: &'a mut dyn FnMut(u64) -> Result<()>,
+    used: u64,
+    granted: u64,
+}
+
+impl<'a> Room<'a> {
+    /// What a string takes besides its text.
+    const STRING_BYTES: u64 = 24;
+    /// The least that is asked for at a time.
+    const STEP_BYTES: u64 = 64 << 10;
+
+    /// Room that is granted by `ask`, which is told how many bytes more are wanted and may refuse them with an error.
+    pub fn new(ask: &'a mut dyn FnMut(u64) -> Result<()>) -> Self {
+        Self { ask, used: 0, granted: 0 }
+    }
+
+    /// Takes room for strings of that many bytes together.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn take(&mut self, strings: usize, bytes: usize) -> Result<()> {
+        self.used += strings as u64 * Self::STRING_BYTES + bytes as u64;
+        if self.used > self.granted {
+            let more = (self.used - self.granted).max(Self::STEP_BYTES);
+            (self.ask)(more)?;
+            self.granted += more;
+        }
+        Ok(())
+    }
+
+    /// Takes room for more strings like those in a list.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn take_list(&mut self, list: &[String]) -> Result<()> {
+        self.take(list.len(), list.iter().map(String::len).sum())
+    }
+
+    /// From now on `list` is all that there is: what was taken for others is free for the next.
+    pub fn hold_only(&mut self, list: &[String]) {
+        let bytes: usize = list.iter().map(String::len).sum();
+        self.used = list.len() as u64 * Self::STRING_BYTES + bytes as u64;
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use kymo_storage::Storage;
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::block::{Block, ExactReader, ExactSamples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock, Space};
 use kymo_storage::model::{
@@ -345,7 +345,10 @@ fn what_was_deleted_is_left_out_and_its_room_is_free() {
     drop(store);
     let store = open(&fs);
     let querier = store.querier(TimeRange::ALL).unwrap();
-    assert_eq!(querier.label_values("i", &[]).unwrap().names, ["1", "2", "3"]);
+    assert_eq!(
+        querier.label_values("i", &[], &mut Room::new(&mut |_| Ok(()))).unwrap().names,
+        ["1", "2", "3"]
+    );
     store.delete(TimeRange::ALL, &all).unwrap();
     store.clean_tombstones().unwrap();
     assert_eq!((store.stats().blocks, samples(&store)), (0, 0));

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use kymo_storage::Storage;
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{MemoryFs, SimClock};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
 use kymo_storage::options::Options;
@@ -56,8 +56,14 @@ fn written_samples_are_read_sorted_by_labels() {
         assert_eq!(*samples, expected);
     }
     let querier = store.querier(TimeRange::ALL).unwrap();
-    assert_eq!(querier.label_names(&[]).unwrap().names, ["__name__", "i"]);
-    assert_eq!(querier.label_values("i", &[vec![Matcher::equal("i", "7")]]).unwrap().names, ["7"]);
+    assert_eq!(querier.label_names(&[], &mut Room::new(&mut |_| Ok(()))).unwrap().names, ["__name__", "i"]);
+    assert_eq!(
+        querier
+            .label_values("i", &[vec![Matcher::equal("i", "7")]], &mut Room::new(&mut |_| Ok(())))
+            .unwrap()
+            .names,
+        ["7"]
+    );
     assert!(read_all(&store, "other").is_empty());
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
 use kymo_storage::model::{Exemplar, Labels, Matcher, TimeRange};
 use kymo_storage::options::Options;
@@ -131,7 +131,7 @@ fn series_without_samples_are_not_listed() {
     store.delete(TimeRange::closed(NOW - 5, NOW + 50), &series("a")).unwrap();
     let names = || {
         let querier = store.querier(TimeRange::ALL).unwrap();
-        querier.label_values("i", &[]).unwrap().names
+        querier.label_values("i", &[], &mut Room::new(&mut |_| Ok(()))).unwrap().names
     };
     assert_eq!(names(), ["a", "b", "c"]);
     store.delete(TimeRange::closed(NOW + 51, NOW + 100), &series("a")).unwrap();
@@ -140,7 +140,7 @@ fn series_without_samples_are_not_listed() {
     assert_eq!(store.delete(TimeRange::ALL, &both).unwrap().series, 2);
     assert_eq!(names(), [""; 0]);
     let querier = store.querier(TimeRange::ALL).unwrap();
-    assert_eq!(querier.label_names(&[]).unwrap().names, [""; 0]);
+    assert_eq!(querier.label_names(&[], &mut Room::new(&mut |_| Ok(()))).unwrap().names, [""; 0]);
     assert!(querier.select(TimeRange::ALL, &[]).unwrap().is_empty());
     write(&store, "b", NOW + 7, 1.0);
     assert_eq!(names(), ["b"]);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
 use kymo_storage::model::{Labels, Metadata, TimeRange};
 use kymo_storage::options::Options;
@@ -56,8 +56,8 @@ fn times(store: &Storage) -> Vec<i64> {
 
 fn warnings(store: &Storage, range: TimeRange) -> Vec<String> {
     let querier = store.querier(range).unwrap();
-    let names = querier.label_names(&[]).unwrap().warnings;
-    assert_eq!(names, querier.label_values("i", &[]).unwrap().warnings);
+    let names = querier.label_names(&[], &mut Room::new(&mut |_| Ok(()))).unwrap().warnings;
+    assert_eq!(names, querier.label_values("i", &[], &mut Room::new(&mut |_| Ok(()))).unwrap().warnings);
     let set = querier.select(range, &[]).unwrap();
     assert_eq!(names, set.warnings());
     names

@@ -357,3 +357,47 @@ fn a_cheap_query_stays_fast_beside_expensive_ones() {
     assert!(beside <= alone * 10 + Duration::from_millis(150), "{beside:?}, alone {alone:?}");
     drop(askers);
 }
+
+#[test]
+fn long_lists_of_label_values_are_refused_before_they_are_made() {
+    let fresh = Fresh::start(&["--query-memory=8MiB"]);
+    let mut client = fresh.client();
+    let now = now_ms();
+    // 60 MiB of values, of which 16 KiB are under another label.
+    for batch in 0..60 {
+        let mut body = String::new();
+        for i in 0..256 {
+            let long = format!("{:04}{}", batch * 256 + i, "x".repeat(4_000));
+            body.push_str(&format!("m{{long=\"{long}\",batch=\"{batch}\"}} 1 {now}\n"));
+        }
+        let stored = client.request("POST", "/api/v1/import/prometheus", &[], body.as_bytes()).unwrap();
+        assert_eq!(stored.status, 204, "{}", stored.text());
+    }
+    let baseline = fresh.server.usage().resident_bytes;
+    let most = most_memory(&fresh, || {
+        for target in [
+            "/api/v1/label/long/values",
+            "/api/v1/label/long/values?limit=1",
+            "/api/v1/label/long/values?match[]=m",
+            "/api/v1/label/long/values?match[]=%7Bbatch=~%22.%2B%22%7D",
+        ] {
+            let refused = client.get(target).unwrap();
+            assert_eq!(refused.status, 422, "{target}: {}", refused.text());
+            assert!(refused.text().contains("memory"), "{}", refused.text());
+        }
+    });
+    let grown = most.saturating_sub(baseline);
+    println!("{} MiB of memory for four lists of 60 MiB", grown >> 20);
+    assert!(grown < 24 << 20, "{grown} bytes");
+    // What is short is answered, and so is a part of what is long.
+    let values = |client: &mut Client, target: &str| {
+        let answer = client.get(target).unwrap();
+        assert_eq!(answer.status, 200, "{target}: {}", answer.text());
+        answer.json().unwrap()["data"].as_array().unwrap().len()
+    };
+    assert_eq!(values(&mut client, "/api/v1/label/batch/values"), 60);
+    assert_eq!(values(&mut client, "/api/v1/label/long/values?match[]=m%7Bbatch=%227%22%7D"), 256);
+    // From the second time on the list is remembered.
+    assert_eq!(values(&mut client, "/api/v1/labels"), 3);
+    assert_eq!(values(&mut client, "/api/v1/labels"), 3);
+}

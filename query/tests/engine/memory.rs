@@ -1,6 +1,6 @@
 //! Series in memory, for tests of the engine: the simplest thing that keeps the contract of `storage::api`.
 
-use kymo_storage::api::{HistogramSample, Names, Querier, Queryable, Samples, SeriesSet};
+use kymo_storage::api::{HistogramSample, Names, Querier, Queryable, Room, Samples, SeriesSet};
 use kymo_storage::error::Result;
 use kymo_storage::model::{Labels, Matcher, TimeRange, Timestamp};
 use std::collections::BTreeMap;
@@ -65,11 +65,16 @@ impl Querier for MemoryStore {
         Ok(Box::new(Found(found.map(|(labels, points)| (labels.clone(), points.clone())).collect())))
     }
 
-    fn label_names(&self, _matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+    fn label_names(&self, _matcher_sets: &[Vec<Matcher>], _room: &mut Room<'_>) -> Result<Names> {
         Ok(Names::default())
     }
 
-    fn label_values(&self, _name: &str, _matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+    fn label_values(
+        &self,
+        _name: &str,
+        _matcher_sets: &[Vec<Matcher>],
+        _room: &mut Room<'_>,
+    ) -> Result<Names> {
         Ok(Names::default())
     }
 }

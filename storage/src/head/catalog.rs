@@ -5,7 +5,7 @@
 
 use super::paged::{Arena, Paged, put_varint, take_varint};
 use super::symbols::{Symbol, Symbols};
-use crate::api::LabelColumn;
+use crate::api::{LabelColumn, Room};
 use crate::error::Result;
 use crate::index::LabelIndex;
 use crate::index::memory::{MemoryIndex, Pair};
@@ -249,7 +249,10 @@ impl Catalog {
     }
 
     /// The label names of `series`, sorted.
-    pub(crate) fn names_of(&self, series: &RoaringBitmap) -> Vec<String> {
+    ///
+    /// # Errors
+    /// As `room`.
+    pub(crate) fn names_of(&self, series: &RoaringBitmap, room: &mut Room<'_>) -> Result<Vec<String>> {
         let mut shapes = vec![false; self.shapes.len()];
         for id in series {
             let address = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD);
@@ -260,16 +263,26 @@ impl Catalog {
         }
         let used = self.shapes.iter().zip(shapes).filter(|s| s.1).flat_map(|s| s.0.iter());
         let names: std::collections::BTreeSet<&str> = used.map(|name| self.symbols.text(*name)).collect();
-        names.into_iter().map(str::to_owned).collect()
+        room.take(names.len(), names.iter().map(|name| name.len()).sum())?;
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     /// The values of label `name` in `series`, sorted.
-    pub(crate) fn values_of(&self, name: &str, series: &RoaringBitmap) -> Vec<String> {
-        let Some(name) = self.symbols.find(name.as_bytes()) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// As `room`.
+    pub(crate) fn values_of(
+        &self,
+        name: &str,
+        series: &RoaringBitmap,
+        room: &mut Room<'_>,
+    ) -> Result<Vec<String>> {
+        let Some(name) = self.symbols.find(name.as_bytes()) else { return Ok(Vec::new()) };
         let values = self.index.values(name).iter().filter(|v| self.index.intersects((name, **v), series));
         let mut values: Vec<&str> = values.map(|v| self.symbols.text(*v)).collect();
+        room.take(values.len(), values.iter().map(|value| value.len()).sum())?;
         values.sort_unstable();
-        values.into_iter().map(str::to_owned).collect()
+        Ok(values.into_iter().map(str::to_owned).collect())
     }
 
     /// The column of label `name` over `series`.
@@ -376,7 +389,7 @@ mod tests {
         let found = select(&catalog, &[Matcher::equal("job", "a")]).unwrap();
         assert_eq!(found.iter().collect::<Vec<_>>(), [1, 3]);
         assert_eq!(
-            label_names(&catalog, &[], &RoaringBitmap::new()).unwrap(),
+            label_names(&catalog, &[], &RoaringBitmap::new(), &mut Room::new(&mut |_| Ok(()))).unwrap(),
             ["__name__", "instance", "job", "zone"]
         );
     }

@@ -1,6 +1,7 @@
 //! From matchers to series: cheapest first, complements for matchers that a missing label satisfies.
 
 use super::LabelIndex;
+use crate::api::Room;
 use crate::error::Result;
 use crate::model::{MatchOp, Matcher};
 use roaring::RoaringBitmap;
@@ -47,14 +48,21 @@ pub fn select<I: LabelIndex + ?Sized>(index: &I, matchers: &[Matcher]) -> Result
 /// sorted.
 ///
 /// # Errors
-/// What the index answers.
+/// What the index answers, and as `room`.
 pub fn label_names<I: LabelIndex + ?Sized>(
     index: &I,
     matcher_sets: &[Vec<Matcher>],
     hidden: &RoaringBitmap,
+    room: &mut Room<'_>,
 ) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    index.visit_names(&mut |name| names.push(name.to_owned()))?;
+    let (mut names, mut refused) = (Vec::new(), Ok(()));
+    index.visit_names(&mut |name| {
+        if refused.is_ok() {
+            refused = room.take(1, name.len());
+            names.push(name.to_owned());
+        }
+    })?;
+    refused?;
     let Some(series) = union_of_sets(index, matcher_sets, hidden)? else { return Ok(names) };
     let mut kept = Vec::new();
     for name in names {
@@ -74,21 +82,26 @@ pub fn label_names<I: LabelIndex + ?Sized>(
 /// `hidden`, sorted.
 ///
 /// # Errors
-/// What the index answers.
+/// As [`label_names`].
 pub fn label_values<I: LabelIndex + ?Sized>(
     index: &I,
     name: &str,
     matcher_sets: &[Vec<Matcher>],
     hidden: &RoaringBitmap,
+    room: &mut Room<'_>,
 ) -> Result<Vec<String>> {
-    let mut kept = BTreeSet::new();
+    let (mut kept, mut refused) = (BTreeSet::new(), Ok(()));
     let mut keep = |_, value: &str| {
-        kept.insert(value.to_owned());
+        if refused.is_ok() {
+            refused = room.take(1, value.len());
+            kept.insert(value.to_owned());
+        }
     };
     match union_of_sets(index, matcher_sets, hidden)? {
         None => index.visit_values(name, "", &mut keep)?,
         Some(series) => index.visit_values_of(name, &series, &mut keep)?,
     }
+    refused?;
     Ok(kept.into_iter().collect())
 }
 
@@ -264,13 +277,30 @@ mod tests {
         let rps = vec![Matcher::equal("__name__", "rps")];
         let zoned = vec![Matcher::new(MatchOp::NotEqual, "zone", "").unwrap()];
         let none = RoaringBitmap::new();
+        let mut asked = 0;
+        let mut ask = |bytes| {
+            asked += bytes;
+            Ok(())
+        };
+        let mut room = Room::new(&mut ask);
         assert_eq!(
-            label_names(&index, std::slice::from_ref(&rps), &none).unwrap(),
+            label_names(&index, std::slice::from_ref(&rps), &none, &mut room).unwrap(),
             ["__name__", "job", "path"]
         );
-        assert_eq!(label_names(&index, &[], &none).unwrap(), ["__name__", "job", "other", "path", "zone"]);
-        assert_eq!(label_values(&index, "job", &[rps, zoned.clone()], &none).unwrap(), ["db", "node"]);
-        assert_eq!(label_values(&index, "__name__", &[zoned], &none).unwrap(), ["up"]);
-        assert_eq!(label_values(&index, "nothing", &[], &none).unwrap(), [""; 0]);
+        assert_eq!(
+            label_names(&index, &[], &none, &mut room).unwrap(),
+            ["__name__", "job", "other", "path", "zone"]
+        );
+        assert_eq!(
+            label_values(&index, "job", &[rps, zoned.clone()], &none, &mut room).unwrap(),
+            ["db", "node"]
+        );
+        assert_eq!(label_values(&index, "__name__", &[zoned], &none, &mut room).unwrap(), ["up"]);
+        assert_eq!(label_values(&index, "nothing", &[], &none, &mut room).unwrap(), [""; 0]);
+        assert_eq!(asked, 64 << 10, "asked for in steps");
+        let mut refuse = |_| Err(crate::error::Error::invalid("no room"));
+        let mut room = Room::new(&mut refuse);
+        assert!(label_names(&index, &[], &none, &mut room).is_err());
+        assert!(label_values(&index, "job", &[], &none, &mut room).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use super::keep::KeepRules;
 use super::series_set::{Entry, Part, StoreSeriesSet};
 use super::warnings::{Missing, Warnings};
-use crate::api::{Names, Querier, SeriesSet};
+use crate::api::{Names, Querier, Room, SeriesSet};
 use crate::error::Result;
 use crate::head::catalog::Catalog;
 use crate::head::generation::Generation;
@@ -113,22 +113,25 @@ impl StoreQuerier {
     }
 
     /// The values of `label`, or all names if it is empty, in series that match one of the sets.
-    fn list(&self, label: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+    fn list(&self, label: &str, matcher_sets: &[Vec<Matcher>], room: &mut Room<'_>) -> Result<Names> {
         let catalog = self.registry.catalog();
         let series = if matcher_sets.is_empty() {
             self.members()
         } else {
             self.head_series_of_sets(&catalog, matcher_sets)?
         };
-        let from_head =
-            if label.is_empty() { catalog.names_of(&series) } else { catalog.values_of(label, &series) };
+        let from_head = if label.is_empty() {
+            catalog.names_of(&series, room)
+        } else {
+            catalog.values_of(label, &series, room)
+        };
         drop(catalog);
-        let found = self.collect_names(from_head, |live| {
+        let found = self.collect_names(from_head?, room, |live, room| {
             let gone = live.deletions()?.gone();
             if label.is_empty() {
-                index::label_names(live.block.as_ref(), matcher_sets, gone)
+                index::label_names(live.block.as_ref(), matcher_sets, gone, room)
             } else {
-                index::label_values(live.block.as_ref(), label, matcher_sets, gone)
+                index::label_values(live.block.as_ref(), label, matcher_sets, gone, room)
             }
         })?;
         if matcher_sets.is_empty() && found.warnings.is_empty() {
@@ -141,20 +144,20 @@ impl StoreQuerier {
     fn collect_names(
         &self,
         from_head: Vec<String>,
-        from_block: impl Fn(&LiveBlock) -> Result<Vec<String>>,
+        room: &mut Room<'_>,
+        from_block: impl Fn(&LiveBlock, &mut Room<'_>) -> Result<Vec<String>>,
     ) -> Result<Names> {
         let warnings = Warnings::of_missing(&self.missing, self.range);
         let mut names = from_head;
-        let before = names.len();
         for (_, live) in self.blocks_in(self.range) {
-            if let Some(found) = warnings.confine(from_block(live))? {
+            let found = warnings.confine(from_block(live, room))?.unwrap_or_default();
+            if !found.is_empty() {
+                // Two sorted runs one after the other, which this kind of sort merges.
                 names.extend(found);
+                names.sort();
+                names.dedup();
             }
-        }
-        if names.len() > before {
-            // Sorted runs one after the other, which this kind of sort merges.
-            names.sort();
-            names.dedup();
+            room.hold_only(&names);
         }
         Ok(Names { names, warnings: warnings.list() })
     }
@@ -243,18 +246,20 @@ impl Querier for StoreQuerier {
         Ok(Box::new(StoreSeriesSet::new(registry, view, self.range, entries, warnings)))
     }
 
-    fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
-        self.list("", matcher_sets)
+    fn label_names(&self, matcher_sets: &[Vec<Matcher>], room: &mut Room<'_>) -> Result<Names> {
+        self.list("", matcher_sets, room)
     }
 
-    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>], room: &mut Room<'_>) -> Result<Names> {
         // No series has a label without a name.
-        if name.is_empty() { Ok(Names::default()) } else { self.list(name, matcher_sets) }
+        if name.is_empty() { Ok(Names::default()) } else { self.list(name, matcher_sets, room) }
     }
 
-    fn known_list(&self, label: Option<&str>) -> Option<Names> {
-        let known = self.registry.lists.get(&self.membership(), label.unwrap_or_default())?;
+    fn known_list(&self, label: Option<&str>, room: &mut Room<'_>) -> Result<Option<Names>> {
+        let known = self.registry.lists.get(&self.membership(), label.unwrap_or_default());
+        let Some(known) = known else { return Ok(None) };
+        room.take_list(&known)?;
         let warnings = Warnings::of_missing(&self.missing, self.range).list();
-        Some(Names { names: known.to_vec(), warnings })
+        Ok(Some(Names { names: known.to_vec(), warnings }))
     }
 }

@@ -4,7 +4,7 @@ use crate::blocks;
 use crate::book::{Answer, Book, Exemplars, RETENTION, Sample, answered, float, kept};
 use crate::steps::{HOUR, NOW, SERIES, Step, histogram, labels};
 use kymo_storage::Storage;
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fs, MemoryFs, SimClock};
 use kymo_storage::model::{AnyHistogram, Exemplar, Labels, Matcher, Metadata, ResetHint, TimeRange};
 use kymo_storage::options::{Limits, Options, RetentionRule};
@@ -313,7 +313,7 @@ impl Pair {
         let metadata: BTreeMap<String, Metadata> = self.store().metadata().into_iter().collect();
         assert_eq!(metadata, self.book.metadata);
         let querier = self.store().querier(TimeRange::ALL).unwrap();
-        let names = querier.label_values("i", &[]).unwrap().names;
+        let names = querier.label_values("i", &[], &mut Room::new(&mut |_| Ok(()))).unwrap().names;
         assert!(names.is_sorted(), "{names:?}");
         // What of a chunk was deleted piece by piece may still be listed.
         for labels in self.book.expected(TimeRange::ALL, None).keys() {

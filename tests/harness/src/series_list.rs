@@ -1,7 +1,7 @@
 //! The simplest thing that can be queried: a sorted list of series in memory. It says what the store has to say, slowly.
 
 use crate::answer::SampleValue;
-use kymo_storage::api::{HistogramSample, Names, Querier, Queryable, Samples, SeriesSet};
+use kymo_storage::api::{HistogramSample, Names, Querier, Queryable, Room, Samples, SeriesSet};
 use kymo_storage::error::Result;
 use kymo_storage::model::{Labels, Matcher, TimeRange, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,11 +85,11 @@ impl Querier for View {
         Ok(Box::new(Selected { series: self.list.series.iter().filter_map(chosen).collect() }))
     }
 
-    fn label_names(&self, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+    fn label_names(&self, matcher_sets: &[Vec<Matcher>], _room: &mut Room<'_>) -> Result<Names> {
         Ok(self.names(matcher_sets, |labels, out| out.extend(labels.iter().map(|(n, _)| n.to_owned()))))
     }
 
-    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>]) -> Result<Names> {
+    fn label_values(&self, name: &str, matcher_sets: &[Vec<Matcher>], _room: &mut Room<'_>) -> Result<Names> {
         Ok(self.names(matcher_sets, |labels, out| out.extend(labels.get(name).map(str::to_owned))))
     }
 }

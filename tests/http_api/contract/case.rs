@@ -184,6 +184,10 @@ impl Case {
     fn send(&self, client: &mut Client, method: &str, target: &str) -> Result<Response, String> {
         let mut headers: Vec<(&str, &str)> =
             self.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        if !self.headers.contains_key("Origin") {
+            // Nobody of another origin is let in, so that one asks always.
+            headers.push(("Origin", "https://elsewhere.example"));
+        }
         let mut body = self.body.clone().unwrap_or_default().into_bytes();
         if let Some(hex) = &self.hex {
             let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();

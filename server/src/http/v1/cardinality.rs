@@ -1,5 +1,6 @@
 //! `GET /api/v1/status/tsdb` and `/blocks`: what the store consists of.
 
+use super::series::granting;
 use super::status::page;
 use crate::error::{ApiError, Side};
 use crate::http::admission::{Cancel, run_query};
@@ -8,7 +9,7 @@ use crate::http::params::Params;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use kymo_storage::Storage;
-use kymo_storage::api::Queryable;
+use kymo_storage::api::{Queryable, Room};
 use kymo_storage::model::{METRIC_NAME, MatchOp, Matcher, TimeRange};
 use serde_json::{Value, json};
 use std::cmp::Reverse;
@@ -65,10 +66,11 @@ pub async fn tsdb(State(app): State<App>, request: Request) -> Result<Response, 
         return Err(ApiError::bad_data(format!("limit must not exceed {LIMIT_MAX}")));
     }
     let request = Request::from_parts(head, body);
-    let storage = app.storage(Side::Read)?;
+    let (storage, work_app) = (app.storage(Side::Read)?, app.clone());
     let stats = storage.stats();
     let found =
-        run_query(&app.query_gate, &app.metrics, move |cancel| count(&storage, limit, cancel)).await?;
+        run_query(&app.query_gate, &app.metrics, move |cancel| count(&work_app, &storage, limit, cancel))
+            .await?;
     let (min_time, max_time) = stats.head_times.unwrap_or((0, 0));
     let data = json!({
         "headStats": {
@@ -87,7 +89,7 @@ pub async fn tsdb(State(app): State<App>, request: Request) -> Result<Response, 
 }
 
 /// Goes through the values of one label after the other, so that one column is in memory at a time.
-fn count(storage: &Storage, limit: usize, cancel: &Cancel) -> Result<Cardinality, ApiError> {
+fn count(app: &App, storage: &Storage, limit: usize, cancel: &Cancel) -> Result<Cardinality, ApiError> {
     let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
     let range = TimeRange::closed(i64::MIN, i64::MAX);
     let querier = storage.querier(range).map_err(failed)?;
@@ -95,7 +97,9 @@ fn count(storage: &Storage, limit: usize, cancel: &Cancel) -> Result<Cardinality
         .map_err(|e| ApiError::bad_data(format!("select everything: {e}")))?;
     let set = querier.select(range, &[all]).map_err(failed)?;
     let mut found = Cardinality { series: set.len() as u64, ..Cardinality::default() };
-    for label in querier.label_names(&[]).map_err(failed)?.names {
+    let mut memory = Vec::new();
+    let mut grant = granting(app, &mut memory);
+    for label in querier.label_names(&[], &mut Room::new(&mut grant)).map_err(failed)?.names {
         if cancel.is_cancelled() {
             return Err(ApiError::cancelled());
         }

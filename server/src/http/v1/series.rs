@@ -14,7 +14,8 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use kymo_query::Held;
 use kymo_query::syntax::parse_metric_selector;
-use kymo_storage::api::{Names, Queryable};
+use kymo_storage::ErrorKind;
+use kymo_storage::api::{Names, Queryable, Room};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
 
 /// How often a loop over series looks whether its client is still there.
@@ -22,12 +23,24 @@ const CANCEL_CHECK_EVERY: usize = 1_024;
 
 /// What a series of the answer takes besides its labels.
 const SERIES_BYTES: usize = 64;
-/// What a name of the answer takes besides its text.
-const NAME_BYTES: usize = 40;
 
 /// Memory of an answer, out of that of all queries.
 fn hold(app: &App, bytes: usize) -> Result<Held, ApiError> {
     app.engine.hold(bytes as u64).map_err(|e| ApiError::query(&e))
+}
+
+/// The answer to how much room a list may take, out of the memory of all queries; what is granted is put into `memory`.
+pub(super) fn granting<'m>(
+    app: &'m App,
+    memory: &'m mut Vec<Held>,
+) -> impl FnMut(u64) -> kymo_storage::Result<()> + use<'m> {
+    move |bytes| match app.engine.hold(bytes) {
+        Ok(held) => {
+            memory.push(held);
+            Ok(())
+        }
+        Err(refused) => Err(kymo_storage::Error::new(ErrorKind::LimitExceeded, refused.message)),
+    }
 }
 
 /// What the three endpoints have in common.
@@ -159,38 +172,37 @@ async fn names(app: &App, request: Request, label: Option<String>) -> Result<Res
     if selection.matcher_sets.is_empty() {
         // Handing this to another thread would take longer than doing it.
         let querier = storage.querier(selection.range).map_err(failed)?;
-        if let Some(found) = querier.known_list(label.as_deref()) {
-            return listed(app, encoding, found, selection.limit);
+        let mut memory = Vec::new();
+        let known = querier.known_list(label.as_deref(), &mut Room::new(&mut granting(app, &mut memory)));
+        if let Some(found) = known.map_err(failed)? {
+            return Ok(listed(encoding, found, memory, selection.limit));
         }
     }
     let kind = if label.is_some() { "label_values" } else { "labels" };
     let (question, work_app) = (selection.question(kind, peer), app.clone());
     run_listed(app.desk(), question, move |_| {
         let querier = storage.querier(selection.range).map_err(failed)?;
-        let sets = &selection.matcher_sets;
+        let (sets, mut memory) = (&selection.matcher_sets, Vec::new());
+        let mut grant = granting(&work_app, &mut memory);
+        let mut room = Room::new(&mut grant);
         let found = match &label {
-            Some(name) => querier.label_values(name, sets),
-            None => querier.label_names(sets),
+            Some(name) => querier.label_values(name, sets, &mut room),
+            None => querier.label_names(sets, &mut room),
         };
-        listed(&work_app, encoding, found.map_err(failed)?, selection.limit)
+        let found = found.map_err(failed)?;
+        drop(grant);
+        Ok(listed(encoding, found, memory, selection.limit))
     })
     .await
 }
 
 /// The answer of a list of names or values.
-fn listed(
-    app: &App,
-    encoding: Encoding,
-    mut found: Names,
-    limit: Option<usize>,
-) -> Result<Response, ApiError> {
+fn listed(encoding: Encoding, mut found: Names, memory: Vec<Held>, limit: Option<usize>) -> Response {
     let mut notes = Notes { warnings: found.warnings, infos: Vec::new() };
     notes.truncate(&mut found.names, limit);
-    let bytes = found.names.iter().map(|name| name.len() + NAME_BYTES).sum();
-    let memory = vec![hold(app, bytes)?];
     let write_one = |out: &mut BodyWriter, name: &String| json::string(out, name);
     let list = List { items: found.names, write_one, notes, memory, written: 0 };
-    Ok(stream::streamed(encoding, Box::new(list)))
+    stream::streamed(encoding, Box::new(list))
 }
 
 /// The name behind Prometheus' `U__` escaping: `_HEX_` stands for a character, `__` for an underscore. What is not such an
