@@ -7,6 +7,7 @@
 //! cargo bench --bench compare -- --part disk --fleet wide
 //! cargo bench --bench compare -- --part queries --fleet long
 //! cargo bench --bench compare -- --part queries --fleet long --only kymo --dir /tmp/fleet --keep   # a store to profile
+//! cargo bench --bench compare -- --part protocols          # remote write 2.0 against 1.0, of Kymo alone
 //! KYMO_COMPARE_SCALE=0.05 cargo bench --bench compare      # a small one, to see that it works
 //! ```
 //!
@@ -17,6 +18,7 @@
 
 mod disk;
 mod fleet;
+mod protocols;
 mod queries;
 mod report;
 mod subject;

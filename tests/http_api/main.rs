@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed expectation is a failed test")]
 #![allow(clippy::disallowed_methods, reason = "tests write files and measure time from outside the store")]
 
+mod abuse;
 mod access;
 mod admin;
 mod bad_bodies;
 mod budget;
 mod contract;
 mod federate;
+mod full_disk;
 mod hostile;
 mod http2;
 mod imports;
@@ -19,6 +21,7 @@ mod reload;
 mod remote_read;
 mod remote_write;
 mod remote_write_v2;
+mod slow_readers;
 mod status;
 mod syntax;
 mod tls;

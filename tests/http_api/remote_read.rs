@@ -121,6 +121,12 @@ fn ask(client: &mut Client, accepted: &[i32], queries: Vec<Query>) -> Response {
     send(client, &compress(&request.encode_to_vec()))
 }
 
+/// A request for streamed chunks of all metrics that match a regular expression.
+pub(crate) fn stream_request(start: i64, end: i64, names: &str) -> Vec<u8> {
+    let queries = vec![query(start, end, &[(2, "__name__", names)])];
+    compress(&ReadRequest { queries, accepted: vec![STREAMED] }.encode_to_vec())
+}
+
 /// Query, labels, and their samples; in the order of the answer.
 type Found = Vec<(i64, String, Vec<(i64, f64)>)>;
 

@@ -65,6 +65,8 @@ impl Refusals {
     /// how many samples, histograms and exemplars came.
     pub fn text(&self, sent: u64) -> String {
         let mut text = String::new();
+        // A series that carries nothing is refused as one.
+        let sent = sent.max(self.total);
         for (i, refusal) in self.shown.iter().enumerate() {
             let mut line = format!("{} for series {}", refusal.reason, refusal.labels);
             if let Some(timestamp) = refusal.timestamp {

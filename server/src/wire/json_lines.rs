@@ -22,7 +22,7 @@ use kymo_storage::model::{
     Span, Timestamp,
 };
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
@@ -36,7 +36,7 @@ const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 #[derive(Debug, Default, Deserialize)]
 pub struct ReadLine {
     /// The labels.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "labels_once")]
     pub metric: BTreeMap<String, String>,
     /// The values.
     #[serde(default)]
@@ -50,6 +50,30 @@ pub struct ReadLine {
     /// Native histograms.
     #[serde(default)]
     histograms: Vec<ReadHistogram>,
+}
+
+/// Labels, of which none comes twice: the second would take the place of the first without a word.
+fn labels_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Once;
+    impl<'de> Visitor<'de> for Once {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object of labels")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut labels = BTreeMap::new();
+            while let Some((name, value)) = entries.next_entry::<String, String>()? {
+                if labels.contains_key(&name) {
+                    return Err(de::Error::custom(format_args!("duplicated label {name:?}")));
+                }
+                labels.insert(name, value);
+            }
+            Ok(labels)
+        }
+    }
+    deserializer.deserialize_map(Once)
 }
 
 /// A float whose digits are read by our own hand: none of its bits is lost.
@@ -345,6 +369,7 @@ mod tests {
             ("", "EOF while parsing a value at line 1 column 0"),
             ("{}", "\"metric\" is missing or has no labels"),
             (r#"{"metric":{"a":"b"},"values":[1],"timestamps":[]}"#, "there are 1 values and 0 timestamps"),
+            (r#"{"metric":{"a":"b","a":"c"}}"#, "duplicated label \"a\" at line 1 column 25"),
         ];
         for (text, why) in bad {
             assert_eq!(ReadLine::parse(text).unwrap_err(), why, "{text}");

@@ -29,12 +29,19 @@ impl Server {
     /// # Panics
     /// The server does not become ready.
     pub fn start(program: impl AsRef<Path>, data: &Path, arguments: &[&str]) -> Self {
-        let program =
-            std::env::var_os("KYMO_PROGRAM").map_or_else(|| program.as_ref().to_owned(), PathBuf::from);
+        let other = std::env::var_os("KYMO_PROGRAM").map(PathBuf::from);
+        Self::start_this(other.as_deref().unwrap_or(program.as_ref()), data, arguments)
+    }
+
+    /// As [`Server::start`], whatever `KYMO_PROGRAM` says: for a program that starts the server in its own way.
+    ///
+    /// # Panics
+    /// The server does not become ready.
+    pub fn start_this(program: &Path, data: &Path, arguments: &[&str]) -> Self {
         let log = data.with_extension("log");
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let (process, address) = launch(&program, data, &log, &arguments);
-        Self { program, data: data.to_owned(), log, arguments, address, process }
+        let (process, address) = launch(program, data, &log, &arguments);
+        Self { program: program.to_owned(), data: data.to_owned(), log, arguments, address, process }
     }
 
     /// Where it listens.

@@ -1,0 +1,85 @@
+//! Clients that ask for long answers and do not take them: others are served meanwhile, and memory stays.
+
+use crate::remote_read::stream_request;
+use crate::{Fresh, now_ms};
+use kymo_tests::http::escape;
+use kymo_tests::load::Load;
+use kymo_tests::remote_write::{Request, send};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Of each kind of request; many more than there are places for queries.
+const EACH: usize = 25;
+
+#[test]
+fn slow_readers_hold_nobody_up() {
+    let fresh =
+        Fresh::start(&["--query-max-concurrency=4", "--query-memory=128MiB", "--web-write-timeout=6s"]);
+    let mut client = fresh.client();
+    let mut load = Load::new(7, 2_000);
+    let last = now_ms() - 60_000;
+    for step in 0..240 {
+        let series = load.step(last - (239 - step) * 15_000);
+        let response = send(&mut client, &Request::of(&series).compress()).unwrap();
+        assert_eq!(response.status, 204, "{}", response.text());
+    }
+    let all = escape("{__name__=~\"load_metric.*\"}");
+    let (start, end) = (last / 1000 - 3_600, last / 1000);
+    let get = |target: String| format!("GET {target} HTTP/1.1\r\nhost: x\r\n\r\n").into_bytes();
+    let read = stream_request(start * 1000, end * 1000, "load_metric.*");
+    let mut post = format!(
+        "POST /api/v1/read HTTP/1.1\r\nhost: x\r\ncontent-encoding: snappy\r\ncontent-length: {}\r\n\r\n",
+        read.len()
+    )
+    .into_bytes();
+    post.extend_from_slice(&read);
+    let requests = [
+        get(format!("/api/v1/export?match[]={all}")),
+        get(format!("/api/v1/query_range?query={all}&start={start}&end={end}&step=15")),
+        get(format!("/api/v1/query?query={all}[2h]&time={end}")),
+        post,
+    ];
+    let whole = client.get(&format!("/api/v1/export?match[]={all}")).unwrap().body.len();
+    let before = fresh.server.usage().resident_bytes;
+    let mut slow: Vec<TcpStream> = Vec::new();
+    for _ in 0..EACH {
+        for request in &requests {
+            let mut stream = TcpStream::connect(fresh.server.address()).unwrap();
+            stream.write_all(request).unwrap();
+            slow.push(stream);
+        }
+    }
+    // All have had their turn when a last one has: turns are in the order of arrival.
+    assert_eq!(client.get("/api/v1/query?query=1").unwrap().status, 200);
+    std::thread::sleep(Duration::from_secs(1));
+    let mut times: Vec<Duration> = (0..50)
+        .map(|_| {
+            let started = Instant::now();
+            let response = client.get("/api/v1/query?query=count(load_metric_0)").unwrap();
+            assert_eq!(response.status, 200, "{}", response.text());
+            started.elapsed()
+        })
+        .collect();
+    times.sort();
+    let more = fresh.server.usage().peak_resident_bytes.saturating_sub(before) >> 20;
+    // What a query made is in the memory of all queries, and what finds no room there is refused; an answer that is read from the
+    // store while it is sent has the labels of its series and some pieces.
+    assert!(more <= 128 + 2 * slow.len() as u64, "{more} MiB more");
+    println!("slow readers n={} query_ms={} rss_mib=+{more}", slow.len(), times[25].as_millis());
+    assert!(times[25] < Duration::from_millis(100), "{times:?}");
+    // One who takes it after all gets all of it; one who never does is cut off before the end.
+    let mut late = slow.swap_remove(0);
+    late.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut bytes = Vec::new();
+    let _ = late.read_to_end(&mut bytes);
+    assert!(bytes.ends_with(b"0\r\n\r\n") && bytes.len() >= whole, "{} of {whole} bytes", bytes.len());
+    std::thread::sleep(Duration::from_secs(8));
+    for mut stream in slow.into_iter().step_by(requests.len()).skip(1).take(3) {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!rest.ends_with(b"0\r\n\r\n"), "an answer that was cut off looks whole");
+    }
+    assert!(!fresh.server.output().contains("panicked"));
+}
