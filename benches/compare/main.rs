@@ -66,7 +66,9 @@ fn plan() -> Plan {
             "--only" => {
                 plan.only = words.next().expect("names after --only").split(',').map(str::to_owned).collect();
             }
-            "--part" => plan.part = words.next().expect("store, disk, queries or all after --part"),
+            "--part" => {
+                plan.part = words.next().expect("store, protocols, disk, queries or all after --part");
+            }
             "--fleet" => plan.fleet = words.next().expect("wide or long after --fleet"),
             "--keep" => plan.keep = true,
             "--dir" => plan.dir = words.next().expect("a folder after --dir").into(),
@@ -74,7 +76,7 @@ fn plan() -> Plan {
             "--bench" => {}
             other => {
                 println!(
-                    "unknown flag {other}; there are --part store|disk|queries|all, --fleet wide|long, --instances N, --frames N, \
+                    "unknown flag {other}; there are --part store|protocols|disk|queries|all, --fleet wide|long, --instances N, --frames N, \
                      --connections N, --only NAMES, --dir PATH, --keep"
                 );
                 std::process::exit(2);
@@ -93,6 +95,11 @@ fn main() {
     let does = |part: &str| plan.part == part || plan.part == "all";
     if does("store") {
         store(&plan, &subjects);
+    }
+    if does("protocols")
+        && let Some(kymo) = subjects.iter().find(|s| s.name == "kymo")
+    {
+        protocols::run(kymo, &plan.dir, if plan.scale.0 < 1.0 { 20 } else { 500 });
     }
     if does("disk") {
         disk::run(&subjects, &plan.dir, plan.scale, &plan.fleet);
