@@ -2,19 +2,18 @@
 //! them are, and what each subject needs.
 
 mod readback;
+mod throughput;
 
 use crate::fleet;
 use crate::subject::{Subject, Written};
 use crate::suite::Scale;
 use crate::suite::feed::{Fleet, INTERVAL_MS, Loaded};
 use kymo_storage::Storage;
-use kymo_storage::env::{DiskFs, Fs};
 use kymo_storage::options::Options;
 use kymo_tests::http::escape;
 use kymo_tests::peers::Peer;
 use kymo_tests::process::{Usage, directory_bytes};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -61,6 +60,9 @@ pub(crate) fn run(subjects: &[Subject], dir: &Path, scale: Scale, only: &str) {
         );
         let measured: Vec<Measured> = subjects.iter().map(|subject| measure(subject, &fleet, dir)).collect();
         print(&measured);
+        if subjects.iter().any(|s| s.name == "kymo") {
+            throughput::print(&fleet, &dir.join("disk-merges"));
+        }
     }
 }
 
@@ -151,34 +153,16 @@ fn written(subject: &Subject, mut peer: Peer, fleet: &Fleet, dir: &Path) -> Writ
     }
     assert!(peer.process.terminate(Duration::from_secs(120)).is_some(), "kymo does not stop");
     let data = dir.join("kymo");
-    let before = directory_bytes(&data.join("blocks")).0;
     let options =
         Options { retention: None, compaction_percent: 0, scrub_bytes_per_second: 0, ..Options::default() };
     let store = Storage::open(&data, options).expect("open the store");
     store.flush().expect("flush");
-    let (begin, start) = (Usage::of(std::process::id()).cpu, Instant::now());
     store.compact_all().expect("merge all blocks");
-    let cpu = Usage::of(std::process::id()).cpu.saturating_sub(begin);
-    let stats = store.stats();
     let final_bytes = directory_bytes(&data.join("blocks")).0;
-    let samples: u64 = kymo_storage::block::Manifest::load(&(Arc::new(DiskFs) as Arc<dyn Fs>), &data)
-        .ok()
-        .flatten()
-        .map_or(0, |m| m.blocks.iter().map(|b| b.meta.samples).sum());
-    println!(
-        "  kymo: {} merges in {:.1} s, {:.2} CPU s: {:.1} M samples a CPU second, {:.1} MB/s of blocks; {:.3} B/sample before, {:.3} after",
-        stats.compactions,
-        start.elapsed().as_secs_f64(),
-        cpu.as_secs_f64(),
-        samples as f64 / 1e6 / cpu.as_secs_f64().max(0.001),
-        before as f64 / 1e6 / cpu.as_secs_f64().max(0.001),
-        before as f64 / samples.max(1) as f64,
-        final_bytes as f64 / samples.max(1) as f64,
-    );
     let read = readback::check(&store, fleet);
     println!("  kymo: {read} samples read back, all with the bits that were sent");
     store.close().expect("close the store");
-    Written { cpu, final_bytes, directory_bytes: directory_bytes(&data).0 }
+    Written { cpu: Duration::ZERO, final_bytes, directory_bytes: directory_bytes(&data).0 }
 }
 
 fn print(measured: &[Measured]) {

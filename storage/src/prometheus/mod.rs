@@ -9,8 +9,8 @@ mod block_reader;
 #[cfg(test)]
 mod block_tests;
 mod block_writer;
+mod chunk_count;
 mod chunk_float;
-mod chunk_float_histogram;
 mod chunk_histogram;
 mod chunk_layout;
 mod chunk_series;
@@ -27,8 +27,9 @@ mod ulid;
 pub use block_reader::{BlockReader, BlockSample};
 pub use block_writer::BlockWriter;
 pub use chunk_float::{FloatChunkReader, FloatChunkWriter};
-pub use chunk_float_histogram::{FloatHistogramChunkReader, FloatHistogramChunkWriter};
-pub use chunk_histogram::{HistogramChunkReader, HistogramChunkWriter};
+pub use chunk_histogram::{
+    FloatHistogramChunkReader, FloatHistogramChunkWriter, HistogramChunkReader, HistogramChunkWriter,
+};
 pub use chunk_series::{Chunk, chunks_of};
 pub use meta::{Meta, MetaCompaction, MetaParent, MetaStats};
 pub use ulid::Ulid;
