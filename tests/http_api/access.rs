@@ -3,6 +3,7 @@
 use crate::{Fresh, now_ms};
 use kymo_server::access::{Access, Role};
 use kymo_server::http::router::rows;
+use kymo_tests::http::Response;
 use kymo_tests::remote_write::{Request, TimeSeries};
 use std::time::Duration;
 
@@ -80,6 +81,20 @@ fn callers() -> Vec<Caller> {
     ]
 }
 
+/// What every answer carries, those to strangers too.
+fn guarded(response: &Response, at: &str) {
+    let headers = [
+        ("x-content-type-options", "nosniff"),
+        ("content-security-policy", "default-src 'self'"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+    ];
+    for (name, value) in headers {
+        assert_eq!(response.header(name), Some(value), "{at}");
+    }
+    assert_eq!(response.header("access-control-allow-origin"), None, "{at}");
+}
+
 #[test]
 fn every_route_for_every_caller() {
     let fresh = closed("", &["--web-enable-lifecycle", "--web-enable-admin-api"]);
@@ -87,9 +102,9 @@ fn every_route_for_every_caller() {
     let mut cells = 0;
     for row in rows() {
         // Leaving or reloading would change the server under test; its answer to others is what matters here.
-        let path = row.path.replace("{name}", "job");
+        let path = row.path.replace("{name}", "job").replace("{id}", "1");
         for (who, authorization, roles) in callers() {
-            for method in ["GET", "POST"] {
+            for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
                 let may = roles.as_ref().is_some_and(|roles| match row.access {
                     Access::Anyone => true,
                     Access::Needs(role) => roles.contains(&role) || roles.contains(&Role::Admin),
@@ -102,9 +117,11 @@ fn every_route_for_every_caller() {
                 let response = client.request(method, &path, &headers, b"").unwrap();
                 let (status, text) = (response.status, response.text());
                 let at = format!("{method} {path} by {who}: {status} {text}");
+                guarded(&response, &at);
                 match (&roles, may) {
                     (None, _) => {
-                        assert_eq!((status, text.as_str()), (401, "Unauthorized\n"), "{at}");
+                        let says = if method == "HEAD" { "" } else { "Unauthorized\n" };
+                        assert_eq!((status, text.as_str()), (401, says), "{at}");
                         assert!(response.header("www-authenticate").is_some(), "{at}");
                     }
                     (Some(_), false) => assert_eq!(status, 403, "{at}"),

@@ -134,10 +134,8 @@ fn stats_count_the_samples_of_each_step() {
         let fields = [("query", query), ("start", &start), ("end", &end), ("step", "60"), ("stats", "all")];
         let answer = client.post_form("/api/v1/query_range", &fields).unwrap().json().unwrap();
         let told = &answer["data"]["stats"]["samples"];
-        let steps: Vec<Value> = (0..)
-            .zip(samples)
-            .map(|(step, n)| serde_json::json!([(t / 1_000 + step * 60) as f64, n]))
-            .collect();
+        let steps: Vec<Value> =
+            (0..).zip(samples).map(|(step, n)| serde_json::json!([t / 1_000 + step * 60, n])).collect();
         assert_eq!(told["totalQueryableSamplesPerStep"], Value::from(steps), "{query}");
         assert_eq!(told["totalQueryableSamples"], samples.iter().sum::<u64>(), "{query}");
         for timing in ["evalTotalTime", "execQueueTime", "execTotalTime", "innerEvalTime"] {

@@ -194,7 +194,7 @@ fn pages_about_the_server() {
     assert_eq!(features["data"]["promql_operators"]["topk"], true);
     assert_eq!(features["data"]["api"]["lifecycle"], false);
     for path in
-        ["/api/otlp_write_receiver", "/tsdb/exemplar_storage", "/kymo/remote_write_2", "/kymo/federation"]
+        ["/api/otlp_write_receiver", "/tsdb/exemplar_storage", "/kymo/remote_write_2", "/api/federation"]
     {
         assert_eq!(features["data"].pointer(path), Some(&serde_json::Value::Bool(true)), "{path}");
     }

@@ -96,6 +96,15 @@ impl Params {
         }
         Ok(usize::try_from(number).ok().filter(|&n| n > 0))
     }
+
+    /// A whole number that may be left out.
+    ///
+    /// # Errors
+    /// It is none; `sentence` says so.
+    pub fn number(&self, name: &str, sentence: &str) -> Result<Option<i64>, ApiError> {
+        let parse = |text: &str| text.parse().map_err(|_| ApiError::bad_data(sentence));
+        self.get(name).map(parse).transpose()
+    }
 }
 
 fn unescape(bytes: &[u8]) -> Result<String, ApiError> {

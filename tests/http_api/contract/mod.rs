@@ -4,6 +4,7 @@
 mod case;
 pub(crate) mod description;
 mod page;
+mod starting;
 
 use super::{Fresh, now_ms};
 use case::{Endpoint, Met};

@@ -1,6 +1,6 @@
 //! `/api/v1/admin/tsdb`: deleting series, cleaning up after it, snapshots; only with `--web-enable-admin-api`.
 
-use super::series::matcher_sets;
+use super::series::needed_matcher_sets;
 use crate::error::{ApiError, Side};
 use crate::http::app::App;
 use crate::http::respond::{self, Encoding, Notes};
@@ -20,12 +20,9 @@ const SNAPSHOTS: &str = "snapshots";
 pub async fn delete_series(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     check_enabled(&app)?;
     let params = app.params(request).await?;
-    if params.all("match[]").next().is_none() {
-        return Err(ApiError::bad_data("no match[] parameter provided"));
-    }
+    let sets = needed_matcher_sets(&params)?;
     let start = params.time("start")?.unwrap_or(i64::MIN);
     let end = params.time("end")?.unwrap_or(i64::MAX);
-    let sets = matcher_sets(&params)?;
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
@@ -50,22 +47,26 @@ pub async fn snapshot(State(app): State<App>, request: Request) -> Result<Respon
     check_enabled(&app)?;
     let encoding = Encoding::accepted(request.headers());
     let params = app.params(request).await?;
-    let skip_head = match params.get("skip_head") {
-        None => false,
-        // The words of Go's `ParseBool`.
-        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => true,
-        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => false,
-        Some(other) => {
-            let why = format!("unable to parse boolean strconv.ParseBool: parsing {other:?}: invalid syntax");
-            return Err(ApiError::parameter("skip_head", why));
-        }
-    };
+    let wrong = |why| ApiError::parameter("skip_head", format_args!("unable to parse boolean: {why}"));
+    let skip_head = params.get("skip_head").map(boolean).transpose().map_err(wrong)?.unwrap_or(false);
     let directory = app.flags.data.join(SNAPSHOTS);
     let path = work(&app, move |storage| storage.snapshot(&directory, !skip_head)).await?;
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     tracing::info!(path = %path.display(), "snapshot made");
     let data = json!({ "name": name });
     Ok(respond::success(encoding, &Notes::default(), |out| Ok(serde_json::to_writer(out, &data)?)))
+}
+
+/// A switch in one of the words of Go's `ParseBool`, which Prometheus takes.
+///
+/// # Errors
+/// The sentence of Go.
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        other => Err(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+    }
 }
 
 /// Prometheus answers 500 here, not 403.

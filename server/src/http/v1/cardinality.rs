@@ -61,7 +61,12 @@ impl Ranking {
 pub async fn tsdb(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let params = Params::parse(head.uri.query(), &[])?;
-    let limit = params.limit("limit")?.unwrap_or(LIMIT_DEFAULT);
+    let sentence = "limit must be a positive number";
+    let limit = match params.number("limit", sentence)?.map(usize::try_from) {
+        None => LIMIT_DEFAULT,
+        Some(Ok(limit @ 1..)) => limit,
+        Some(_) => return Err(ApiError::bad_data(sentence)),
+    };
     if limit > LIMIT_MAX {
         return Err(ApiError::bad_data(format!("limit must not exceed {LIMIT_MAX}")));
     }

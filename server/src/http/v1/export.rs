@@ -1,6 +1,6 @@
 //! `GET|POST /api/v1/export`: everything of the series that match, as lines of JSON, sent while they are read.
 
-use super::series::matcher_sets;
+use super::series::needed_matcher_sets;
 use crate::error::{ApiError, Side};
 use crate::http::admission::Cancel;
 use crate::http::app::App;
@@ -24,15 +24,12 @@ const LINE_HISTOGRAMS: usize = 100;
 pub async fn export(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let encoding = Encoding::accepted(request.headers());
     let params = app.params(request).await?;
-    if params.all("match[]").next().is_none() {
-        return Err(ApiError::bad_data("no match[] parameter provided"));
-    }
+    let sets = needed_matcher_sets(&params)?;
     let start = params.time("start")?.unwrap_or(i64::MIN);
     let end = params.time("end")?.unwrap_or(i64::MAX);
     if end < start {
         return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
     }
-    let sets = matcher_sets(&params)?;
     let storage = app.storage(Side::Read)?;
     let range = TimeRange::closed(start, end);
     let begin = move |_: &Cancel| {

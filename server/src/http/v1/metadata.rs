@@ -8,18 +8,18 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use std::io::Write;
 
-/// Type, help and unit of every family, or of `metric`; at most `limit` families.
+/// Type, help and unit of every family, or of `metric`; at most `limit` families, all if it is negative.
 pub async fn metadata(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let encoding = Encoding::accepted(request.headers());
     let params = app.params(request).await?;
-    let limit = params.limit("limit")?;
+    let limit = params.number("limit", "limit must be a number")?.unwrap_or(-1);
     // One entry a family is all there is, so no limit of theirs is met.
-    params.limit("limit_per_metric")?;
+    params.number("limit_per_metric", "limit_per_metric must be a number")?;
     let mut families = app.storage(Side::Read)?.metadata();
     if let Some(metric) = params.get("metric") {
         families.retain(|(family, _)| family == metric);
     }
-    families.truncate(limit.unwrap_or(usize::MAX));
+    families.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(respond::success(encoding, &Notes::default(), |out| {
         out.write_all(b"{")?;
         for (i, (family, metadata)) in families.iter().enumerate() {

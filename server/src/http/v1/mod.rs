@@ -11,6 +11,7 @@ pub mod otlp;
 pub mod queries;
 pub mod query;
 pub mod read;
+pub mod rules;
 pub mod self_metrics;
 pub mod series;
 pub mod server;

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub async fn self_metrics(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
     let params = Params::parse(request.uri().query(), &[])?;
     let pattern = params.get("metric_name_pattern").map(Regex::new).transpose();
-    let pattern = pattern.map_err(|e| ApiError::parameter("metric_name_pattern", e))?;
+    let pattern = pattern.map_err(|e| ApiError::bad_data(format!("invalid metric_name_pattern: {e}")))?;
     let mut families = Families { pattern, list: Vec::new(), is_wanted: false };
     self_monitor::visit_all(&app.metrics, app.storage_if_open(), &mut families);
     let list: Vec<Value> = families.list.into_iter().map(Family::page).collect();

@@ -6,17 +6,19 @@ use crate::http::admission::run_listed;
 use crate::http::app::App;
 use crate::http::params::Params;
 use crate::http::queries::{Peer, Question};
-use crate::http::respond::{BodyWriter, Encoding, Notes};
+use crate::http::respond::{self, BodyWriter, Encoding, Notes};
 use crate::http::stream;
 use crate::wire::json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use kymo_query::Held;
 use kymo_query::syntax::parse_metric_selector;
 use kymo_storage::ErrorKind;
 use kymo_storage::api::{Names, Queryable, Room};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
+use std::io::Write;
 
 /// How often a loop over series looks whether its client is still there.
 const CANCEL_CHECK_EVERY: usize = 1_024;
@@ -53,17 +55,14 @@ struct Selection {
 }
 
 impl Selection {
-    fn from_params(params: &Params) -> Result<Self, ApiError> {
+    /// What is asked for; `None` if it is a range that ends before it begins, in which there is nothing.
+    fn new(params: &Params, matcher_sets: Vec<Vec<Matcher>>) -> Result<Option<Self>, ApiError> {
         let start = params.time("start")?.unwrap_or(i64::MIN);
         let end = params.time("end")?.unwrap_or(i64::MAX);
-        let matcher_sets = matcher_sets(params)?;
-        if end < start {
-            let text = "end timestamp must not be before start time";
-            return Err(ApiError::parameter("end", text));
-        }
+        let limit = params.limit("limit")?;
         let texts = params.all("match[]").collect::<Vec<_>>().join(" ");
-        let range = TimeRange::closed(start, end);
-        Ok(Self { range, matcher_sets, texts, limit: params.limit("limit")? })
+        let selection = || Self { range: TimeRange::closed(start, end), matcher_sets, texts, limit };
+        Ok((start <= end).then(selection))
     }
 
     fn question(&self, kind: &'static str, peer: Option<Peer>) -> Question {
@@ -71,26 +70,44 @@ impl Selection {
     }
 }
 
+/// The answer to a question about a range in which there is nothing.
+fn nothing(encoding: Encoding) -> Response {
+    respond::success(encoding, &Notes::default(), |out| out.write_all(b"[]"))
+}
+
+/// The matchers of a selector.
+///
+/// # Errors
+/// The first mistake in it.
+pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, String> {
+    parse_metric_selector(text).map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())
+}
+
 /// The matchers of each `match[]`.
 ///
 /// # Errors
-/// One of them is not a selector, or would match everything.
-pub(super) fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+/// One of them is not a selector, or would match everything. Whether the parameter is named depends on the endpoint.
+pub(super) fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, String> {
     let mut matcher_sets = Vec::new();
     for text in params.all("match[]") {
-        let matchers = parse_metric_selector(text).map_err(|errors| {
-            let first = errors.first().map(ToString::to_string).unwrap_or_default();
-            ApiError::parameter("match[]", first)
-        })?;
+        let matchers = selector(text)?;
         if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ApiError::parameter(
-                "match[]",
-                "match[] must contain at least one non-empty matcher",
-            ));
+            return Err("match[] must contain at least one non-empty matcher".to_owned());
         }
         matcher_sets.push(matchers);
     }
     Ok(matcher_sets)
+}
+
+/// The same where the parameter is named and must be there.
+///
+/// # Errors
+/// As [`matcher_sets`], and if there is none.
+pub(super) fn needed_matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::bad_data("no match[] parameter provided"));
+    }
+    matcher_sets(params).map_err(|why| ApiError::parameter("match[]", why))
 }
 
 /// `GET|POST /api/v1/series`: the label sets that match one of `match[]`.
@@ -98,10 +115,8 @@ pub async fn series(State(app): State<App>, request: Request) -> Result<Response
     let encoding = Encoding::accepted(request.headers());
     let peer = Peer::of(&request);
     let params = app.params(request).await?;
-    if params.all("match[]").next().is_none() {
-        return Err(ApiError::bad_data("no match[] parameter provided"));
-    }
-    let selection = Selection::from_params(&params)?;
+    let sets = needed_matcher_sets(&params)?;
+    let Some(selection) = Selection::new(&params, sets)? else { return Ok(nothing(encoding)) };
     let storage = app.storage(Side::Read)?;
     let (question, work_app) = (selection.question("series", peer), app.clone());
     run_listed(app.desk(), question, move |running| {
@@ -155,6 +170,10 @@ pub async fn label_values(
     let Ok(Path(escaped)) = path else {
         return ApiError::bad_data("invalid label name: it is not valid UTF-8").into_response();
     };
+    if escaped.is_empty() {
+        // As in Prometheus, where this is no route.
+        return respond::text(StatusCode::NOT_FOUND, "404 page not found\n");
+    }
     let name = unescape_label_name(&escaped);
     if name.is_empty() {
         return ApiError::bad_data(format!("invalid label name: {name:?}")).into_response();
@@ -166,7 +185,8 @@ async fn names(app: &App, request: Request, label: Option<String>) -> Result<Res
     let encoding = Encoding::accepted(request.headers());
     let peer = Peer::of(&request);
     let params = app.params(request).await?;
-    let selection = Selection::from_params(&params)?;
+    let sets = matcher_sets(&params).map_err(ApiError::bad_data)?;
+    let Some(selection) = Selection::new(&params, sets)? else { return Ok(nothing(encoding)) };
     let storage = app.storage(Side::Read)?;
     let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
     if selection.matcher_sets.is_empty() {

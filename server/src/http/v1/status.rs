@@ -1,4 +1,4 @@
-//! Status pages, and the empty answers that spare Grafana an error.
+//! Status pages.
 
 use crate::http::app::App;
 use crate::http::respond::{self, Encoding, Notes};
@@ -87,16 +87,6 @@ fn rfc3339(timestamp_ms: i64) -> String {
 pub async fn walreplay(State(app): State<App>, request: Request) -> Response {
     let (min, max, current) = app.startup.progress();
     page(&request, &json!({ "min": min, "max": max, "current": current }))
-}
-
-/// `GET /api/v1/rules`: there are no rules.
-pub async fn rules(request: Request) -> Response {
-    page(&request, &json!({ "groups": [] }))
-}
-
-/// `GET /api/v1/alerts`: there are no alerts.
-pub async fn alerts(request: Request) -> Response {
-    page(&request, &json!({ "alerts": [] }))
 }
 
 #[cfg(test)]
