@@ -1,6 +1,6 @@
 //! What a store is after power cuts, failing disks, damaged files and jumping clocks.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed expectation is a failed test")]
 
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::db::{CommitReport, Health};
@@ -10,6 +10,9 @@ use kymo_storage::env::{
 use kymo_storage::model::{Labels, Matcher, TimeRange};
 use kymo_storage::options::{Options, RetentionRule};
 use kymo_storage::{ErrorKind, Storage};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,43 +72,82 @@ fn read(store: &Storage) -> BTreeMap<i64, (f64, usize)> {
     out
 }
 
-#[test]
-fn every_crash_keeps_what_was_acknowledged_and_invents_nothing() {
+/// A history of writes, some of which go back in time, and of flushes.
+#[derive(Debug)]
+struct History {
+    /// The distance from [`NOW`] of each write, in milliseconds; all different.
+    times: Vec<i64>,
+    /// The writes after which the store is flushed.
+    flushes: Vec<usize>,
+    /// For the choices of what survives.
+    seed: u64,
+}
+
+/// The history that every run begins with.
+fn fixed_history() -> History {
+    let times = (0..24).map(|step| if step % 3 == 2 { -step * 1000 } else { step * 1000 }).collect();
+    History { times, flushes: vec![9, 15], seed: 0 }
+}
+
+fn any_history() -> impl Strategy<Value = History> {
+    let writes = prop::collection::vec(prop::bool::weighted(0.3), 4..28);
+    (writes, prop::collection::vec(0usize..28, 0..4), any::<u64>()).prop_map(|(writes, flushes, seed)| {
+        let times = (1..).zip(&writes).map(|(step, late)| if *late { step * -1000 } else { step * 1000 });
+        History { times: times.collect(), flushes, seed }
+    })
+}
+
+/// Lives through the history, then crashes after every operation of the disk; gives the number of crashes.
+fn crash_everywhere(history: &History) -> u64 {
     let fs = MemoryFs::new();
     let store = open(&fs);
-    // After so many operations of the disk, these times are acknowledged.
+    // After so many operations of the disk, so many writes are acknowledged.
     let mut acknowledged = vec![(fs.log_len(), 0)];
-    for step in 0..24 {
-        // Every third write goes back in time.
-        let time = NOW + if step % 3 == 2 { -step * 1000 } else { step * 1000 };
-        write(&store, time, step as f64).unwrap();
-        acknowledged.push((fs.log_len(), step as usize + 1));
-        if step == 9 || step == 15 {
+    for (step, time) in history.times.iter().enumerate() {
+        write(&store, NOW + time, step as f64).unwrap();
+        acknowledged.push((fs.log_len(), step + 1));
+        if history.flushes.contains(&step) {
             store.flush().unwrap();
         }
     }
     store.close().unwrap();
-    let time_of = |step: i64| NOW + if step % 3 == 2 { -step * 1000 } else { step * 1000 };
+    let mut crashes = 0;
     for at in 0..=fs.log_len() {
         let sure = acknowledged.iter().filter(|a| a.0 <= at).map(|a| a.1).max().unwrap_or(0);
         let choices = [
             CrashChoice::Nothing,
             CrashChoice::Everything,
             CrashChoice::LastTorn,
-            CrashChoice::Seed(at as u64),
+            CrashChoice::Seed(history.seed ^ at as u64),
         ];
         for choice in choices {
+            crashes += 1;
             let image = fs.crash_image(at, choice);
             let found = read(&open(&image));
             for (time, (value, series)) in &found {
                 assert_eq!(*series, SERIES, "a batch is there as a whole: op {at} {choice:?} time {time}");
-                assert_eq!(*time, time_of(*value as i64));
+                assert_eq!(*time, NOW + history.times[*value as usize]);
             }
-            for step in 0..sure as i64 {
-                assert!(found.contains_key(&time_of(step)), "step {step} is lost: op {at} {choice:?}");
+            for (step, time) in history.times.iter().enumerate().take(sure) {
+                assert!(found.contains_key(&(NOW + time)), "step {step} is lost: op {at} {choice:?}");
             }
         }
     }
+    crashes
+}
+
+/// `KYMO_CRASH_HISTORIES` sets how many histories are tried, `PROPTEST_RNG_SEED` which.
+#[test]
+fn every_crash_keeps_what_was_acknowledged_and_invents_nothing() {
+    let set = std::env::var("KYMO_CRASH_HISTORIES").ok().and_then(|text| text.parse::<usize>().ok());
+    let histories = set.unwrap_or(2);
+    let mut runner = TestRunner::new(ProptestConfig::default());
+    let mut crashes = crash_everywhere(&fixed_history());
+    for _ in 1..histories {
+        let history = any_history().new_tree(&mut runner).unwrap().current();
+        crashes += crash_everywhere(&history);
+    }
+    println!("states histories={histories} states={crashes} violations=0");
 }
 
 #[test]

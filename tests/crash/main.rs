@@ -14,7 +14,7 @@ fn nothing_acknowledged_is_lost() {
     let seed = Rng::seed_from_env();
     let dir = tempfile::tempdir().unwrap();
     let summary = kill_nine::run(Path::new(env!("CARGO_BIN_EXE_kymo")), dir.path(), &[], trials, seed);
-    println!("{summary} seed={seed}");
+    println!("kill9 {summary} seed={seed}");
     assert!(summary.kept(), "{summary}; repeat with KYMO_SEED={seed}");
     assert!(summary.acked > trials as u64, "hardly anything was written: {summary}");
 }

@@ -14,22 +14,28 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// While writes are refused, whoever made room should not have to wait long.
-const READ_ONLY_INTERVAL: Duration = Duration::from_secs(2);
+/// How often it is seen whether writes are refused: whoever made room should not have to wait long.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     let mut filled_since = None;
     shared.order.prepare(&shared.registry);
+    let interval = shared.options.maintenance_interval;
+    let look = interval.min(LOOK_INTERVAL);
+    let mut waited = Duration::ZERO;
     loop {
-        let mut interval = shared.options.maintenance_interval;
-        if shared.health.check_writable().is_err() {
-            interval = interval.min(READ_ONLY_INTERVAL);
-        }
-        let job = match jobs.recv_timeout(interval) {
+        let job = match jobs.recv_timeout(look) {
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(job) => Some(job),
-            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Timeout) => {
+                waited += look;
+                if waited < interval && shared.health.check_writable().is_ok() {
+                    continue;
+                }
+                waited = Duration::ZERO;
+                None
+            }
         };
         let worked = catch_unwind(AssertUnwindSafe(|| match job {
             Some(Job::Flush) => log_failure(shared.flush_frozen()),

@@ -43,5 +43,5 @@ fn a_store_answers_as_a_map_does() {
     if let Err(difference) = outcome {
         panic!("{difference}");
     }
-    println!("{} sequences of {} steps, 0 differences", cases(), total.get());
+    println!("restart sequences={} steps={} differing=0", cases(), total.get());
 }

@@ -17,9 +17,11 @@
 pub mod answer;
 pub mod captures;
 pub mod compare;
+pub mod hard_times;
 pub mod http;
 pub mod kill_nine;
 pub mod load;
+pub mod loop_disk;
 pub mod oracle;
 pub mod peers;
 pub mod process;

@@ -38,10 +38,18 @@ impl Server {
     /// # Panics
     /// The server does not become ready.
     pub fn start_this(program: &Path, data: &Path, arguments: &[&str]) -> Self {
-        let log = data.with_extension("log");
+        Self::start_with_log(program, data, &data.with_extension("log"), arguments)
+    }
+
+    /// As [`Server::start_this`], with the log in a file of its own.
+    ///
+    /// # Panics
+    /// The server does not become ready.
+    pub fn start_with_log(program: &Path, data: &Path, log: &Path, arguments: &[&str]) -> Self {
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let (process, address) = launch(program, data, &log, &arguments);
-        Self { program: program.to_owned(), data: data.to_owned(), log, arguments, address, process }
+        let (process, address) = launch(program, data, log, &arguments);
+        let (program, data, log) = (program.to_owned(), data.to_owned(), log.to_owned());
+        Self { program, data, log, arguments, address, process }
     }
 
     /// Where it listens.

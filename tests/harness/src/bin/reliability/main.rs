@@ -1,0 +1,149 @@
+//! `cargo run --release -p kymo-tests --bin reliability -- --tier nightly`: keeps the promises under attack, one line a check
+//! with its figure, and a table at the end. `--only NAME` runs one check, `--list` shows them all.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program of the tests: it prints what it finds, and its clock is the real one"
+)]
+
+mod checks;
+
+use checks::{CHECKS, Check, Figures, Place, Tier};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// What the command line asks for.
+#[derive(Debug)]
+struct Asked {
+    tier: Tier,
+    only: Option<String>,
+    list: bool,
+}
+
+const USAGE: &str = "usage: reliability [--tier smoke|nightly] [--only NAME] [--list]";
+
+fn asked() -> Result<Asked, String> {
+    let mut asked = Asked { tier: Tier::Smoke, only: None, list: false };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value; {USAGE}"));
+        match argument.as_str() {
+            "--tier" => {
+                asked.tier = match value()?.as_str() {
+                    "smoke" => Tier::Smoke,
+                    "nightly" => Tier::Nightly,
+                    other => return Err(format!("no tier {other:?}; {USAGE}")),
+                }
+            }
+            "--only" => asked.only = Some(value()?),
+            "--list" => asked.list = true,
+            other => return Err(format!("{other:?} is no option; {USAGE}")),
+        }
+    }
+    Ok(asked)
+}
+
+/// The project's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .expect("the harness is in tests/harness")
+        .to_owned()
+}
+
+/// What is built is built as this program is.
+pub(crate) fn profile() -> &'static [&'static str] {
+    if cfg!(debug_assertions) { &[] } else { &["--release"] }
+}
+
+/// Builds the server; gives its path.
+fn build() -> Result<PathBuf, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", "kymo-server"]).args(profile()).current_dir(root());
+    let built = command.status().map_err(|e| format!("cargo: {e}"))?;
+    let program = std::env::current_exe().map_err(|e| e.to_string())?.with_file_name("kymo");
+    if built.success() && program.exists() { Ok(program) } else { Err("the server cannot be built".into()) }
+}
+
+/// One line of the table.
+struct Line {
+    check: &'static Check,
+    outcome: Result<Figures, String>,
+    seconds: u64,
+}
+
+impl Line {
+    fn is_kept(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(|figures| figures.kept)
+    }
+
+    fn figures(&self) -> String {
+        match &self.outcome {
+            Ok(figures) => figures.text.clone(),
+            Err(why) => format!("not run: {}", why.replace('\n', "; ")),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let asked = match asked() {
+        Ok(asked) => asked,
+        Err(message) => {
+            println!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let chosen: Vec<&'static Check> =
+        CHECKS.iter().filter(|check| asked.only.as_ref().is_none_or(|only| check.name == only)).collect();
+    if asked.list || chosen.is_empty() {
+        for check in CHECKS {
+            println!("{:4} {:14} {}", check.number, check.name, check.what);
+        }
+        return if asked.list { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let program = match build() {
+        Ok(program) => program,
+        Err(message) => {
+            println!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let seed = kymo_tests::rng::Rng::seed_from_env();
+    println!("seed={seed} (repeat with KYMO_SEED={seed})");
+    let mut lines = Vec::new();
+    for check in chosen {
+        let began = Instant::now();
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let place = Place { program: &program, root: root(), dir: dir.path(), tier: asked.tier, seed };
+        let outcome = check.run(&place);
+        let line = Line { check, outcome, seconds: began.elapsed().as_secs() };
+        let verdict = if line.is_kept() { "pass" } else { "FAIL" };
+        println!("{:4} {} {verdict} {} s={}", check.number, check.name, line.figures(), line.seconds);
+        lines.push(line);
+    }
+    let table = table(&lines);
+    let path = root().join("target/reliability.md");
+    println!("\n{table}");
+    if let Err(error) = std::fs::write(&path, &table) {
+        println!("{}: {error}", path.display());
+    }
+    if lines.iter().all(Line::is_kept) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The lines as Markdown.
+fn table(lines: &[Line]) -> String {
+    let mut out = String::from("| # | check | figures | kept | seconds |\n|---|---|---|---|---|\n");
+    for line in lines {
+        let kept = if line.is_kept() { "yes" } else { "**no**" };
+        let (check, seconds) = (line.check, line.seconds);
+        let _ =
+            writeln!(out, "| {} | {} | {} | {kept} | {seconds} |", check.number, check.what, line.figures());
+    }
+    out
+}
