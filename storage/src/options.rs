@@ -131,6 +131,10 @@ pub struct Options {
     pub wal_segment_bytes: u64,
     /// The head is flushed when its oldest sample arrived this long ago.
     pub flush_age: Duration,
+    /// A series whose samples are all in blocks, and whose newest is so much older than the newest of all, leaves memory; ten
+    /// minutes later at the earliest (or after this time, if that is less). It comes back with its next sample. What was known
+    /// of its newest sample is gone then: a sample at the same time is stored, and the last one written counts.
+    pub series_idle_after: Duration,
     /// Writes are refused below this many free bytes; `None` means the larger of 1 % of the disk and 256 MiB.
     pub free_space_min: Option<u64>,
     /// How much of one core the merging of blocks in the background may take, in percent, at most 100; a quarter of that while
@@ -163,6 +167,7 @@ impl Default for Options {
             flush_on_close_bytes: 4 << 20,
             wal_segment_bytes: 16 << 20,
             flush_age: Duration::from_secs(2 * 3600),
+            series_idle_after: Duration::from_secs(3600),
             free_space_min: None,
             compaction_percent: 50,
             compaction_widths: [8, 24, 8 * 24].map(|hours| Duration::from_secs(hours * 3600)).to_vec(),

@@ -21,8 +21,10 @@ pub struct Stats {
     pub commit_groups: u64,
     /// Samples waiting to be committed.
     pub samples_queued: u64,
-    /// Series known.
+    /// Series in memory: those that get samples, and those that stopped not long ago.
     pub series: u64,
+    /// Series that stopped and left memory. Their samples are in blocks.
+    pub series_dropped: u64,
     /// Distinct label names and values known.
     pub symbols: u64,
     /// Samples in the head.
@@ -93,6 +95,7 @@ pub(crate) struct Counters {
     pub(crate) exemplars_refused: Counter,
     pub(crate) batches: Counter,
     pub(crate) commit_groups: Counter,
+    pub(crate) series_dropped: Counter,
     pub(crate) wal_failures: Counter,
     pub(crate) wal_syncs: Counter,
     pub(crate) wal_sync_micros: Counter,

@@ -54,11 +54,13 @@ fn visit_storage(storage: &Storage, visitor: &mut dyn Visitor) {
     for (name, help, value) in counters {
         visitor.counter(name, help, value as f64);
     }
+    let dropped = "Series that stopped and left memory; their samples are in blocks.";
+    visitor.counter("kymo_storage_series_dropped_total", dropped, stats.series_dropped as f64);
     let sync_s = stats.wal_sync_micros as f64 / 1e6;
     visitor.counter("kymo_storage_wal_sync_seconds_total", "How long the syncs of the WAL took.", sync_s);
     let gauges = [
         ("kymo_storage_head_exemplars", "Exemplars in the head.", stats.head_exemplars),
-        ("kymo_storage_series", "Series known.", stats.series),
+        ("kymo_storage_series", "Series in memory.", stats.series),
         ("kymo_storage_symbols", "Distinct label names and values.", stats.symbols),
         ("kymo_storage_samples_queued", "Samples waiting to be committed.", stats.samples_queued),
         ("kymo_storage_wal_bytes", "Bytes of the WAL that a start would read.", stats.wal_bytes),

@@ -1,5 +1,6 @@
 //! The background thread: flushes frozen generations, drops expired blocks, watches the free space.
 
+use super::idle::IdleSeries;
 use super::requests::{Answer, Job, Message, closed};
 use super::shared::Shared;
 use crate::block::{Block, ManifestBlock};
@@ -19,7 +20,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
-    let mut filled_since = None;
+    let (mut filled_since, mut idle) = (None, IdleSeries::default());
     shared.order.prepare(&shared.registry);
     let interval = shared.options.maintenance_interval;
     let look = interval.min(LOOK_INTERVAL);
@@ -41,10 +42,10 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
             Some(Job::Flush) => log_failure(shared.flush_frozen()),
             Some(Job::FlushAnd(answer)) => answer(shared.flush_frozen()),
             Some(Job::Maintain(answer)) => {
-                shared.maintain(&mut filled_since);
+                shared.maintain(&mut filled_since, &mut idle);
                 answer(Ok(()));
             }
-            _ => shared.maintain(&mut filled_since),
+            _ => shared.maintain(&mut filled_since, &mut idle),
         }));
         if worked.is_err() {
             // Its state is in the shared structures, which change in single steps; so it may go on. Failures are counted.
@@ -69,7 +70,7 @@ impl Shared {
         }
     }
 
-    fn maintain(&self, filled_since: &mut Option<Duration>) {
+    fn maintain(&self, filled_since: &mut Option<Duration>, idle: &mut IdleSeries) {
         self.watch_space();
         log_failure(self.drop_expired());
         let now = self.clock.monotonic();
@@ -85,6 +86,7 @@ impl Shared {
         if self.view.peek(|view| !view.frozen.is_empty()) {
             log_failure(self.flush_frozen());
         }
+        self.drop_idle(idle);
     }
 
     /// Refuses writes while the disk is nearly full, and takes them again when there is room.
@@ -142,6 +144,7 @@ impl Shared {
         next.store(&self.fs, &self.dir)?;
         *manifest = next;
         drop(manifest);
+        self.registry.note_checkpoint();
 
         self.view.change(|view| {
             let blocks = Arc::make_mut(&mut view.blocks);

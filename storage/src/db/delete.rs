@@ -55,6 +55,7 @@ impl Storage {
         if report.series == 0 && !is_damaged {
             return Ok(report);
         }
+        let _pin = shared.registry.pin();
         let series = shared.registered(matcher_sets)?;
         shared.freeze_and_flush(|answer| Message::Forget(series.clone(), range, answer))?;
         shared.put_tombstone(range, matcher_sets)?;

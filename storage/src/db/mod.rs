@@ -4,6 +4,7 @@ mod background;
 mod compaction;
 mod delete;
 mod health;
+mod idle;
 mod open;
 mod read_only;
 mod requests;
@@ -171,7 +172,7 @@ impl Storage {
     /// Whether new series are refused: there are as many as may be, or their labels take all memory they may.
     pub fn is_full(&self) -> bool {
         let registry = &self.owner.shared.registry;
-        registry.len() >= registry.limits().series || registry.is_full().is_some()
+        registry.is_at_limit() || registry.is_full().is_some()
     }
 
     /// From now on `rules` hold in place of [`Options::retention_rules`]: reads that begin, writes, and what maintenance drops next go
@@ -312,7 +313,7 @@ impl Shared {
         StoreQuerier {
             registry: Arc::clone(&self.registry),
             order: Arc::clone(&self.order),
-            view: Arc::new(self.view.snapshot()),
+            view: Arc::new(self.view.snapshot(&self.registry)),
             missing: Arc::clone(&self.missing),
             keep: self.keep_rules(),
             range: TimeRange { min_time, max_time: range.max_time },
@@ -409,7 +410,8 @@ impl Shared {
             exemplars_accepted: counters.exemplars_accepted.get(),
             exemplars_refused: counters.exemplars_refused.get(),
             samples_queued: self.queued.load(Ordering::Relaxed) as u64,
-            series: u64::from(self.registry.len()),
+            series: u64::from(self.registry.series_count()),
+            series_dropped: counters.series_dropped.get(),
             symbols,
             head_samples,
             head_exemplars,

@@ -80,7 +80,7 @@ impl Found {
         let (blocks, generation) = (self.blocks, self.generation);
         let newest =
             blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
-        let view = View { active: generation, frozen: Vec::new(), blocks: Arc::new(blocks) };
+        let view = View { active: generation, blocks: Arc::new(blocks), ..View::default() };
         let opened = (clock.now_ms(), clock.monotonic());
         let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
         let shared = Shared {

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::{CommitReport, WriteBatch};
-use crate::model::TimeRange;
+use crate::model::{TimeRange, Timestamp};
 use roaring::RoaringBitmap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -58,6 +59,10 @@ pub(crate) enum Message {
     Forget(RoaringBitmap, TimeRange, Answer),
     /// Make everything committed so far durable.
     Sync(Answer),
+    /// Find series of these numbers that have nothing in memory and no sample newer than that.
+    FindIdle(Range<u32>, Timestamp, SyncSender<RoaringBitmap>),
+    /// Make those of these series unknown that are still idle, and say which.
+    Unlink(RoaringBitmap, SyncSender<RoaringBitmap>),
     /// Everything before this segment of the log is in blocks.
     Release(u64),
     /// Make everything durable and end.

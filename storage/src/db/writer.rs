@@ -93,7 +93,8 @@ impl Writer {
                 | Message::Stop(answer) => {
                     call(|| answer(Err(closed())));
                 }
-                Message::Batch(..) | Message::Release(_) => {}
+                // Who waits for the others sees that nobody will answer.
+                _ => {}
             }
         }
         match served {
@@ -172,6 +173,8 @@ impl Writer {
                 self.note_poison();
                 call(|| answer(synced));
             }
+            Message::FindIdle(range, newest, answer) => drop(answer.send(self.committer.idle(range, newest))),
+            Message::Unlink(series, answer) => drop(answer.send(self.committer.unlink(&series))),
             Message::Release(boundary) => {
                 if let Err(error) = self.committer.wal().release_before(boundary) {
                     tracing::warn!(%error, "segments of the log that are no longer needed stay for now");

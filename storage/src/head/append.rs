@@ -3,6 +3,7 @@
 use super::histograms::Encoded;
 use super::refusal::Refusal;
 use super::registry::{Position, Registry};
+use super::retire::Pin;
 use crate::chunk::encode_one_histogram;
 use crate::error::ErrorKind;
 use crate::model::{
@@ -44,6 +45,8 @@ pub(crate) struct NewHistogram {
 /// Samples to be committed together: readers see all of them or none.
 pub struct WriteBatch {
     registry: Arc<Registry>,
+    /// Keeps the numbers below what they are.
+    _pin: Pin,
     position: Position,
     pub(crate) series: Vec<u32>,
     pub(crate) timestamps: Vec<Timestamp>,
@@ -59,6 +62,7 @@ pub struct WriteBatch {
 impl WriteBatch {
     pub(crate) fn new(registry: Arc<Registry>) -> Self {
         Self {
+            _pin: registry.pin(),
             registry,
             position: Position::default(),
             series: Vec::new(),
@@ -92,7 +96,7 @@ impl WriteBatch {
     /// Adds a sample of `series`, a number this store gave.
     #[inline]
     pub fn sample(&mut self, series: SeriesRef, timestamp: Timestamp, value: f64) {
-        self.series.push(series.0);
+        self.series.push(self.registry.number_of(series));
         self.timestamps.push(timestamp);
         self.values.push(value);
     }
@@ -161,13 +165,13 @@ impl WriteBatch {
             if buckets <= limit { Ok(()) } else { Err((ErrorKind::LimitExceeded, text())) }
         });
         if let Err((kind, reason)) = judged {
-            let labels = self.registry.labels(series.0);
+            let labels = self.registry.labels(self.registry.number_of(series));
             return Err(Refusal { kind, labels, timestamp: Some(timestamp), reason });
         }
         let mut bytes = Vec::with_capacity(32 + 2 * buckets);
         encode_one_histogram(&histogram, &mut bytes);
-        let bytes = bytes.into();
-        self.histograms.push(NewHistogram { series: series.0, time: timestamp, start, bytes });
+        let (series, bytes) = (self.registry.number_of(series), bytes.into());
+        self.histograms.push(NewHistogram { series, time: timestamp, start, bytes });
         Ok(())
     }
 
@@ -181,7 +185,7 @@ impl WriteBatch {
         if chars > EXEMPLAR_LABEL_CHARS_MAX {
             return Err(Refusal {
                 kind: ErrorKind::LimitExceeded,
-                labels: self.registry.labels(series.0),
+                labels: self.registry.labels(self.registry.number_of(series)),
                 timestamp: Some(exemplar.timestamp),
                 reason: format!(
                     "the labels of the exemplar have {chars} characters, the limit is {EXEMPLAR_LABEL_CHARS_MAX}"
@@ -189,7 +193,7 @@ impl WriteBatch {
             });
         }
         if self.registry.limits().exemplars_per_series > 0 {
-            self.exemplars.push((series.0, exemplar));
+            self.exemplars.push((self.registry.number_of(series), exemplar));
         }
         Ok(())
     }

@@ -1,7 +1,11 @@
 //! The labels of every series in 13 to 18 bytes each, and the index over them.
 //!
 //! A series is a record `varint shape, varint value symbol…`; a shape is the sorted list of its label names, and a
-//! fleet has about a hundred of those.
+//! fleet has about a hundred of those. What the labels of a removed series used alone, strings and all, is used again.
+
+mod stored;
+
+pub(crate) use stored::Numbers;
 
 use super::paged::{Arena, Paged, put_varint, take_varint};
 use super::symbols::{Symbol, Symbols};
@@ -22,11 +26,22 @@ const NO_RECORD: u32 = u32::MAX;
 #[derive(Default)]
 pub(crate) struct Catalog {
     symbols: Symbols,
-    shapes: Vec<Box<[Symbol]>>,
+    shapes: Vec<Shape>,
     shape_ids: HashMap<Box<[Symbol]>, u32>,
+    /// Numbers of shapes that no series has.
+    free_shapes: Vec<u32>,
     records: Arena,
     addresses: Paged<u32>,
     index: MemoryIndex,
+}
+
+/// The label names of some series, sorted.
+#[derive(Default)]
+struct Shape {
+    names: Box<[Symbol]>,
+    /// How many series have it.
+    series: u32,
+    is_free: bool,
 }
 
 /// The memory the catalog holds, in bytes.
@@ -48,9 +63,20 @@ impl Catalog {
         self.symbols.len()
     }
 
+    #[cfg(test)]
     /// Appends a series; the number it gets is [`Catalog::len`] before. Nothing when an arena is full.
     pub(crate) fn push(&mut self, labels: &Labels) -> Option<u32> {
         let id = self.len();
+        self.put(id, labels).then_some(id)
+    }
+
+    /// Gives the labels to a number that has none, or is the next. Answers false, and changes nothing a reader sees, when an
+    /// arena is full.
+    pub(crate) fn put(&mut self, id: u32, labels: &Labels) -> bool {
+        self.try_put(id, labels).is_some()
+    }
+
+    fn try_put(&mut self, id: u32, labels: &Labels) -> Option<()> {
         let mut names = Vec::with_capacity(16);
         let mut values = Vec::with_capacity(16);
         for (name, value) in labels.iter_bytes() {
@@ -58,113 +84,62 @@ impl Catalog {
             values.push(self.symbols.intern(value)?);
         }
         let shape = self.shape_of(names)?;
+        self.put_record(id, shape, &values)
+    }
+
+    fn put_record(&mut self, id: u32, shape: u32, values: &[Symbol]) -> Option<()> {
         let mut record = Vec::with_capacity(24);
         put_varint(&mut record, u64::from(shape));
-        for value in &values {
+        for value in values {
             put_varint(&mut record, u64::from(*value));
         }
         let address = self.records.push(&record)?;
-        self.addresses.push(address);
-        let names = self.shapes.get(shape as usize)?;
-        self.index.insert(id, names.iter().copied().zip(values));
-        Some(id)
-    }
-
-    pub(crate) fn shape_count(&self) -> usize {
-        self.shapes.len()
-    }
-
-    /// Writes all strings, as [`Catalog::decode_symbols`] reads them.
-    pub(crate) fn encode_symbols(&self, out: &mut Vec<u8>) {
-        for symbol in 0..self.symbols.len() as u32 {
-            let text = self.symbols.get(symbol);
-            put_varint(out, text.len() as u64);
-            out.extend_from_slice(text);
+        match self.addresses.get_mut(id as usize) {
+            Some(place) => *place = address,
+            None => self.addresses.push(address),
         }
+        let shape = self.shapes.get_mut(shape as usize)?;
+        shape.series += 1;
+        let pairs = shape.names.iter().copied().zip(values.iter().copied());
+        let symbols = &mut self.symbols;
+        self.index.insert(id, pairs, |pair| symbols.hold(pair.1));
+        Some(())
     }
 
-    /// Writes all shapes, as [`Catalog::decode_shapes`] reads them.
-    pub(crate) fn encode_shapes(&self, out: &mut Vec<u8>) {
-        for shape in &self.shapes {
-            put_varint(out, shape.len() as u64);
-            shape.iter().for_each(|name| put_varint(out, u64::from(*name)));
-        }
-    }
-
-    /// Writes the records of the first `series` series, as [`Catalog::decode_records`] reads them.
-    pub(crate) fn encode_records(&self, series: u32, out: &mut Vec<u8>) {
-        for id in 0..series {
-            let address = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD);
-            let Some(mut record) = address.map(|a| self.records.tail(a)) else {
-                out.push(0);
+    /// Takes the labels of `series` away: their numbers are without labels then, and what only they used is free.
+    pub(crate) fn remove(&mut self, series: &[u32]) {
+        let (mut unused, mut shapes) = (Vec::new(), Vec::new());
+        for id in series {
+            let pairs: Vec<Pair> = self.pairs(*id).collect();
+            let Some(place) = self.addresses.get_mut(*id as usize).filter(|a| **a != NO_RECORD) else {
                 continue;
             };
-            let shape = take_varint(&mut record).unwrap_or_default();
-            put_varint(out, shape + 1);
-            for (_, value) in self.pairs(id) {
-                put_varint(out, u64::from(value));
+            let address = std::mem::replace(place, NO_RECORD);
+            let len = self.record_at(address).len();
+            let shape = take_varint(&mut self.records.tail(address)).unwrap_or_default() as usize;
+            self.records.remove(address, len);
+            self.index.remove(*id, pairs.into_iter(), &mut unused);
+            if let Some(found) = self.shapes.get_mut(shape) {
+                found.series = found.series.saturating_sub(1);
+                shapes.extend((found.series == 0).then_some(shape));
             }
         }
-    }
-
-    /// Reads `count` strings into an empty catalog.
-    pub(crate) fn decode_symbols(&mut self, mut bytes: &[u8], count: u32) -> Option<()> {
-        for symbol in 0..count {
-            let len = usize::try_from(take_varint(&mut bytes)?).ok()?;
-            let (text, rest) = bytes.split_at_checked(len)?;
-            bytes = rest;
-            std::str::from_utf8(text).ok()?;
-            if self.symbols.intern(text)? != symbol {
-                return None;
+        if self.records.is_sparse() {
+            self.rewrite_records();
+        }
+        self.index.remove_pairs(&mut unused);
+        unused.iter().for_each(|pair| self.symbols.release(pair.1));
+        for number in shapes {
+            // A shape may have come to use again and gone again meanwhile.
+            if let Some(shape) = self.shapes.get_mut(number).filter(|s| s.series == 0 && !s.is_free) {
+                shape.is_free = true;
+                let names = std::mem::take(&mut shape.names);
+                self.shape_ids.remove(&names);
+                names.iter().for_each(|name| self.symbols.release(*name));
+                self.free_shapes.push(number as u32);
             }
         }
-        Some(())
-    }
-
-    /// Reads `count` shapes.
-    pub(crate) fn decode_shapes(&mut self, mut bytes: &[u8], count: u32) -> Option<()> {
-        for shape in 0..count {
-            let len = take_varint(&mut bytes)?;
-            let mut names = Vec::new();
-            for _ in 0..len {
-                let name = u32::try_from(take_varint(&mut bytes)?).ok()?;
-                names.push(name);
-                if name as usize >= self.symbols.len() {
-                    return None;
-                }
-            }
-            if self.shape_of(names)? != shape {
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    /// Reads `count` series and indexes them.
-    pub(crate) fn decode_records(&mut self, mut bytes: &[u8], count: u32) -> Option<()> {
-        let mut record = Vec::with_capacity(64);
-        let mut values = Vec::with_capacity(64);
-        for id in 0..count {
-            let Some(shape) = take_varint(&mut bytes)?.checked_sub(1) else {
-                self.push_placeholder();
-                continue;
-            };
-            let names = self.shapes.get(usize::try_from(shape).ok()?)?;
-            values.clear();
-            record.clear();
-            put_varint(&mut record, shape);
-            for _ in 0..names.len() {
-                let value = u32::try_from(take_varint(&mut bytes)?).ok()?;
-                if value as usize >= self.symbols.len() {
-                    return None;
-                }
-                put_varint(&mut record, u64::from(value));
-                values.push(value);
-            }
-            self.addresses.push(self.records.push(&record)?);
-            self.index.insert(id, names.iter().copied().zip(values.iter().copied()));
-        }
-        Some(())
+        self.symbols.close_holes();
     }
 
     /// Appends a number without labels.
@@ -177,15 +152,48 @@ impl Catalog {
         self.addresses.get(id as usize).is_some_and(|address| *address == NO_RECORD)
     }
 
+    /// The bytes of the record at `address`.
+    fn record_at(&self, address: u32) -> &[u8] {
+        let record = self.records.tail(address);
+        let mut rest = record;
+        let shape = take_varint(&mut rest).and_then(|shape| self.shapes.get(shape as usize));
+        for _ in 0..shape.map_or(0, |shape| shape.names.len()) {
+            take_varint(&mut rest);
+        }
+        record.get(..record.len() - rest.len()).unwrap_or_default()
+    }
+
+    /// Puts the records into an arena without holes.
+    fn rewrite_records(&mut self) {
+        let mut records = Arena::default();
+        for id in 0..self.len() {
+            let Some(address) = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD) else {
+                continue;
+            };
+            let moved = records.push(self.record_at(address));
+            if let Some(place) = self.addresses.get_mut(id as usize) {
+                // An arena with holes held more.
+                *place = moved.unwrap_or(NO_RECORD);
+            }
+        }
+        self.records = records;
+    }
+
     fn shape_of(&mut self, names: Vec<Symbol>) -> Option<u32> {
         if let Some(shape) = self.shape_ids.get(names.as_slice()) {
             return Some(*shape);
         }
-        let shape = u32::try_from(self.shapes.len()).ok()?;
+        let next = u32::try_from(self.shapes.len()).ok()?;
+        names.iter().for_each(|name| self.symbols.hold(*name));
         let names = names.into_boxed_slice();
-        self.shapes.push(names.clone());
-        self.shape_ids.insert(names, shape);
-        Some(shape)
+        let number = self.free_shapes.pop().unwrap_or(next);
+        let shape = Shape { names: names.clone(), series: 0, is_free: false };
+        match self.shapes.get_mut(number as usize) {
+            Some(place) => *place = shape,
+            None => self.shapes.push(shape),
+        }
+        self.shape_ids.insert(names, number);
+        Some(number)
     }
 
     /// The symbols of the label pairs of `id`, sorted by the text of the name.
@@ -194,7 +202,7 @@ impl Catalog {
         let address = self.addresses.get(id as usize).copied().filter(|a| *a != NO_RECORD);
         let mut record = address.map_or(&[][..], |a| self.records.tail(a));
         let shape = take_varint(&mut record).and_then(|shape| self.shapes.get(shape as usize));
-        let names = shape.map_or(&[][..], |names| names);
+        let names = shape.map_or(&[][..], |shape| &shape.names);
         names.iter().map_while(move |name| Some((*name, take_varint(&mut record)? as Symbol)))
     }
 
@@ -261,7 +269,7 @@ impl Catalog {
                 *seen = true;
             }
         }
-        let used = self.shapes.iter().zip(shapes).filter(|s| s.1).flat_map(|s| s.0.iter());
+        let used = self.shapes.iter().zip(shapes).filter(|s| s.1).flat_map(|s| s.0.names.iter());
         let names: std::collections::BTreeSet<&str> = used.map(|name| self.symbols.text(*name)).collect();
         room.take(names.len(), names.iter().map(|name| name.len()).sum())?;
         Ok(names.into_iter().map(str::to_owned).collect())
@@ -401,5 +409,41 @@ mod tests {
         assert_eq!(catalog.push(&Labels::from_pairs([("a", "b")])), Some(1));
         assert!(catalog.labels(0).is_empty() && catalog.is_placeholder(0) && !catalog.is_placeholder(1));
         assert_eq!(select(&catalog, &[]).unwrap().iter().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn removed_series_leave_nothing_behind() {
+        let labels = |round: u32, i: u32| {
+            let own = format!("label_{}", round * 10 + i % 3);
+            let (pod, zone) = (format!("pod-{round:03}-{i:05}"), format!("z{}", i % 20));
+            Labels::from_pairs([("__name__", "m"), (&own, "x"), ("pod", &pod), ("zone", &zone)])
+        };
+        let mut catalog = Catalog::default();
+        let kept = Labels::from_pairs([("__name__", "kept"), ("zone", "z3")]);
+        catalog.push(&kept).unwrap();
+        let mut held = None;
+        for round in 0..12 {
+            for i in 1..5000 {
+                assert!(catalog.put(i, &labels(round, i)));
+            }
+            assert_eq!((catalog.len(), catalog.symbol_count()), (5000, 7 + 3 + 19 + 4999));
+            for i in (1..5000).step_by(499) {
+                assert_eq!(catalog.labels(i), labels(round, i));
+            }
+            let found = select(&catalog, &[Matcher::equal("zone", "z3")]).unwrap();
+            assert_eq!(found.len(), 251);
+            let memory = catalog.memory();
+            let all = memory.symbols + memory.records + memory.index;
+            if round > 0 {
+                assert!(all <= *held.get_or_insert(all) * 2, "{all} bytes in round {round}");
+            }
+            for part in (1..5000).collect::<Vec<_>>().chunks(700) {
+                catalog.remove(part);
+            }
+            assert_eq!(select(&catalog, &[]).unwrap().iter().collect::<Vec<_>>(), [0]);
+            assert_eq!(catalog.symbol_count(), 4);
+            assert_eq!((catalog.labels(0), catalog.labels(7)), (kept.clone(), Labels::empty()));
+            assert_eq!(label_names(&catalog, &[], &RoaringBitmap::new()).unwrap(), ["__name__", "zone"]);
+        }
     }
 }

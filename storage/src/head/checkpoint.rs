@@ -6,16 +6,16 @@
 //!   1 seed:2×u64  series:u32  symbols:u32  shapes:u32
 //!   2 symbols     each: length:varint bytes
 //!   3 shapes      each: count:varint symbol:varint…
-//!   4 series      each: 0, or 1 + shape:varint and a value symbol:varint for each name of the shape
+//!   4 series      each: 0 (the number stands for nothing), or 1 + shape:varint and a value symbol:varint for each name of the shape
 //!   5 hashes      each: low:u64 high:u64
 //!   6 newest      each: time:i64 value bits:u64 (of a histogram: its mark, see `last.rs`)
 //!   7 metadata    count:varint, each: type:u8, family, unit, help: length:varint bytes
 //! ```
 //! Integers are little endian. A file that fails any check is refused as a whole.
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Numbers};
 use super::hash::{HashKey, LabelsHash};
-use super::last::{Last, LastSamples, NEVER};
+use super::last::{GONE, Last, LastSamples, NEVER};
 use super::paged::{put_varint, take_varint};
 use super::registry::Registry;
 use crate::env::Fs;
@@ -54,8 +54,9 @@ pub(crate) fn write(
     let file = fs.create(path).map_err(io("create"))?;
     file.write_all_at(MAGIC, 0).map_err(io("write"))?;
     let mut at = MAGIC.len() as u64;
+    let numbers = registry.catalog().numbers();
     for section in 1..=SECTIONS {
-        let payload = encode_section(section, registry, last, metadata);
+        let payload = encode_section(section, registry, &numbers, last, metadata);
         let mut header = Vec::with_capacity(12);
         header.extend_from_slice(&(payload.len() as u64).to_le_bytes());
         header.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
@@ -69,6 +70,7 @@ pub(crate) fn write(
 fn encode_section(
     section: usize,
     registry: &Registry,
+    numbers: &Numbers,
     last: &LastSamples,
     metadata: &[(String, Metadata)],
 ) -> Vec<u8> {
@@ -76,25 +78,25 @@ fn encode_section(
     let series = last.len().min(registry.len());
     match section {
         1 => {
-            let catalog = registry.catalog();
             registry.key().seed().iter().for_each(|seed| out.extend_from_slice(&seed.to_le_bytes()));
-            for count in [series, catalog.symbol_count() as u32, catalog.shape_count() as u32] {
+            for count in [series, numbers.symbol_count, numbers.shape_count] {
                 out.extend_from_slice(&count.to_le_bytes());
             }
         }
-        2 => registry.catalog().encode_symbols(&mut out),
-        3 => registry.catalog().encode_shapes(&mut out),
-        4 => registry.catalog().encode_records(series, &mut out),
+        2 => registry.catalog().encode_symbols(numbers, &mut out),
+        3 => registry.catalog().encode_shapes(numbers, &mut out),
+        4 => registry.catalog().encode_records(series, numbers, &mut out),
         5 => {
             for id in 0..series {
-                let hash = registry.hash_of(id).unwrap_or(LabelsHash { low: 0, high: 0 });
+                let hash = registry.hash_of(id).unwrap_or(LabelsHash::NONE);
                 out.extend_from_slice(&hash.low.to_le_bytes());
                 out.extend_from_slice(&hash.high.to_le_bytes());
             }
         }
         6 => {
             for id in 0..series {
-                let Last { time, value } = last.get(id);
+                let Last { time, value } =
+                    Some(last.get(id)).filter(|l| l.time != GONE.time).unwrap_or(NEVER);
                 out.extend_from_slice(&time.to_le_bytes());
                 out.extend_from_slice(&value.to_bits().to_le_bytes());
             }
@@ -231,7 +233,7 @@ mod tests {
         for i in 3..500 {
             assert_eq!(loaded.registry.labels(i), labels(i));
             let found = loaded.registry.resolve(labels(i).as_bytes(), &mut Position::default()).unwrap();
-            assert_eq!(found.0, i);
+            assert_eq!(found.number, i);
         }
         assert_eq!((loaded.last.get(7).time, loaded.last.get(8).time), (99, i64::MIN));
         assert_eq!(loaded.last.get(7).value.to_bits(), 0x7ff0_0000_0000_0002);

@@ -3,7 +3,7 @@
 use super::append::{CommitReport, NewHistogram, REFUSALS_MAX, WriteBatch};
 use super::exemplars::JudgedExemplar;
 use super::generation::{Arrival, JudgedColumns, JudgedHistogram, Judgements};
-use super::last::{Bounds, Last, LastSamples, Verdict, histogram_mark};
+use super::last::{Bounds, GONE, Last, LastSamples, NEVER, Verdict, histogram_mark};
 use super::refusal::Refusal;
 use super::registry::Registry;
 use super::view::{Frozen, SharedView};
@@ -29,6 +29,8 @@ pub(crate) struct Committer {
     logged: u32,
     /// The series that existed when the group began.
     known: u32,
+    /// Lower numbers that were given again, which the log does not know yet.
+    given: Vec<u32>,
     /// Where the log was cut last: what lies before is frozen or in blocks.
     boundary: u64,
     /// The samples of the group being committed.
@@ -56,8 +58,14 @@ pub(crate) struct Judged {
 
 impl Committer {
     /// A committer that goes on from `last`; every series of `registry` is in the log or in a checkpoint.
-    pub(crate) fn new(registry: Arc<Registry>, view: Arc<SharedView>, last: LastSamples, wal: Wal) -> Self {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        view: Arc<SharedView>,
+        mut last: LastSamples,
+        wal: Wal,
+    ) -> Self {
         let logged = registry.len();
+        registry.reclaim_unnamed().iter().for_each(|id| last.set(id, GONE));
         let newest_exemplars = view.peek(|view| {
             let newest = |id| Some((id, view.active.exemplars_of(id, TimeRange::ALL).last()?.clone()));
             view.active.series_with_exemplars().filter_map(newest).collect()
@@ -69,6 +77,7 @@ impl Committer {
             wal,
             logged,
             known: logged,
+            given: Vec::new(),
             boundary: 0,
             judged: JudgedColumns::default(),
             histograms: Vec::new(),
@@ -86,8 +95,18 @@ impl Committer {
         self.exemplars.clear();
         self.undo.clear();
         self.undo_exemplars.clear();
+        self.note_created();
+    }
+
+    /// Takes in the series created meanwhile.
+    fn note_created(&mut self) {
+        let before = self.given.len();
+        self.registry.take_given(&mut self.given);
         self.known = self.registry.len();
         self.last.grow(self.known);
+        for id in self.given.iter().skip(before) {
+            self.last.set(*id, NEVER);
+        }
     }
 
     /// Judges what is in `batch` in order, after the batches before.
@@ -145,9 +164,9 @@ impl Committer {
         for (series, exemplar) in &batch.exemplars {
             let time = exemplar.timestamp;
             let refused = if *series >= self.last.len() {
-                Some((ErrorKind::NotFound, self.explain(ErrorKind::NotFound, *series, time, bounds)))
+                Some((ErrorKind::NotFound, explain(ErrorKind::NotFound, time, bounds)))
             } else if time > bounds.newest || time < bounds.oldest {
-                Some((ErrorKind::OutOfBounds, self.explain(ErrorKind::OutOfBounds, *series, time, bounds)))
+                Some((ErrorKind::OutOfBounds, explain(ErrorKind::OutOfBounds, time, bounds)))
             } else {
                 match self.newest_exemplars.get(series) {
                     Some(newest) if newest == exemplar => {
@@ -205,31 +224,8 @@ impl Committer {
         report.refused_total += 1;
         if report.refused.len() < REFUSALS_MAX {
             let labels = self.registry.labels(series);
-            let reason = self.explain(kind, series, time, bounds);
+            let reason = explain(kind, time, bounds);
             report.refused.push(Refusal { kind, labels, timestamp: Some(time), reason });
-        }
-    }
-
-    fn explain(&self, kind: ErrorKind, series: u32, time: i64, bounds: Bounds) -> String {
-        match kind {
-            ErrorKind::Duplicate => {
-                format!(
-                    "duplicate sample for timestamp {time}; overrides not allowed: the newest sample of the series has another value"
-                )
-            }
-            ErrorKind::OutOfBounds if time > bounds.newest => {
-                format!(
-                    "out of bounds: timestamp {time} is too far in the future; the newest accepted is {}",
-                    bounds.newest
-                )
-            }
-            ErrorKind::OutOfBounds => {
-                format!(
-                    "too old sample: timestamp {time} is older than the retention; the oldest accepted is {}",
-                    bounds.oldest
-                )
-            }
-            _ => format!("series {series} is not one of this store"),
         }
     }
 
@@ -246,7 +242,10 @@ impl Committer {
     pub(crate) fn log(&mut self, judged: &[Judged], batches: &[&WriteBatch]) -> Result<()> {
         let written = self.push_records(judged, batches).and_then(|()| self.wal.commit());
         match written {
-            Ok(()) => self.logged = self.known,
+            Ok(()) => {
+                self.logged = self.known;
+                self.given.clear();
+            }
             Err(_) => {
                 self.wal.discard();
                 self.undo();
@@ -256,15 +255,16 @@ impl Committer {
     }
 
     fn push_records(&mut self, judged: &[Judged], batches: &[&WriteBatch]) -> Result<()> {
-        let mut next = self.logged;
-        while next < self.known {
+        let mut created = self.given.iter().copied().chain(self.logged..self.known).peekable();
+        while created.peek().is_some() {
             let (mut bytes, mut places) = (Vec::new(), Vec::new());
             let catalog = self.registry.catalog();
-            while next < self.known && bytes.len() < PIECE_BYTES {
+            while bytes.len() < PIECE_BYTES
+                && let Some(id) = created.next()
+            {
                 let start = bytes.len();
-                catalog.encode_labels(next, &mut bytes);
-                places.push((next, start..bytes.len()));
-                next += 1;
+                catalog.encode_labels(id, &mut bytes);
+                places.push((id, start..bytes.len()));
             }
             drop(catalog);
             let series = places.into_iter().map(|(id, range)| (id, bytes.get(range).unwrap_or_default()));
@@ -369,6 +369,31 @@ impl Committer {
         Ok(true)
     }
 
+    /// Those of the series numbered `range` that have no samples in memory and none newer than `newest`.
+    pub(crate) fn idle(&self, range: Range<u32>, newest: i64) -> RoaringBitmap {
+        let is_old = |id: &u32| self.last.get(*id).time <= newest;
+        let old = (range.start..range.end.min(self.logged)).filter(is_old);
+        self.view.peek(|view| old.filter(|id| !view.has_in_memory(*id)).collect())
+    }
+
+    /// Makes those of `series` unknown that are still idle; see [`retire`](super::retire). Answers them.
+    pub(crate) fn unlink(&mut self, series: &RoaringBitmap) -> RoaringBitmap {
+        self.note_created();
+        let (view, blocks) = self.view.peek(|view| {
+            let in_memory: RoaringBitmap = series.iter().filter(|id| view.has_in_memory(*id)).collect();
+            (in_memory, Arc::clone(&view.blocks))
+        });
+        let kept = |id| id >= self.logged || view.contains(id) || self.given.contains(&id);
+        let unknown = self.registry.unlink(series, kept, |unknown| {
+            blocks.iter().for_each(|live| live.forget_numbers(unknown));
+        });
+        for id in &unknown {
+            self.last.set(id, GONE);
+            self.newest_exemplars.remove(&id);
+        }
+        unknown
+    }
+
     pub(crate) fn wal(&mut self) -> &mut Wal {
         &mut self.wal
     }
@@ -409,5 +434,29 @@ impl Committer {
         self.judged.clear();
         self.histograms.clear();
         self.exemplars.clear();
+    }
+}
+
+/// Why a sample is refused.
+fn explain(kind: ErrorKind, time: i64, bounds: Bounds) -> String {
+    match kind {
+        ErrorKind::Duplicate => {
+            format!(
+                "duplicate sample for timestamp {time}; overrides not allowed: the newest sample of the series has another value"
+            )
+        }
+        ErrorKind::OutOfBounds if time > bounds.newest => {
+            format!(
+                "out of bounds: timestamp {time} is too far in the future; the newest accepted is {}",
+                bounds.newest
+            )
+        }
+        ErrorKind::OutOfBounds => {
+            format!(
+                "too old sample: timestamp {time} is older than the retention; the oldest accepted is {}",
+                bounds.oldest
+            )
+        }
+        _ => "the series is not one of this store, or not any more: it is to be resolved again".to_owned(),
     }
 }

@@ -211,6 +211,11 @@ impl Generation {
         })
     }
 
+    /// Whether `series` has samples or exemplars.
+    pub(crate) fn contains(&self, series: u32) -> bool {
+        self.page(series).is_some_and(|page| page.contains(series as usize % PAGE_SERIES))
+    }
+
     /// As [`Page::visit_runs`].
     ///
     /// # Errors

@@ -3,11 +3,36 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Two independent 64-bit hashes of a label set's bytes.
+/// Two independent hashes of a label set's bytes, of 64 and 63 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LabelsHash {
     pub(crate) low: u64,
+    /// The lowest bit is the mark of an idle series, see [`LabelsHash::idle`].
     pub(crate) high: u64,
+}
+
+const IDLE: u64 = 1;
+
+impl LabelsHash {
+    /// What stands for no series.
+    pub(crate) const NONE: Self = Self { low: 0, high: 0 };
+
+    /// The same hash with the mark that its series is idle: equal to no hash of labels, so that whoever looks for the series
+    /// notices.
+    pub(crate) fn idle(self) -> Self {
+        Self { low: self.low, high: self.high | IDLE }
+    }
+
+    /// The same hash without that mark.
+    pub(crate) fn plain(self) -> Self {
+        Self { low: self.low, high: self.high & !IDLE }
+    }
+
+    /// What tells series of one number apart.
+    #[inline]
+    pub(crate) fn tag(self) -> u32 {
+        self.high as u32
+    }
 }
 
 const SECRET_BYTES: usize = 192;
@@ -33,7 +58,7 @@ impl HashKey {
     pub(crate) fn hash(&self, bytes: &[u8]) -> LabelsHash {
         LabelsHash {
             low: xxhash_rust::xxh3::xxh3_64_with_secret(bytes, &self.secrets[0]),
-            high: xxhash_rust::xxh3::xxh3_64_with_secret(bytes, &self.secrets[1]),
+            high: xxhash_rust::xxh3::xxh3_64_with_secret(bytes, &self.secrets[1]) & !IDLE,
         }
     }
 }
@@ -60,10 +85,12 @@ struct Page {
 
 type Chapter = Box<[OnceLock<Page>]>;
 
-/// The hash of each series by number: appended under the creation lock, read by anyone without a lock.
+/// The hash of each series by number: written under the creation lock, read by anyone without a lock.
 ///
-/// Entries below `published` never change. The writer stores an entry (relaxed) and then raises `published` (release);
-/// a reader that sees the raised number (acquire) sees the entry.
+/// The writer stores an entry (relaxed) and then raises `published` (release); a reader that sees the raised number
+/// (acquire) sees the entry. An entry is changed later only to mark its series as idle, to remove it, and to give its
+/// number to another. Its two halves change one after the other: a mixture of two states is no hash of any labels, but
+/// for a chance of one in 2^63.
 pub(crate) struct HashPages {
     chapters: Box<[OnceLock<Chapter>]>,
     published: AtomicU32,
@@ -92,6 +119,23 @@ impl HashPages {
             low: words.get(2 * slot)?.load(Ordering::Relaxed),
             high: words.get(2 * slot + 1)?.load(Ordering::Relaxed),
         })
+    }
+
+    /// The tag of series `id`, see [`LabelsHash::tag`]; 0 if there is no such series.
+    #[inline]
+    pub(crate) fn tag(&self, id: u32) -> u32 {
+        self.get(id).map_or(0, LabelsHash::tag)
+    }
+
+    /// Replaces the hash of a number given before; the caller holds the creation lock.
+    pub(crate) fn set(&self, id: u32, hash: LabelsHash) {
+        let (page, slot) = (id as usize / PAGE_LEN, id as usize % PAGE_LEN);
+        let chapter = self.chapters.get(page / FAN_OUT).and_then(OnceLock::get);
+        let Some(page) = chapter.and_then(|c| c.get(page % FAN_OUT)).and_then(OnceLock::get) else { return };
+        if let [low, high] = page.words.get(2 * slot..2 * slot + 2).unwrap_or_default() {
+            low.store(hash.low, Ordering::Relaxed);
+            high.store(hash.high, Ordering::Release);
+        }
     }
 
     /// Appends one hash; the caller holds the creation lock. Answers the number it got, or nothing when 2^32 are given.

@@ -15,6 +15,8 @@ pub(crate) struct Last {
 
 /// No sample yet.
 pub(crate) const NEVER: Last = Last { time: i64::MIN, value: 0.0 };
+/// The number stands for no series. No sample can have that time either.
+pub(crate) const GONE: Last = Last { time: i64::MAX, value: 0.0 };
 
 /// What stands for a histogram in place of a value: a NaN of a kind that no arithmetic makes, with 50 bits of the hash of
 /// the histogram. Should a sender store that very NaN as a float, nothing happens but that floats do not follow it in one
@@ -107,7 +109,7 @@ impl LastSamples {
     /// late as before, its value is not. Answers whether it was remembered.
     pub(crate) fn forget(&mut self, series: u32, range: TimeRange) -> bool {
         let Some(last) = self.entries.get_mut(series as usize) else { return false };
-        let is_in = last.time != NEVER.time && range.contains(last.time);
+        let is_in = last.time != NEVER.time && last.time != GONE.time && range.contains(last.time);
         if !is_in || last.value.to_bits() == DELETED_BITS {
             return false;
         }
@@ -121,7 +123,7 @@ impl LastSamples {
         let last = self.entries.get_mut(series as usize)?;
         match advance(last, time, value) {
             Verdict::Store(arrival) => Some(arrival),
-            Verdict::Known => None,
+            Verdict::Known | Verdict::Refuse(ErrorKind::NotFound) => None,
             // That it conflicts now means that something before it is lost.
             Verdict::Refuse(_) => Some(Arrival::Late),
         }
@@ -163,6 +165,9 @@ fn advance(last: &mut Last, time: Timestamp, value: f64) -> Verdict {
         return Verdict::Store(Arrival::Next { previous });
     }
     if time < last.time {
+        if last.time == GONE.time {
+            return Verdict::Refuse(ErrorKind::NotFound);
+        }
         return Verdict::Store(Arrival::Late);
     }
     if last.value.to_bits() == DELETED_BITS {

@@ -17,6 +17,7 @@ pub(crate) mod paged;
 pub(crate) mod refusal;
 pub(crate) mod registry;
 pub(crate) mod replay;
+pub(crate) mod retire;
 pub(crate) mod runs;
 pub(crate) mod sealed;
 pub(crate) mod starts;

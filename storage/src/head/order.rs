@@ -16,8 +16,34 @@ use std::sync::Arc;
 /// creates a series meanwhile waits for one slice, not for all. No caller may hold that lock.
 #[derive(Default)]
 pub(crate) struct LabelOrder {
-    ranks: ArcSwap<Vec<u32>>,
+    ranks: ArcSwap<Ranks>,
     computing: Mutex<()>,
+}
+
+/// What is in place of a rank of a series that has none.
+const UNRANKED: u32 = u32::MAX;
+
+#[derive(Default, Clone)]
+struct Ranks {
+    /// By series number.
+    ranks: Vec<u32>,
+    /// How many series have one.
+    ranked: usize,
+}
+
+impl Ranks {
+    #[inline]
+    fn get(&self, id: u32) -> u32 {
+        self.ranks.get(id as usize).copied().unwrap_or(UNRANKED)
+    }
+
+    /// Those that have a rank, sorted, and the others.
+    fn part(&self, found: &RoaringBitmap) -> (Vec<u32>, Vec<u32>) {
+        let (mut ranked, others): (Vec<u32>, Vec<u32>) =
+            found.iter().partition(|id| self.get(*id) != UNRANKED);
+        ranked.sort_unstable_by_key(|id| self.get(*id));
+        (ranked, others)
+    }
 }
 
 /// Label pairs that are compared in place.
@@ -39,32 +65,48 @@ const SLICE: usize = 4096;
 impl LabelOrder {
     /// The series `found`, sorted by labels.
     pub(crate) fn sort(&self, registry: &Registry, found: &RoaringBitmap) -> Vec<u32> {
-        let mut ranks = self.ranks.load_full();
-        let unranked = found.len() - found.rank(ranks.len() as u32).min(found.len());
-        let total_unranked = (registry.len() as usize).saturating_sub(ranks.len());
-        if unranked > UNRANKED_MAX as u64 && total_unranked > ranks.len() / 16 {
-            ranks = self.compute(registry);
+        let ranks = self.ranks.load_full();
+        let (mut ranked, mut new) = ranks.part(found);
+        let total_unranked = (registry.series_count() as usize).saturating_sub(ranks.ranked);
+        if new.len() > UNRANKED_MAX && total_unranked > ranks.ranked / 16 {
+            (ranked, new) = self.compute(registry).part(found);
         }
-        let known = ranks.len() as u32;
-        let mut ranked: Vec<u32> = found.iter().take_while(|id| *id < known).collect();
-        ranked.sort_unstable_by_key(|id| ranks.get(*id as usize));
-        let new = sort_by_labels(registry, found.iter().skip(ranked.len()).collect());
+        let new = sort_by_labels(registry, new);
         insert_sorted(registry, ranked, &new)
+    }
+
+    /// Calls `change`, which may take labels away, while no ranks are being computed from them.
+    pub(crate) fn while_still(&self, change: impl FnOnce()) {
+        let _alone = self.computing.lock();
+        change();
+    }
+
+    /// The numbers `series` stand for nothing any more.
+    pub(crate) fn forget(&self, series: &RoaringBitmap) {
+        let _alone = self.computing.lock();
+        let mut ranks = Ranks::clone(&self.ranks.load());
+        for id in series {
+            if let Some(rank) = ranks.ranks.get_mut(id as usize).filter(|rank| **rank != UNRANKED) {
+                *rank = UNRANKED;
+                ranks.ranked -= 1;
+            }
+        }
+        self.ranks.store(Arc::new(ranks));
     }
 
     /// Ranks all series of a registry that was just read, so that the first query need not.
     pub(crate) fn prepare(&self, registry: &Registry) {
-        if registry.len() as usize > UNRANKED_MAX {
+        if registry.series_count() as usize > UNRANKED_MAX {
             self.compute(registry);
         }
     }
 
     /// Ranks all series. Every distinct label pair is ranked first, so that comparing two series is comparing integers.
-    fn compute(&self, registry: &Registry) -> Arc<Vec<u32>> {
+    fn compute(&self, registry: &Registry) -> Arc<Ranks> {
         let _alone = self.computing.lock();
         let ranks = self.ranks.load_full();
         let count = registry.len();
-        if ranks.len() == count as usize {
+        if ranks.ranked == registry.series_count() as usize {
             return ranks;
         }
         let pairs = registry.catalog().label_pairs();
@@ -74,6 +116,10 @@ impl LabelOrder {
         for first in (0..count).step_by(SLICE) {
             let catalog = registry.catalog();
             for id in first..count.min(first.saturating_add(SLICE as u32)) {
+                if catalog.is_placeholder(id) || catalog.pairs(id).any(|pair| !pairs.contains_key(&pair)) {
+                    // Nothing, or its number was given again meanwhile.
+                    continue;
+                }
                 let start = keys.len();
                 // Zero is what follows the last pair: a label set comes before those it is the beginning of.
                 let mut ranks = catalog.pairs(id).map(|pair| pairs.get(&pair).copied().unwrap_or_default());
@@ -84,19 +130,19 @@ impl LabelOrder {
         }
         let rest = |entry: &Entry| keys.get(entry.rest.0..entry.rest.1).unwrap_or_default();
         entries.sort_unstable_by(|a, b| a.first.cmp(&b.first).then_with(|| rest(a).cmp(rest(b))));
-        let mut ranks = vec![0; entries.len()];
+        let mut ranks = vec![UNRANKED; count as usize];
         for (rank, entry) in entries.iter().enumerate() {
             if let Some(slot) = ranks.get_mut(entry.id as usize) {
                 *slot = rank as u32;
             }
         }
-        let ranks = Arc::new(ranks);
+        let ranks = Arc::new(Ranks { ranks, ranked: entries.len() });
         self.ranks.store(Arc::clone(&ranks));
         ranks
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.ranks.load().len() * 4
+        self.ranks.load().ranks.len() * 4
     }
 }
 
@@ -203,5 +249,33 @@ mod tests {
             assert!(sorted.windows(2).all(|w| registry.labels(w[0]) < registry.labels(w[1])));
         }
         assert!(order.memory_bytes() > 0);
+    }
+
+    #[test]
+    fn numbers_given_again_are_ranked_again() {
+        let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
+        let order = LabelOrder::default();
+        create(&registry, 10_000);
+        order.prepare(&registry);
+        for round in 0..6 {
+            let gone: RoaringBitmap = (0..registry.len()).filter(|i| i % 6 == round).collect();
+            let gone = registry.mark(&gone);
+            registry.unlink(&gone, |_| false, |_| ());
+            registry.remove(&order, &gone);
+            (0..2).for_each(|_| registry.note_checkpoint());
+            for i in 0..gone.len() {
+                let (round, value) = (round.to_string(), (i * 7919 % 10_007).to_string());
+                let labels = Labels::from_pairs([("__name__", "m"), ("round", &round), ("v", &value)]);
+                assert!(
+                    gone.contains(
+                        registry.resolve(labels.as_bytes(), &mut Position::default()).unwrap().number
+                    )
+                );
+            }
+            let all: RoaringBitmap = (0..registry.len()).collect();
+            let sorted = order.sort(&registry, &all);
+            assert_eq!(sorted.len(), 10_000);
+            assert!(sorted.windows(2).all(|w| registry.labels(w[0]) < registry.labels(w[1])));
+        }
     }
 }

@@ -367,6 +367,12 @@ impl Page {
             + self.exemplars.as_ref().map_or(0, |e| e.memory_bytes())
     }
 
+    /// Whether series `slot` has samples or exemplars.
+    pub(crate) fn contains(&self, slot: usize) -> bool {
+        self.seen.get(slot / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)
+            || self.exemplars.as_ref().is_some_and(|e| e.of(slot, TimeRange::ALL).next().is_some())
+    }
+
     /// Whether series `slot` may have samples in `range`.
     pub(crate) fn has_samples(&self, slot: usize, range: TimeRange) -> bool {
         if self.seen.get(slot / 64).is_none_or(|word| word & (1 << (slot % 64)) == 0) {

@@ -1,5 +1,7 @@
 //! `Paged`: a vector in pages of fixed size, so that growth neither moves nor copies what is in it.
 
+use hashbrown::HashMap;
+
 /// Items in one page.
 pub(crate) const PAGE_LEN: usize = 4096;
 
@@ -91,14 +93,25 @@ impl<T> Paged<T> {
 const ARENA_PAGE_BYTES: usize = 64 * 1024;
 
 /// Byte strings one after another in pages; a string never crosses a page. Addresses are 32 bits: 4 GiB at most.
+///
+/// The place of a string that was removed is taken by the next of the same length: strings that come and go are alike, and
+/// nothing need ever be moved.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     pages: Vec<Vec<u8>>,
+    /// Addresses of removed strings, by their length.
+    free: HashMap<u32, Vec<u32>>,
+    free_bytes: usize,
 }
 
 impl Arena {
     /// Stores `bytes` and answers the address, or nothing when the arena is full or the string too long.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Option<u32> {
+        if let Some(address) = self.free.get_mut(&(bytes.len() as u32)).and_then(Vec::pop) {
+            self.free_bytes -= bytes.len();
+            self.place_mut(address, bytes.len())?.copy_from_slice(bytes);
+            return Some(address);
+        }
         let is_room = self.pages.last().is_some_and(|page| page.len() + bytes.len() <= ARENA_PAGE_BYTES);
         if !is_room {
             if bytes.len() > ARENA_PAGE_BYTES || self.pages.len() >= (1 << 32) / ARENA_PAGE_BYTES {
@@ -113,6 +126,22 @@ impl Arena {
         u32::try_from(address).ok()
     }
 
+    fn place_mut(&mut self, address: u32, len: usize) -> Option<&mut [u8]> {
+        let (page, start) = (address as usize / ARENA_PAGE_BYTES, address as usize % ARENA_PAGE_BYTES);
+        self.pages.get_mut(page)?.get_mut(start..start + len)
+    }
+
+    /// Gives the place of the `len` bytes at `address` to others.
+    pub(crate) fn remove(&mut self, address: u32, len: usize) {
+        self.free.entry(len as u32).or_default().push(address);
+        self.free_bytes += len;
+    }
+
+    /// Whether it is mostly holes, as when the lengths of what comes differ from those of what went.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.free_bytes > (self.pages.len() * ARENA_PAGE_BYTES / 2).max(2 * ARENA_PAGE_BYTES)
+    }
+
     /// Everything from `address` to the end of its page.
     #[inline]
     pub(crate) fn tail(&self, address: u32) -> &[u8] {
@@ -122,7 +151,8 @@ impl Arena {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.pages.len() * ARENA_PAGE_BYTES
+        let free: usize = self.free.values().map(|places| 32 + places.capacity() * 4).sum();
+        self.pages.len() * ARENA_PAGE_BYTES + free
     }
 }
 
@@ -175,6 +205,18 @@ mod tests {
         }
         assert_eq!(paged.get(10_000), None);
         assert_eq!(arena.push(&[0; ARENA_PAGE_BYTES + 1]), None);
+    }
+
+    #[test]
+    fn the_place_of_a_removed_string_is_used_again() {
+        let mut arena = Arena::default();
+        let (first, second) = (arena.push(b"one").unwrap(), arena.push(b"three").unwrap());
+        let bytes = arena.memory_bytes();
+        arena.remove(first, 3);
+        assert_ne!(arena.push(b"four").unwrap(), first);
+        assert_eq!(arena.push(b"two").unwrap(), first);
+        assert!(arena.tail(first).starts_with(b"two") && arena.tail(second).starts_with(b"three"));
+        assert!(arena.memory_bytes() < bytes + 100);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::registry::Registry;
 use crate::error::Result;
 use crate::model::{Exemplar, Labels, Metadata};
 use crate::wal::{ExemplarRecord, HistogramsRecord, ReplayVisitor, SamplesRecord};
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 /// Samples that are handed on together: enough to be worth a message, few enough to stay in the cache.
@@ -26,6 +27,8 @@ pub(crate) struct Replay<'a> {
     load_samples: usize,
     metadata: Vec<(String, Metadata)>,
     lost_samples: u64,
+    /// Numbers of the log under which series came back that the checkpoint has under others.
+    renumbered: HashMap<u32, u32>,
     /// One more than the highest series number any record names.
     numbers_used: u32,
 }
@@ -71,6 +74,7 @@ impl<'a> Replay<'a> {
             load_samples,
             metadata: Vec::new(),
             lost_samples: 0,
+            renumbered: HashMap::new(),
             numbers_used: 0,
         }
     }
@@ -89,6 +93,12 @@ impl<'a> Replay<'a> {
 }
 
 impl Replay<'_> {
+    /// The number in the registry of number `id` of the log.
+    #[inline]
+    fn number(&self, id: u32) -> u32 {
+        if self.renumbered.is_empty() { id } else { self.renumbered.get(&id).copied().unwrap_or(id) }
+    }
+
     fn note_number(&mut self, id: u32) {
         if self.registry.is_possible(id) {
             self.numbers_used = self.numbers_used.max(id.saturating_add(1));
@@ -124,8 +134,13 @@ impl ReplayVisitor for Replay<'_> {
     fn series(&mut self, id: u32, labels: &[u8]) -> Result<()> {
         self.note_number(id);
         let labels = Labels::from_canonical(labels);
-        if !self.registry.restore(id, &labels, None) {
-            tracing::warn!(id, %labels, "the log gives a series number twice; its samples are left out");
+        self.renumbered.remove(&id);
+        match self.registry.restore(id, &labels, None) {
+            Some(known) if known == id => {}
+            Some(known) => drop(self.renumbered.insert(id, known)),
+            None => {
+                tracing::warn!(id, %labels, "the log gives a series number twice; its samples are left out")
+            }
         }
         Ok(())
     }
@@ -142,18 +157,20 @@ impl ReplayVisitor for Replay<'_> {
         if !starts.is_empty() {
             load.starts.resize(load.series.len(), 0);
         }
-        if highest < self.registry.len() && self.registry.is_whole() {
+        let is_whole = self.registry.is_whole() && self.renumbered.is_empty();
+        if highest < self.registry.len() && is_whole {
             load.series.extend_from_slice(ids);
             load.times.extend_from_slice(timestamps);
             load.values.extend_from_slice(values);
             load.starts.extend_from_slice(starts);
         } else {
             for (index, ((id, time), value)) in ids.iter().zip(timestamps).zip(values).enumerate() {
-                if self.registry.is_unnamed(*id) {
+                let id = self.renumbered.get(id).copied().unwrap_or(*id);
+                if self.registry.is_unnamed(id) {
                     self.lost_samples += 1;
                     continue;
                 }
-                load.series.push(*id);
+                load.series.push(id);
                 load.times.push(*time);
                 load.values.push(*value);
                 load.starts.extend(starts.get(index));
@@ -166,6 +183,7 @@ impl ReplayVisitor for Replay<'_> {
         let columns = record.ids.iter().zip(record.timestamps).zip(record.histograms);
         for (index, ((&series, &time), bytes)) in columns.enumerate() {
             self.note_number(series);
+            let series = self.number(series);
             if self.registry.is_unnamed(series) {
                 self.lost_samples += 1;
                 continue;
@@ -181,6 +199,7 @@ impl ReplayVisitor for Replay<'_> {
     fn exemplars(&mut self, exemplars: &[ExemplarRecord<'_>]) -> Result<()> {
         for ExemplarRecord { id, timestamp, value, labels } in exemplars.iter().copied() {
             self.note_number(id);
+            let id = self.number(id);
             let Ok(labels) = Labels::from_wire(labels) else { continue };
             if !self.registry.is_unnamed(id) {
                 let exemplar = Exemplar { labels, value, timestamp };

@@ -4,10 +4,12 @@ use super::exemplars::JudgedExemplar;
 use super::generation::{Generation, JudgedHistogram, Judgements};
 use super::last::LastSamples;
 use super::registry::Registry;
+use super::retire::Pin;
 use crate::block::{Block, Deletions, Tombstone};
 use crate::error::Result;
 use crate::model::{Labels, TimeRange};
 use parking_lot::Mutex;
+use roaring::RoaringBitmap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +25,7 @@ pub(crate) struct Frozen {
 /// A block, which series of the registry its series are (filled in as queries meet them), and what was deleted of it.
 pub(crate) struct LiveBlock {
     pub(crate) block: Arc<Block>,
-    ids: Arc<[AtomicU32]>,
+    ids: Arc<KnownNumbers>,
     /// Those that are about this block.
     tombstones: Vec<Arc<Tombstone>>,
     /// Those that have been applied: what they are about is not in the block any more. Their sequences do not tell them from
@@ -35,11 +37,47 @@ pub(crate) struct LiveBlock {
 
 /// A series of a block that has no number in the registry (or whose number was not looked up yet).
 const NOT_KNOWN: u32 = u32::MAX;
+/// Series whose numbers are kept together.
+const PIECE_SERIES: usize = 64;
+
+/// The numbers in the registry of the series of a block, as far as they have one and it was looked up. The room for them is
+/// taken piece by piece: most series of old blocks are long gone.
+struct KnownNumbers {
+    pieces: Box<[OnceLock<Box<[AtomicU32; PIECE_SERIES]>>]>,
+}
+
+impl KnownNumbers {
+    fn new(series: u32) -> Self {
+        Self { pieces: (0..(series as usize).div_ceil(PIECE_SERIES)).map(|_| OnceLock::new()).collect() }
+    }
+
+    #[inline]
+    fn get(&self, series: u32) -> u32 {
+        let piece = self.pieces.get(series as usize / PIECE_SERIES).and_then(OnceLock::get);
+        piece.map_or(NOT_KNOWN, |piece| piece[series as usize % PIECE_SERIES].load(Ordering::Relaxed))
+    }
+
+    fn set(&self, series: u32, number: u32) {
+        if let Some(piece) = self.pieces.get(series as usize / PIECE_SERIES) {
+            let piece = piece.get_or_init(|| Box::new([const { AtomicU32::new(NOT_KNOWN) }; PIECE_SERIES]));
+            piece[series as usize % PIECE_SERIES].store(number, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&self, numbers: &RoaringBitmap) {
+        for slot in self.pieces.iter().filter_map(OnceLock::get).flat_map(|piece| piece.iter()) {
+            let number = slot.load(Ordering::Relaxed);
+            if number != NOT_KNOWN && numbers.contains(number) {
+                slot.store(NOT_KNOWN, Ordering::Relaxed);
+            }
+        }
+    }
+}
 
 impl LiveBlock {
     /// `tombstones` may be about other blocks too.
     pub(crate) fn new(block: Block, tombstones: &[Arc<Tombstone>]) -> Self {
-        let ids = (0..block.series_count()).map(|_| AtomicU32::new(NOT_KNOWN)).collect();
+        let ids = Arc::new(KnownNumbers::new(block.series_count()));
         Self {
             block: Arc::new(block),
             ids,
@@ -100,21 +138,18 @@ impl LiveBlock {
     /// # Errors
     /// The block is damaged.
     pub(crate) fn identify(&self, series: u32, registry: &Registry) -> Result<Identity> {
-        let slot = self.ids.get(series as usize);
-        let id = slot.map_or(NOT_KNOWN, |slot| slot.load(Ordering::Relaxed));
+        let id = self.ids.get(series);
         if id != NOT_KNOWN {
             return Ok(Identity::Registered(id));
         }
         let labels = self.block.series_labels(series)?;
-        match registry.find(&labels) {
-            Some(id) => {
-                if let Some(slot) = slot {
-                    slot.store(id, Ordering::Relaxed);
-                }
-                Ok(Identity::Registered(id))
-            }
-            None => Ok(Identity::Unregistered(labels)),
-        }
+        let found = registry.find_and_keep(&labels, |id| self.ids.set(series, id));
+        Ok(found.map_or(Identity::Unregistered(labels), Identity::Registered))
+    }
+
+    /// These numbers of the registry stand for none of its series any more.
+    pub(crate) fn forget_numbers(&self, numbers: &RoaringBitmap) {
+        self.ids.forget(numbers);
     }
 }
 
@@ -132,6 +167,15 @@ pub(crate) struct View {
     pub(crate) frozen: Vec<Arc<Frozen>>,
     /// By ascending sequence.
     pub(crate) blocks: Arc<Vec<Arc<LiveBlock>>>,
+    /// Of a copy: keeps the numbers in it what they are.
+    pub(crate) pin: Option<Pin>,
+}
+
+impl View {
+    /// Whether there is anything of series `id` outside of blocks.
+    pub(crate) fn has_in_memory(&self, id: u32) -> bool {
+        self.active.contains(id) || self.frozen.iter().any(|frozen| frozen.generation.contains(id))
+    }
 }
 
 /// The current [`View`]. The writer holds the lock while it applies one batch, a reader while it copies the view: a batch
@@ -146,9 +190,10 @@ impl SharedView {
         Self { current: Mutex::new(view) }
     }
 
-    /// The sources as they are now.
-    pub(crate) fn snapshot(&self) -> View {
-        self.current.lock().clone()
+    /// The sources as they are now, with series numbers that stay what they are as long as the copy is there.
+    pub(crate) fn snapshot(&self, registry: &Registry) -> View {
+        let pin = Some(registry.pin());
+        View { pin, ..self.current.lock().clone() }
     }
 
     /// Applies what one batch stores; of more than `exemplar_limit` exemplars a series the oldest go.

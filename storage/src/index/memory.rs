@@ -49,6 +49,36 @@ impl Posting {
         }
     }
 
+    /// Answers whether nothing is left.
+    fn remove(&mut self, id: u32) -> bool {
+        match self {
+            Self::One(only) => *only == id,
+            Self::Few(few) => {
+                let len = usize::from(few.len);
+                let Some(at) = few.as_slice().iter().position(|other| *other == id) else { return false };
+                few.series.copy_within(at + 1..len, at);
+                few.len -= 1;
+                if few.len == 1 {
+                    *self = Self::One(few.series[0]);
+                }
+                false
+            }
+            Self::Many(many) => {
+                many.remove(id);
+                // Not at once below the bound: one that comes and goes would change the form each time.
+                if many.len() <= FEW_MAX as u64 / 2 {
+                    let mut few = Few { len: 0, series: [0; FEW_MAX] };
+                    for id in many.iter() {
+                        few.series[usize::from(few.len)] = id;
+                        few.len += 1;
+                    }
+                    *self = Self::Few(Box::new(few));
+                }
+                false
+            }
+        }
+    }
+
     fn add_to(&self, out: &mut RoaringBitmap) {
         match self {
             Self::One(id) => {
@@ -86,8 +116,8 @@ pub(crate) struct MemoryIndex {
 }
 
 impl MemoryIndex {
-    /// Adds a series with its label pairs.
-    pub(crate) fn insert(&mut self, id: u32, pairs: impl Iterator<Item = Pair>) {
+    /// Adds a series with its label pairs; calls `first` with those no other series has.
+    pub(crate) fn insert(&mut self, id: u32, pairs: impl Iterator<Item = Pair>, mut first: impl FnMut(Pair)) {
         self.all.insert(id);
         for pair in pairs {
             match self.postings.entry(pair) {
@@ -95,7 +125,33 @@ impl MemoryIndex {
                 hashbrown::hash_map::Entry::Vacant(entry) => {
                     entry.insert(Posting::One(id));
                     self.values.entry(pair.0).or_default().push(pair.1);
+                    first(pair);
                 }
+            }
+        }
+    }
+
+    /// Takes a series with its label pairs away; adds those that no other series has to `unused`, which are to be given to
+    /// [`MemoryIndex::remove_pairs`] before anything is inserted.
+    pub(crate) fn remove(&mut self, id: u32, pairs: impl Iterator<Item = Pair>, unused: &mut Vec<Pair>) {
+        self.all.remove(id);
+        for pair in pairs {
+            if self.postings.get_mut(&pair).is_some_and(|posting| posting.remove(id)) {
+                self.postings.remove(&pair);
+                unused.push(pair);
+            }
+        }
+    }
+
+    /// Takes the values of `pairs`, which no series has any more, off the lists. Sorts them.
+    pub(crate) fn remove_pairs(&mut self, pairs: &mut [Pair]) {
+        pairs.sort_unstable();
+        for of_name in pairs.chunk_by(|a, b| a.0 == b.0) {
+            let Some((name, _)) = of_name.first() else { continue };
+            let Some(values) = self.values.get_mut(name) else { continue };
+            values.retain(|value| of_name.binary_search(&(*name, *value)).is_err());
+            if values.is_empty() {
+                self.values.remove(name);
             }
         }
     }
@@ -162,7 +218,7 @@ mod tests {
     fn postings_grow_from_one_to_many() {
         let mut index = MemoryIndex::default();
         for id in 0..100 {
-            index.insert(id, [(0, 1), (2, id % 20), (3, 1000 + id)].into_iter());
+            index.insert(id, [(0, 1), (2, id % 20), (3, 1000 + id)].into_iter(), |_| ());
             let mut found = RoaringBitmap::new();
             index.add_postings((0, 1), &mut found);
             assert_eq!(found, (0..=id).collect::<RoaringBitmap>());
@@ -175,5 +231,31 @@ mod tests {
         assert!(index.intersects((2, 7), &found) && !index.intersects((2, 6), &found));
         assert!(index.contains((3, 1000)) && !index.contains((3, 1)));
         assert_eq!((index.values(2).len(), index.names().count(), index.all().len()), (20, 3, 100));
+    }
+    #[test]
+    fn postings_shrink_to_nothing() {
+        let mut index = MemoryIndex::default();
+        let pairs = |id: u32| [(0, 1), (2, id % 20), (3, 1000 + id)].into_iter();
+        let mut firsts = 0;
+        for round in 0..3 {
+            (0..100).for_each(|id| index.insert(id, pairs(id), |_| firsts += 1));
+            assert_eq!(firsts, 121 * (round + 1));
+            for id in 0..100 {
+                let mut unused = Vec::new();
+                index.remove(id, pairs(id), &mut unused);
+                let mut expected = vec![(3, 1000 + id)];
+                expected.extend((id >= 80).then_some((2, id % 20)));
+                expected.extend((id == 99).then_some((0, 1)));
+                unused.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(unused, expected);
+                index.remove_pairs(&mut unused);
+                let mut found = RoaringBitmap::new();
+                index.add_postings((0, 1), &mut found);
+                assert_eq!((found, index.all().len()), ((id + 1..100).collect(), u64::from(99 - id)));
+                assert_eq!(index.values(3).len(), 99 - id as usize);
+            }
+            assert_eq!((index.names().count(), index.pairs().count()), (0, 0));
+        }
     }
 }

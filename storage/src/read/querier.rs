@@ -163,6 +163,13 @@ impl StoreQuerier {
     }
 }
 
+/// What a select has found in memory.
+struct Head<'a> {
+    series: &'a RoaringBitmap,
+    /// Whether labels may have one number in the view and another now.
+    has_changed: bool,
+}
+
 /// What a select has found so far: registered series by number, others by their labels.
 #[derive(Default)]
 struct Found {
@@ -192,22 +199,35 @@ impl Found {
     }
 
     /// All series by their labels.
-    fn into_entries(mut self, order: &LabelOrder, registry: &Registry, head: &RoaringBitmap) -> Vec<Entry> {
+    fn into_entries(mut self, order: &LabelOrder, registry: &Registry, sources: &Head<'_>) -> Vec<Entry> {
         self.join_registered(registry);
-        let mut ids = head.clone();
+        let mut ids = sources.series.clone();
         ids.extend(self.registered.keys().copied());
         let mut parts = self.registered;
         let mut others = self.others.into_iter().peekable();
         let mut entries = Vec::with_capacity(ids.len() as usize + others.len());
         let sorted = order.sort(registry, &ids);
         let catalog = registry.catalog();
+        let mut before = None;
         for id in sorted {
             while let Some((labels, parts)) =
                 others.next_if(|other| catalog.compare_labels(id, &other.0).is_gt())
             {
                 entries.push(Entry::of_blocks(labels, parts));
             }
-            entries.push(Entry::registered(id, parts.remove(&id).unwrap_or_default()));
+            let mut own = parts.remove(&id).unwrap_or_default();
+            // A series may have lost its number, or got another, while its blocks were asked.
+            while let Some((_, parts)) = others.next_if(|other| catalog.compare_labels(id, &other.0).is_eq())
+            {
+                own.extend(parts);
+                own.sort_unstable_by_key(|part| part.block);
+            }
+            let is_same = |before| sources.has_changed && catalog.compare(before, id).is_eq();
+            match entries.last_mut().filter(|_| before.is_some_and(is_same)) {
+                Some(entry) => entry.join(id, own, sources.series),
+                None => entries.push(Entry::registered(id, own)),
+            }
+            before = Some(id);
         }
         entries.extend(others.map(|(labels, parts)| Entry::of_blocks(labels, parts)));
         entries
@@ -239,7 +259,8 @@ impl Querier for StoreQuerier {
             let sorted = self.order.sort(&self.registry, &head);
             sorted.into_iter().map(|id| Entry::registered(id, Vec::new())).collect()
         } else {
-            found.into_entries(&self.order, &self.registry, &head)
+            let has_changed = self.view.pin.as_ref().is_some_and(|pin| self.registry.changed_since(pin));
+            found.into_entries(&self.order, &self.registry, &Head { series: &head, has_changed })
         };
         let entries = self.keep_in_time(entries, range);
         let (registry, view) = (Arc::clone(&self.registry), Arc::clone(&self.view));

@@ -10,6 +10,7 @@ use crate::head::page::PAGE_SERIES;
 use crate::head::registry::Registry;
 use crate::head::view::View;
 use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
+use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -47,6 +48,15 @@ impl Entry {
 
     pub(crate) fn of_blocks(labels: Labels, parts: Vec<Part>) -> Self {
         Self { name: Name::Labels(labels), parts, oldest: Timestamp::MIN }
+    }
+
+    /// Takes in what a registered series has under another number, `id`: in some blocks, and in memory if it is one of `head`.
+    pub(crate) fn join(&mut self, id: u32, parts: Vec<Part>, head: &RoaringBitmap) {
+        self.parts.extend(parts);
+        self.parts.sort_unstable_by_key(|part| part.block);
+        if head.contains(id) {
+            self.name = Name::Registered(id);
+        }
     }
 
     pub(crate) fn labels(&self, registry: &Registry) -> Labels {

@@ -3,7 +3,7 @@
 use crate::steps::{HOUR, NOW, labels};
 use kymo_storage::chunk::{encode_one_histogram, hash_one_histogram};
 use kymo_storage::model::{AnyHistogram, Exemplar, FloatHistogram, Labels, Matcher, Metadata, TimeRange};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long everything is kept, in milliseconds.
 pub(crate) const RETENTION: i64 = 10 * 24 * HOUR;
@@ -39,10 +39,31 @@ struct Series {
     /// The time of the newest ever, and what it was: the sample, and what tells a repeated one from another at the same
     /// time. Nothing if it was deleted.
     newest: Option<(i64, Option<(Sample, u64)>)>,
+    /// Whether it has samples or exemplars outside of blocks.
+    is_in_memory: bool,
+    /// The time of the newest when the series left memory, until a checkpoint says that it did.
+    left_at: Option<i64>,
+    /// The store was opened since: it may know the newest of that time again, or not. What was written from then on.
+    unsure: Option<BTreeSet<i64>>,
     /// In their order, each once.
     exemplars: Vec<Exemplar>,
     /// The newest that was taken, and whether the store must know it: after a start it knows only those of the log.
     newest_exemplar: Option<(Exemplar, bool)>,
+}
+
+impl Series {
+    /// Leaves memory, if it has nothing there: its newest is not known any more.
+    fn leave(&mut self) {
+        if self.is_in_memory {
+            return;
+        }
+        let left = self.newest.take().map(|newest| newest.0);
+        self.left_at = self.left_at.max(left);
+        self.unsure = None;
+        if let Some((_, is_known)) = &mut self.newest_exemplar {
+            *is_known = false;
+        }
+    }
 }
 
 /// What was written.
@@ -76,12 +97,45 @@ impl Book {
         self.now - if labels.value("parity") == "odd" { self.keep_odd } else { RETENTION }
     }
 
+    /// Whether the rules say what becomes of a sample at `time`.
+    pub(crate) fn is_decided(&self, series: usize, time: i64) -> bool {
+        self.series.get(&labels(series)).is_none_or(|series| {
+            series.unsure.as_ref().is_none_or(|written| {
+                series.left_at != Some(time)
+                    && !series.samples.contains_key(&time)
+                    && !written.contains(&time)
+            })
+        })
+    }
+
+    /// All is in blocks; with a checkpoint, if anything was new.
+    pub(crate) fn flushed(&mut self, has_checkpoint: bool) {
+        for series in self.series.values_mut() {
+            series.is_in_memory = false;
+            if has_checkpoint && series.unsure.is_none() {
+                series.left_at = None;
+            }
+        }
+    }
+
+    /// Series that have nothing in memory leave it. Answers how many stay.
+    pub(crate) fn leave(&mut self) -> usize {
+        self.series.values_mut().for_each(Series::leave);
+        self.series.values().filter(|series| series.is_in_memory).count()
+    }
+
     /// What the rules say about a sample; answers whether it is accepted.
     pub(crate) fn write(&mut self, series: usize, time: i64, (sample, identity): (Sample, u64)) -> bool {
         let oldest = self.oldest_accepted();
         let series = self.series.entry(labels(series)).or_default();
         if time < oldest {
             return false;
+        }
+        if series.left_at.is_none_or(|left| left < time) {
+            (series.left_at, series.unsure) = (None, None);
+        }
+        if let Some(written) = &mut series.unsure {
+            written.insert(time);
         }
         let is_kind =
             |other: &Sample| matches!(other, Sample::Float(_)) == matches!(sample, Sample::Float(_));
@@ -94,6 +148,7 @@ impl Book {
             newest => *newest = Some((time, Some((sample.clone(), identity)))),
         }
         series.samples.insert(time, sample);
+        series.is_in_memory = true;
         true
     }
 
@@ -113,6 +168,7 @@ impl Book {
     /// An exemplar was accepted.
     pub(crate) fn put_exemplar(&mut self, labels: Labels, exemplar: Exemplar) {
         let series = self.series.entry(labels).or_default();
+        series.is_in_memory = true;
         series.exemplars.push(exemplar.clone());
         series.exemplars.sort_by(Exemplar::order);
         series.exemplars.dedup();
@@ -127,10 +183,14 @@ impl Book {
 
     /// The store was opened: what it knows of exemplars is what its log has.
     pub(crate) fn opened(&mut self) {
-        self.series
-            .values_mut()
-            .filter_map(|s| s.newest_exemplar.as_mut())
-            .for_each(|newest| newest.1 = false);
+        for series in self.series.values_mut() {
+            if let Some((_, is_known)) = &mut series.newest_exemplar {
+                *is_known = false;
+            }
+            if series.left_at.is_some() {
+                series.unsure.get_or_insert_default();
+            }
+        }
     }
 
     pub(crate) fn delete(&mut self, matcher: &Matcher, range: TimeRange) {

@@ -20,6 +20,8 @@ fn options() -> Options {
         limits: Limits { future: Duration::from_secs(1_000_000), ..Limits::default() },
         compaction_widths: [60, 24 * 3600, 4 * 24 * 3600].map(Duration::from_secs).to_vec(),
         maintenance_interval: Duration::from_secs(3600),
+        series_idle_after: Duration::ZERO,
+        flush_age: Duration::from_secs(1 << 30),
         free_space_min: Some(0),
         ..Options::default()
     }
@@ -82,6 +84,8 @@ pub(crate) struct Pair {
     clock: SimClock,
     book: Book,
     newest: i64,
+    /// Since the last flush.
+    is_reopened: bool,
 }
 
 impl Pair {
@@ -98,6 +102,7 @@ impl Pair {
         let (fs, clock) = (Arc::new(self.fs.clone()), Arc::new(self.clock.clone()));
         self.store = Some(Storage::open_with(fs, clock, &self.dir, options).unwrap());
         self.book.opened();
+        self.is_reopened = true;
     }
 
     fn close(&mut self) {
@@ -112,6 +117,7 @@ impl Pair {
             clock: SimClock::new(NOW),
             book: Book::new(),
             newest: NOW,
+            is_reopened: false,
         };
         pair.open(None);
         pair
@@ -123,26 +129,34 @@ impl Pair {
 
     fn write(&mut self, samples: &[(usize, i64, f64)]) {
         let mut batch = self.store().batch();
-        let mut accepted = 0;
+        let (mut accepted, mut sent) = (0, 0);
         for (series, time, value) in samples {
+            if !self.book.is_decided(*series, *time) {
+                continue;
+            }
+            sent += 1;
             let id = batch.series_labels(&labels(*series)).unwrap();
             batch.sample(id, *time, *value);
             accepted += u64::from(self.book.write(*series, *time, float(*value)));
         }
         let report = self.store().append(batch).unwrap();
-        assert_eq!((report.accepted, report.refused_total), (accepted, samples.len() as u64 - accepted));
+        assert_eq!((report.accepted, report.refused_total), (accepted, sent - accepted));
     }
 
     fn write_histograms(&mut self, series: usize, histograms: &[(i64, AnyHistogram)]) {
         let mut batch = self.store().batch();
-        let mut accepted = 0;
+        let (mut accepted, mut sent) = (0, 0);
         let id = batch.series_labels(&labels(series)).unwrap();
         for (time, histogram) in histograms {
+            if !self.book.is_decided(series, *time) {
+                continue;
+            }
+            sent += 1;
             batch.histogram(id, *time, histogram.clone()).unwrap();
             accepted += u64::from(self.book.write(series, *time, kept(histogram.clone())));
         }
         let report = self.store().append(batch).unwrap();
-        assert_eq!((report.accepted, report.refused_total), (accepted, histograms.len() as u64 - accepted));
+        assert_eq!((report.accepted, report.refused_total), (accepted, sent - accepted));
     }
 
     /// One batch an exemplar, so that it is known which of them the store takes.
@@ -210,6 +224,10 @@ impl Pair {
             }
             _ => self.maintain(step),
         }
+        if !self.has_head() {
+            // Some steps flush on their way.
+            self.book.flushed(false);
+        }
     }
 
     /// The steps that write nothing.
@@ -218,14 +236,15 @@ impl Pair {
             Step::Advance { hours } => {
                 let by = self.book.advance(hours * HOUR);
                 self.clock.advance(millis(by));
-                self.store().maintain().unwrap();
+                self.look_after();
             }
             Step::KeepLess { hours } => {
                 self.book.keep_odd = (self.book.keep_odd - hours * HOUR).max(HOUR);
                 self.store().set_retention_rules(self.rules()).unwrap();
             }
             Step::Shrink { percent } => self.shrink(percent),
-            Step::Flush => self.store().flush().unwrap(),
+            Step::Flush => self.flush(),
+            Step::Forget => self.look_after(),
             Step::Compact => self.store().compact().unwrap(),
             Step::CompactAll => self.store().compact_all().unwrap(),
             Step::Clean => {
@@ -251,6 +270,28 @@ impl Pair {
         }
     }
 
+    fn has_head(&self) -> bool {
+        let stats = self.store().stats();
+        stats.head_samples > 0 || stats.head_exemplars > 0
+    }
+
+    fn flush(&mut self) {
+        let has_checkpoint = self.has_head();
+        self.store().flush().unwrap();
+        self.book.flushed(has_checkpoint);
+        self.is_reopened = false;
+    }
+
+    /// Maintenance: series with nothing in memory leave it.
+    fn look_after(&mut self) {
+        if self.is_reopened {
+            // A sample that was new once may be known now, so that its series has nothing in memory.
+            self.flush();
+        }
+        self.store().maintain().unwrap();
+        assert_eq!(self.store().stats().series, self.book.leave() as u64);
+    }
+
     fn delete(&mut self, series: Option<usize>, range: TimeRange) {
         let matcher = match series {
             Some(series) => Matcher::equal("i", &format!("{series:02}")),
@@ -262,7 +303,7 @@ impl Pair {
 
     /// The oldest blocks go until the rest fits.
     fn shrink(&mut self, percent: u64) {
-        self.store().flush().unwrap();
+        self.flush();
         self.store().clean_tombstones().unwrap();
         let fs: Arc<dyn Fs> = Arc::new(self.fs.clone());
         let mut held = self.store().blocks();
@@ -283,7 +324,7 @@ impl Pair {
         self.close();
         let limit = (total * percent / 100).max(1);
         self.open(Some(limit));
-        self.store().maintain().unwrap();
+        self.look_after();
         let left = self.store().blocks();
         let is_left = |sequence: u64| left.iter().any(|b| b.meta.sequence == sequence);
         let oldest_left = held.iter().position(|b| is_left(b.meta.sequence)).unwrap_or(held.len());

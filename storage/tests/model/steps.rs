@@ -79,6 +79,8 @@ pub(crate) enum Step {
         percent: u64,
     },
     Flush,
+    /// Series whose samples are all in blocks leave memory.
+    Forget,
     Compact,
     /// Merges all blocks, whether their windows are over or not.
     CompactAll,
@@ -115,6 +117,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => (1i64..40).prop_map(|hours| Step::KeepLess { hours }),
         1 => (0u64..120).prop_map(|percent| Step::Shrink { percent }),
         2 => Just(Step::Flush),
+        2 => Just(Step::Forget),
         2 => Just(Step::Compact),
         1 => Just(Step::CompactAll),
         1 => Just(Step::Clean),
