@@ -83,8 +83,11 @@ impl Shared {
 
     /// All series that are idle now; nothing if nobody can tell.
     fn find_idle(&self) -> Option<RoaringBitmap> {
-        let newest = Some(self.newest.load(Ordering::Relaxed)).filter(|newest| *newest != i64::MIN)?;
-        let newest = newest.saturating_sub(millis(self.options.series_idle_after));
+        let newest = match self.newest.load(Ordering::Relaxed) {
+            // No sample is left of any.
+            i64::MIN => i64::MAX - 1,
+            newest => newest.saturating_sub(millis(self.options.series_idle_after)),
+        };
         let mut found = RoaringBitmap::new();
         for start in (0..self.registry.len()).step_by(SLICE as usize) {
             let range = start..start.saturating_add(SLICE);
