@@ -62,6 +62,8 @@ pub(super) struct Found {
     pub(super) blocks: Vec<Arc<LiveBlock>>,
     pub(super) registry: Arc<Registry>,
     pub(super) generation: Generation,
+    /// The newest sample of all series, as far as they are known.
+    pub(super) newest: Option<Timestamp>,
     pub(super) metadata: Vec<(String, Metadata)>,
     pub(super) missing: Vec<Missing>,
     pub(super) counters: Counters,
@@ -78,8 +80,8 @@ impl Found {
         options: Options,
     ) -> Shared {
         let (blocks, generation) = (self.blocks, self.generation);
-        let newest =
-            blocks.iter().map(|b| b.block.meta().max_time).chain(generation.times().map(|t| t.1)).max();
+        let of_blocks = blocks.iter().map(|b| b.block.meta().max_time);
+        let newest = of_blocks.chain(generation.times().map(|t| t.1)).chain(self.newest).max();
         let view = View { active: generation, blocks: Arc::new(blocks), ..View::default() };
         let opened = (clock.now_ms(), clock.monotonic());
         let retention_rules = RwLock::new(Arc::from(options.retention_rules.clone()));
@@ -167,6 +169,7 @@ pub(crate) fn open(
         blocks,
         registry: Arc::clone(&registry),
         generation,
+        newest: last.newest(),
         metadata: loaded.metadata.into_iter().chain(metadata).collect(),
         missing,
         counters,

@@ -77,6 +77,12 @@ impl LastSamples {
         }
     }
 
+    /// The time of the newest of all.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        let times = (0..self.len()).map(|series| self.get(series).time);
+        times.filter(|time| *time != NEVER.time && *time != GONE.time).max()
+    }
+
     pub(crate) fn len(&self) -> u32 {
         self.entries.len() as u32
     }
