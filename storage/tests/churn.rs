@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fs, MemoryFs, SimClock};
 use kymo_storage::model::{Exemplar, Labels, Matcher, SeriesRef, TimeRange};
 use kymo_storage::options::{Limits, Options};
@@ -172,7 +172,9 @@ fn a_series_that_comes_back_is_one_series() {
         assert_eq!(read(&store), expected);
         drop_all(&store);
         assert_eq!(read(&store), expected);
-        let names = store.querier(TimeRange::ALL).unwrap().label_values("i", &[]).unwrap().names;
+        let querier = store.querier(TimeRange::ALL).unwrap();
+        let names = querier.label_values("i", &[], &mut Room::new(&mut |_| Ok(()))).unwrap().names;
+        drop(querier);
         assert_eq!(names.len(), 300);
     }
     // What was its newest is in a block: a sample at the same time is not refused, and the last one counts.

@@ -111,7 +111,7 @@ impl WriteBatch {
     /// Adds samples of `series`, a number this store gave: pairs of what the two slices hold, as far as both go.
     pub fn samples(&mut self, series: SeriesRef, timestamps: &[Timestamp], values: &[f64]) {
         let count = timestamps.len().min(values.len());
-        self.series.resize(self.series.len() + count, series.0);
+        self.series.resize(self.series.len() + count, self.registry.number_of(series));
         self.timestamps.extend(timestamps.iter().take(count));
         self.values.extend(values.iter().take(count));
     }

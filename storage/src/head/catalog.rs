@@ -443,7 +443,9 @@ mod tests {
             assert_eq!(select(&catalog, &[]).unwrap().iter().collect::<Vec<_>>(), [0]);
             assert_eq!(catalog.symbol_count(), 4);
             assert_eq!((catalog.labels(0), catalog.labels(7)), (kept.clone(), Labels::empty()));
-            assert_eq!(label_names(&catalog, &[], &RoaringBitmap::new()).unwrap(), ["__name__", "zone"]);
+            let names =
+                label_names(&catalog, &[], &RoaringBitmap::new(), &mut Room::new(&mut |_| Ok(()))).unwrap();
+            assert_eq!(names, ["__name__", "zone"]);
         }
     }
 }
