@@ -228,7 +228,7 @@ fn whoever_began_before_sees_what_was_there() {
     assert_eq!(read_set(querier.select(TimeRange::ALL, &[]).unwrap().as_ref()), expected);
     let one = [Matcher::equal("i", "00060")];
     assert_eq!(querier.select(TimeRange::ALL, &one).unwrap().len(), 1);
-    let mut later = expected.clone();
+    let mut later = expected;
     later.extend(contents(&(50..150).map(|i| (i, 2000)).collect::<Vec<_>>()));
     assert_eq!(read(&store), later);
     drop((set, querier));

@@ -139,7 +139,7 @@ impl ReplayVisitor for Replay<'_> {
             Some(known) if known == id => {}
             Some(known) => drop(self.renumbered.insert(id, known)),
             None => {
-                tracing::warn!(id, %labels, "the log gives a series number twice; its samples are left out")
+                tracing::warn!(id, %labels, "the log gives a series number twice; its samples are left out");
             }
         }
         Ok(())

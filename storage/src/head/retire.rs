@@ -185,7 +185,9 @@ impl Registry {
     pub(crate) fn note_checkpoint(&self) {
         let mut retired = self.retired.lock();
         retired.waiting.iter_mut().for_each(|(left, _)| *left -= 1);
-        while let Some((_, numbers)) = retired.waiting.pop_front_if(|(left, _)| *left == 0) {
+        while retired.waiting.front().is_some_and(|(left, _)| *left == 0)
+            && let Some((_, numbers)) = retired.waiting.pop_front()
+        {
             retired.free |= numbers;
         }
     }
