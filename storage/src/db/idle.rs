@@ -3,7 +3,7 @@
 
 use super::requests::Message;
 use super::shared::Shared;
-use crate::head::retire::Pin;
+use crate::head::retired::Pin;
 use crate::maintain::retention::millis;
 use roaring::RoaringBitmap;
 use std::sync::Arc;

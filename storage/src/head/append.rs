@@ -3,7 +3,7 @@
 use super::histograms::Encoded;
 use super::refusal::Refusal;
 use super::registry::{Position, Registry};
-use super::retire::Pin;
+use super::retired::Pin;
 use crate::chunk::encode_one_histogram;
 use crate::error::ErrorKind;
 use crate::model::{

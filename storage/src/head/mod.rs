@@ -18,6 +18,7 @@ pub(crate) mod refusal;
 pub(crate) mod registry;
 pub(crate) mod replay;
 pub(crate) mod retire;
+pub(crate) mod retired;
 pub(crate) mod runs;
 pub(crate) mod sealed;
 pub(crate) mod starts;

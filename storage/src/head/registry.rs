@@ -2,13 +2,13 @@
 //!
 //! Numbers are dense and given in order of first arrival. Senders keep their order, so the next series is nearly always
 //! `previous + 1`, and that guess costs one comparison of published hashes and no lock. The number of a series that
-//! stopped is given again, long after nothing refers to it any more: see [`retire`](super::retire).
+//! stopped is given again, long after nothing refers to it any more: see `head/retire.rs`.
 
 use super::catalog::Catalog;
 use super::hash::{HashKey, HashPages, LabelsHash};
 use super::membership::KnownLists;
 use super::refusal::Refusal;
-use super::retire::{Pin, Retired};
+use super::retired::{Pin, Retired};
 use crate::error::ErrorKind;
 use crate::model::{Labels, METRIC_NAME, SeriesRef};
 use crate::options::Limits;

@@ -18,54 +18,16 @@
 use super::hash::LabelsHash;
 use super::order::LabelOrder;
 use super::registry::{Registry, shard_of};
+use super::retired::Pin;
 use crate::model::SeriesRef;
 use roaring::RoaringBitmap;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// What a batch or a view of the store holds as long as numbers of series in it must stand for what they did. Says how often
-/// series had become unknown when it was made.
-pub(crate) type Pin = Arc<u64>;
 
 /// Series that are removed under one hold of the catalog's lock: a few milliseconds.
 const SLICE: usize = 2048;
 /// Checkpoints that are kept.
 const CHECKPOINTS: u8 = 2;
-
-/// Series on their way out, and numbers on their way back.
-#[derive(Default)]
-pub(crate) struct Retired {
-    /// Series that are idle.
-    marked: RoaringBitmap,
-    /// Numbers without labels, and how many checkpoints are still to be written before they are free.
-    waiting: VecDeque<(u8, RoaringBitmap)>,
-    free: RoaringBitmap,
-    /// Numbers given again since the commit thread asked last.
-    given: Vec<u32>,
-}
-
-impl Retired {
-    /// The lowest free number: the series of a new target get numbers in a row.
-    pub(super) fn take_number(&mut self) -> Option<u32> {
-        let number = self.free.min()?;
-        self.free.remove(number);
-        Some(number)
-    }
-
-    pub(super) fn give_back(&mut self, number: u32) {
-        self.free.insert(number);
-    }
-
-    pub(super) fn note_given(&mut self, number: u32) {
-        self.given.push(number);
-    }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        let sets = self.waiting.iter().map(|(_, numbers)| numbers.serialized_size());
-        self.marked.serialized_size() + self.free.serialized_size() + sets.sum::<usize>()
-    }
-}
 
 impl Registry {
     /// What whoever begins to read or write now is to hold.

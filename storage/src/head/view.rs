@@ -4,7 +4,7 @@ use super::exemplars::JudgedExemplar;
 use super::generation::{Generation, JudgedHistogram, Judgements};
 use super::last::LastSamples;
 use super::registry::Registry;
-use super::retire::Pin;
+use super::retired::Pin;
 use crate::block::{Block, Deletions, Tombstone};
 use crate::error::Result;
 use crate::model::{Labels, TimeRange};
