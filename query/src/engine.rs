@@ -113,6 +113,7 @@ pub struct QueryResult {
 
 /// What an answer took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct QueryStats {
     /// Time to parse, check and plan.
     pub prepare: Duration,

@@ -30,12 +30,19 @@ pub struct QueryError {
     pub message: String,
     /// All mistakes in the text, if that is what is wrong; `message` holds the first.
     pub parse_errors: Vec<ParseError>,
+    /// Whether a limit was passed; `message` names it.
+    pub is_limit: bool,
 }
 
 impl QueryError {
     /// An error of this kind.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), parse_errors: Vec::new() }
+        Self { kind, message: message.into(), parse_errors: Vec::new(), is_limit: false }
+    }
+
+    /// A limit is passed.
+    pub(crate) fn limit(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { is_limit: true, ..Self::new(kind, message) }
     }
 
     /// The query cannot be evaluated on this data.
@@ -67,7 +74,7 @@ impl QueryError {
 impl From<Vec<ParseError>> for QueryError {
     fn from(parse_errors: Vec<ParseError>) -> Self {
         let message = parse_errors.first().map_or_else(|| "parse error".to_owned(), ToString::to_string);
-        Self { kind: FailureKind::BadData, message, parse_errors }
+        Self { kind: FailureKind::BadData, message, parse_errors, is_limit: false }
     }
 }
 
@@ -76,7 +83,7 @@ impl From<Error> for QueryError {
         match error.kind() {
             ErrorKind::Cancelled => Self::canceled(),
             ErrorKind::Deadline => Self::timeout(),
-            ErrorKind::LimitExceeded => Self::execution(error.to_string()),
+            ErrorKind::LimitExceeded => Self::limit(FailureKind::Execution, error.to_string()),
             ErrorKind::Internal => Self::internal(error.to_string()),
             _ => Self::new(FailureKind::Storage, format!("expanding series: {error}")),
         }

@@ -38,7 +38,7 @@ impl Default for QueryLimits {
 
 /// Samples in memory, in the words clients of Prometheus know.
 pub(crate) fn too_many_samples(limit: u64, met: u64) -> QueryError {
-    QueryError::new(
+    QueryError::limit(
         FailureKind::Execution,
         format!(
             "query processing would load too many samples into memory in query execution: the limit of samples is {limit}, the query needs {met}"
@@ -48,7 +48,7 @@ pub(crate) fn too_many_samples(limit: u64, met: u64) -> QueryError {
 
 /// Memory of one query or of all queries together.
 pub(crate) fn too_many_bytes(name: &str, limit: u64, met: u64) -> QueryError {
-    QueryError::new(
+    QueryError::limit(
         FailureKind::Execution,
         format!(
             "the query needs too much memory: the limit of {name} is {limit} bytes, the query would bring it to {met}"
@@ -61,14 +61,17 @@ pub(crate) const LABEL_VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// A value that a query makes for a label.
 pub(crate) fn too_long_label(limit: usize, met: usize) -> QueryError {
-    QueryError::execution(format!(
-        "the query makes a label value that is too long: the limit of bytes of a label value is {limit}, the value may have {met}"
-    ))
+    QueryError::limit(
+        FailureKind::Execution,
+        format!(
+            "the query makes a label value that is too long: the limit of bytes of a label value is {limit}, the value may have {met}"
+        ),
+    )
 }
 
 /// Series of one selector.
 pub(crate) fn too_many_series(limit: u64, met: u64) -> QueryError {
-    QueryError::new(
+    QueryError::limit(
         FailureKind::Execution,
         format!("a selector finds too many series: the limit of series is {limit}, it finds {met}"),
     )
@@ -82,7 +85,7 @@ pub(crate) fn too_many_points(limit: u64, met: u64) -> QueryError {
         at -= 3;
         grouped.insert(at, ',');
     }
-    QueryError::new(
+    QueryError::limit(
         FailureKind::BadData,
         format!(
             "exceeded maximum resolution of {grouped} points per timeseries. Try decreasing the query resolution (?step=XX); the query asks for {met}"

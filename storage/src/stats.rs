@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The numbers of a store at one moment. Totals count since the store was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Samples stored (equal ones sent again are counted too).
     pub samples_accepted: u64,

@@ -45,6 +45,17 @@ pub(crate) const HOUSES: &[House] = &[
         ],
     },
     House {
+        folder: "src/",
+        floors: &[
+            &["error"],
+            &["ack", "query_options"],
+            &["options"],
+            &["db"],
+            &["admin", "append", "blocks", "cardinality", "promql", "read"],
+            &["arrow"],
+        ],
+    },
+    House {
         folder: "server/src/",
         floors: &[
             &["allocator", "config", "error", "telemetry"],

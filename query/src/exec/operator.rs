@@ -4,6 +4,7 @@ use std::time::Duration;
 
 /// One operator of a query that has run.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Operator {
     /// What it does: `selector`, the name of a function, an aggregator with its groups, an operator's sign.
     pub name: String,

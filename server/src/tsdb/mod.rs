@@ -6,7 +6,6 @@ mod dump;
 mod export;
 mod import;
 mod list;
-mod stored;
 mod verify;
 
 use crate::config::tsdb_flags::{RangeFlags, TsdbCommand};
@@ -24,6 +23,8 @@ use std::time::Duration;
 
 /// What other programs stored may lie in the future of this clock.
 const FUTURE: Duration = Duration::from_secs(1000 * 365 * 86_400);
+/// The memory of a command that writes.
+const COMMAND_MEMORY_BYTES: usize = 4 << 30;
 /// Labels of a series that a command takes; more than any server is asked to.
 const LABELS_PER_SERIES: usize = 4096;
 /// Bytes of a label name or value that a command takes: the most the formats hold.
@@ -65,18 +66,37 @@ fn open(data: &Path) -> Result<Storage, String> {
         },
         ..Options::default()
     };
-    Storage::open(data, options).map_err(|e| {
-        format!("{e}; a store is open in one process at a time: stop the server, or take a snapshot")
-    })
+    Storage::open(data, options).map_err(in_use)
+}
+
+fn in_use(error: impl std::fmt::Display) -> String {
+    format!("{error}; a store is open in one process at a time: stop the server, or take a snapshot")
+}
+
+/// As [`open`], by the library.
+fn open_database(data: &Path) -> Result<kymo::Db, String> {
+    let options = kymo::Options::new()
+        .retention(None)
+        .maintenance(kymo::Maintenance::Manual)
+        .durability(Durability::Os)
+        .future_max(FUTURE)
+        .label_limits(LABELS_PER_SERIES, LABEL_BYTES, LABEL_BYTES)
+        .memory_bytes(COMMAND_MEMORY_BYTES);
+    kymo::Db::open(data, options).map_err(in_use)
 }
 
 /// As [`open`], if there is a store.
 fn open_existing(data: &Path) -> Result<Storage, String> {
+    require_store(data)?;
+    open(data)
+}
+
+fn require_store(data: &Path) -> Result<(), String> {
     let manifest = data.join("MANIFEST");
     disk()
         .open(&manifest)
         .map_err(|e| format!("{} is no store: open {}: {e}", data.display(), manifest.display()))?;
-    open(data)
+    Ok(())
 }
 
 fn range(flags: &RangeFlags) -> Result<TimeRange, String> {

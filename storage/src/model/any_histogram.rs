@@ -11,6 +11,18 @@ pub enum AnyHistogram {
     Float(FloatHistogram),
 }
 
+impl From<IntHistogram> for AnyHistogram {
+    fn from(histogram: IntHistogram) -> Self {
+        Self::Int(histogram)
+    }
+}
+
+impl From<FloatHistogram> for AnyHistogram {
+    fn from(histogram: FloatHistogram) -> Self {
+        Self::Float(histogram)
+    }
+}
+
 impl AnyHistogram {
     /// Whether it continues the histogram before it.
     pub fn hint(&self) -> ResetHint {

@@ -40,7 +40,7 @@ enum Store {
 }
 
 /// The wall clock of the store: long after any sample of a script, so that none lies in the future. (15 July 2026.)
-const NOW_MS: i64 = 1_784_073_600_000;
+pub const NOW_MS: i64 = 1_784_073_600_000;
 
 impl InProcess {
     /// An engine with `threads` threads a query, with all that Prometheus' scripts expect to be on.
@@ -179,7 +179,8 @@ fn read_labels(labels: &Labels) -> LabelMap {
     labels.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
 }
 
-fn read_value(value: Value) -> Answer {
+/// The answer of the engine in the words of the scripts.
+pub fn read_value(value: Value) -> Answer {
     let points = |series: &Series| {
         let floats = series.points.iter().map(|p| (p.timestamp, SampleValue::Float(p.value)));
         let histogram = |p: &HistogramPoint| (p.timestamp, SampleValue::Histogram(p.histogram.clone()));
