@@ -129,7 +129,8 @@ pub struct Options {
     /// The size of one file of the write-ahead log. Once half of a file is used the next one is made ready at full size, and
     /// up to two are kept after a flush to be written again, so the log takes up to three files more than it holds.
     pub wal_segment_bytes: u64,
-    /// The head is flushed when its oldest sample arrived this long ago.
+    /// The head is flushed when its oldest sample arrived this long ago, or when the newest sample of the store is later by this
+    /// much than it was when the head began.
     pub flush_age: Duration,
     /// A series whose samples are all in blocks, and whose newest is so much older than the newest of all, leaves memory; ten
     /// minutes later at the earliest (or after this time, if that is less). It comes back with its next sample. What was known

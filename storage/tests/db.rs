@@ -6,9 +6,10 @@ use kymo_storage::Storage;
 use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{MemoryFs, SimClock};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
-use kymo_storage::options::Options;
+use kymo_storage::options::{Limits, Options};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -193,4 +194,34 @@ fn closing_flushes_what_a_start_would_have_to_read_and_dropping_does_not() {
         let samples: usize = read_all(&store, "m").iter().map(|series| series.1.len()).sum();
         assert_eq!(samples as u64, head_samples + stats.block_samples);
     }
+}
+
+#[test]
+fn hours_of_samples_that_come_in_minutes_are_flushed_as_if_they_had_taken_hours() {
+    let fs = MemoryFs::new();
+    let clock = Arc::new(SimClock::new(NOW));
+    let limits = Limits { future: Duration::from_secs(86_400), ..Limits::default() };
+    let options = Options { limits, free_space_min: Some(0), ..Options::default() };
+    let store = Storage::open_with(Arc::new(fs), clock, Path::new("/data"), options).unwrap();
+    let write = |time: i64| {
+        let mut batch = store.batch();
+        let id = batch.series_labels(&Labels::from_pairs([("__name__", "m")])).unwrap();
+        batch.sample(id, NOW + time, 1.0);
+        store.append(batch).unwrap();
+        store.maintain().unwrap();
+    };
+    // Late samples, and samples of an hour.
+    for time in [0, -20 * 3_600_000, 3_600_000] {
+        write(time);
+    }
+    assert_eq!(store.stats().flushes, 0);
+    write(2 * 3_600_000);
+    for _ in 0..20_000 {
+        if store.stats().flushes > 0 {
+            break;
+        }
+        store.maintain().unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!((store.stats().flushes, store.stats().head_samples), (1, 0));
 }

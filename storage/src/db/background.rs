@@ -18,6 +18,17 @@ use std::time::Duration;
 /// How often it is seen whether writes are refused: whoever made room should not have to wait long.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// When the head was first seen with samples.
+#[derive(Debug, Clone, Copy)]
+struct Filled {
+    /// How many flushes there had been.
+    flushes: u64,
+    /// Monotonic time.
+    since: Duration,
+    /// The newest sample of the store then.
+    newest: i64,
+}
+
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     let (mut filled_since, mut idle) = (None, IdleSeries::default());
@@ -70,13 +81,12 @@ impl Shared {
         }
     }
 
-    fn maintain(&self, filled_since: &mut Option<Duration>, idle: &mut IdleSeries) {
+    fn maintain(&self, filled_since: &mut Option<Filled>, idle: &mut IdleSeries) {
         self.watch_space();
         log_failure(self.drop_expired());
-        let now = self.clock.monotonic();
         if self.view.peek(|view| view.active.is_empty()) {
             *filled_since = None;
-        } else if now.saturating_sub(*filled_since.get_or_insert(now)) >= self.options.flush_age {
+        } else if self.is_head_old(filled_since) {
             *filled_since = None;
             if let Some(queue) = self.queue.read().clone() {
                 // When the commit thread is busy the next round will do.
@@ -87,6 +97,24 @@ impl Shared {
             log_failure(self.flush_frozen());
         }
         self.drop_idle(idle);
+    }
+
+    /// Whether the head holds samples for long enough, by the clock or by the samples themselves: who sends hours of them in minutes
+    /// must not have to wait for hours of log at the next start. Late samples do not count.
+    fn is_head_old(&self, filled: &mut Option<Filled>) -> bool {
+        let now = Filled {
+            flushes: self.counters.flushes.get(),
+            since: self.clock.monotonic(),
+            newest: self.newest.load(Ordering::Relaxed),
+        };
+        let begun = *filled.get_or_insert(now);
+        if begun.flushes != now.flushes {
+            *filled = Some(now);
+            return false;
+        }
+        let age = self.options.flush_age;
+        now.since.saturating_sub(begun.since) >= age
+            || now.newest.saturating_sub(begun.newest) >= retention::millis(age)
     }
 
     /// Refuses writes while the disk is nearly full, and takes them again when there is room.
