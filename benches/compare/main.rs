@@ -6,7 +6,8 @@
 //! cargo bench --bench compare -- --part store --instances 100 --frames 480 --only kymo,victoria-metrics
 //! cargo bench --bench compare -- --part disk --fleet wide
 //! cargo bench --bench compare -- --part queries --fleet long
-//! cargo bench --bench compare -- --part queries --fleet long --only kymo --dir /tmp/fleet --keep   # a store to profile
+//! cargo bench --bench compare -- --part queries --fleet long --dir /tmp/fleet --keep    # stores to profile
+//! cargo bench --bench compare -- --part queries --fleet long --dir /tmp/fleet --again   # asks those once more
 //! cargo bench --bench compare -- --part protocols          # remote write 2.0 against 1.0, of Kymo alone
 //! KYMO_COMPARE_SCALE=0.05 cargo bench --bench compare      # a small one, to see that it works
 //! ```
@@ -28,7 +29,7 @@ mod trial;
 use fleet::Shape;
 use std::path::PathBuf;
 use subject::Subject;
-use suite::Scale;
+use suite::{Scale, Stores};
 
 /// What to run.
 struct Plan {
@@ -38,7 +39,7 @@ struct Plan {
     part: String,
     fleet: String,
     scale: Scale,
-    keep: bool,
+    stores: Stores,
 }
 
 fn plan() -> Plan {
@@ -51,7 +52,7 @@ fn plan() -> Plan {
         part: "all".to_owned(),
         fleet: String::new(),
         scale: Scale(scale),
-        keep: false,
+        stores: Stores::Fresh,
     };
     if scale < 1.0 {
         plan.shape.frames = 40;
@@ -70,14 +71,15 @@ fn plan() -> Plan {
                 plan.part = words.next().expect("store, protocols, disk, queries or all after --part");
             }
             "--fleet" => plan.fleet = words.next().expect("wide or long after --fleet"),
-            "--keep" => plan.keep = true,
+            "--keep" => plan.stores = Stores::Keep,
+            "--again" => plan.stores = Stores::Again,
             "--dir" => plan.dir = words.next().expect("a folder after --dir").into(),
             // Cargo itself passes this one.
             "--bench" => {}
             other => {
                 println!(
                     "unknown flag {other}; there are --part store|protocols|disk|queries|all, --fleet wide|long, --instances N, --frames N, \
-                     --connections N, --only NAMES, --dir PATH, --keep"
+                     --connections N, --only NAMES, --dir PATH, --keep, --again"
                 );
                 std::process::exit(2);
             }
@@ -105,7 +107,7 @@ fn main() {
         disk::run(&subjects, &plan.dir, plan.scale, &plan.fleet);
     }
     if does("queries") {
-        suite::run(&subjects, &plan.dir, plan.scale, &plan.fleet, plan.keep);
+        suite::run(&subjects, &plan.dir, plan.scale, &plan.fleet, plan.stores);
     }
     let _ = std::fs::remove_dir(&plan.dir);
 }

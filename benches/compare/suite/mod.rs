@@ -13,7 +13,7 @@ use cases::{Ask, CASES, Case, On};
 use feed::{Fleet, INTERVAL_MS};
 use kymo_tests::http::{Client, escape};
 use kymo_tests::peers::Peer;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A warm query is asked until this much time is spent on it.
@@ -41,55 +41,84 @@ impl Scale {
     }
 }
 
-fn fleet(on: On, scale: Scale) -> Fleet {
+/// What becomes of the stores the subjects fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stores {
+    /// They are removed when all is asked.
+    Fresh,
+    /// They are left where they are.
+    Keep,
+    /// Those that were left are asked once more.
+    Again,
+}
+
+/// Where the beginning of a fleet is noted, for who asks its stores again.
+fn start_file(dir: &Path, word: &str) -> PathBuf {
+    dir.join(format!("{word}.start"))
+}
+
+fn fleet(on: On, scale: Scale, start_before: Option<i64>) -> Fleet {
     let (name, instances, scrapes, scrapes_a_request) = match on {
         On::Wide => ("100,000 series x 1 h", scale.of(56, 4), 240, 1),
         On::Long => ("15,000 series x 24 h", scale.of(9, 4), scale.of(5760, 240), 40),
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as i64;
     let length = (scrapes as i64 + 4) * INTERVAL_MS;
-    let start_ms = (now - length) / 60_000 * 60_000;
+    let start_ms = start_before.unwrap_or((now - length) / 60_000 * 60_000);
     Fleet { name, instances, scrapes, scrapes_a_request, start_ms, kinds: fleet::kinds(scrapes + 1).0 }
 }
 
 /// Runs the suite over the fleets named (all if none is) and prints what it finds.
-pub(crate) fn run(subjects: &[Subject], dir: &Path, scale: Scale, only: &str, keep: bool) {
+pub(crate) fn run(subjects: &[Subject], dir: &Path, scale: Scale, only: &str, stores: Stores) {
     let mut timed: Vec<Vec<Timed>> = CASES.iter().map(|_| vec![Timed::default(); subjects.len()]).collect();
     for (on, word) in [(On::Wide, "wide"), (On::Long, "long")] {
         if !only.is_empty() && only != word {
             continue;
         }
-        let fleet = fleet(on, scale);
+        let noted = std::fs::read_to_string(start_file(dir, word)).ok().and_then(|text| text.parse().ok());
+        let fleet = fleet(on, scale, noted.filter(|_| stores == Stores::Again));
         println!("\nfleet {word}: {}, {} instances, {} scrapes", fleet.name, fleet.instances, fleet.scrapes);
         for (number, subject) in subjects.iter().enumerate() {
-            let dir = dir.join(format!("{word}-{}", subject.name));
-            let _ = std::fs::remove_dir_all(&dir);
-            std::fs::create_dir_all(&dir).expect("create a folder for the data");
-            let peer = subject.start(&dir);
-            let loaded = fleet.send(subject, &peer);
-            let settled = settle(subject, &peer);
-            println!(
-                "  {}: {} series, {:.1} M samples in {:.0} s, settled after {:.0} s",
-                subject.name,
-                loaded.series,
-                loaded.samples as f64 / 1e6,
-                loaded.wall.as_secs_f64(),
-                settled.as_secs_f64()
-            );
+            let folder = dir.join(format!("{word}-{}", subject.name));
+            let peer = match stores {
+                Stores::Again => subject.start(&folder),
+                Stores::Fresh | Stores::Keep => load(subject, &fleet, &folder),
+            };
             for (case, row) in CASES.iter().zip(&mut timed).filter(|c| c.0.on == on) {
                 row[number] = ask(subject, &mut peer.client(), &fleet, case);
             }
             if subject.name == "kymo" && on == On::Long {
-                memory::print(subject, peer, &dir, &fleet);
+                memory::print(subject, peer, &folder, &fleet);
             } else {
                 drop(peer);
             }
-            if !keep {
-                let _ = std::fs::remove_dir_all(&dir);
+            if stores == Stores::Fresh {
+                let _ = std::fs::remove_dir_all(&folder);
             }
+        }
+        if stores == Stores::Keep {
+            std::fs::write(start_file(dir, word), fleet.start_ms.to_string()).expect("note the start");
         }
     }
     table::print(subjects, &timed);
+}
+
+/// Starts a subject on an empty folder and sends it all of the fleet.
+fn load(subject: &Subject, fleet: &Fleet, folder: &Path) -> Peer {
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::create_dir_all(folder).expect("create a folder for the data");
+    let peer = subject.start(folder);
+    let loaded = fleet.send(subject, &peer);
+    let settled = settle(subject, &peer);
+    println!(
+        "  {}: {} series, {:.1} M samples in {:.0} s, settled after {:.0} s",
+        subject.name,
+        loaded.series,
+        loaded.samples as f64 / 1e6,
+        loaded.wall.as_secs_f64(),
+        settled.as_secs_f64()
+    );
+    peer
 }
 
 /// Waits until the subject has written down what it wants to and does nothing any more.
