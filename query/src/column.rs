@@ -2,6 +2,7 @@
 
 use kymo_storage::model::{Buckets, FloatHistogram};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// One bit a step.
@@ -39,6 +40,20 @@ impl Bitmap {
     #[inline]
     pub(crate) fn set(&mut self, index: usize) {
         self.words[index / 64] |= 1 << (index % 64);
+    }
+
+    /// Sets the bits of `range`.
+    pub(crate) fn set_range(&mut self, range: Range<usize>) {
+        if range.start == 0 && range.end == self.len {
+            return self.fill();
+        }
+        for (at, word) in (0..).step_by(64).zip(&mut self.words) {
+            let from = range.start.clamp(at, at + 64) - at;
+            let upto = range.end.clamp(at, at + 64) - at;
+            if from < upto {
+                *word |= u64::MAX >> (64 - (upto - from)) << from;
+            }
+        }
     }
 
     /// Clears bit `index`.
@@ -289,6 +304,18 @@ mod tests {
                 op(&mut c, &b);
                 prop_assert_eq!(c.ones().collect::<Vec<_>>(), expected);
             }
+        }
+    }
+
+    #[test]
+    fn ranges_are_set() {
+        for (start, end) in
+            [(0, 150), (0, 0), (0, 64), (3, 3), (3, 64), (63, 65), (64, 128), (70, 149), (149, 150)]
+        {
+            let (mut map, mut expected) = (Bitmap::new(150), Bitmap::new(150));
+            map.set_range(start..end);
+            (start..end).for_each(|i| expected.set(i));
+            assert_eq!(map, expected, "{start}..{end}");
         }
     }
 

@@ -7,6 +7,7 @@ use crate::budget::{Budget, Held, MemoryPool, MemoryUse, OnLong, Progress, Share
 use crate::clock::{Instant, now};
 use crate::exec::Operator;
 use crate::exec::context::{Behaviour, Context, Watch};
+use crate::exec::pool::Pool;
 use crate::failure::{FailureKind, QueryError};
 use crate::limits::{self, QueryLimits};
 use crate::plan::{self, Question};
@@ -135,7 +136,7 @@ pub struct Engine {
     options: EngineOptions,
     pool: Arc<MemoryPool>,
     turns: Arc<Turns>,
-    threads: usize,
+    helpers: Arc<Pool>,
 }
 
 /// Trees higher than this are evaluated on a thread with a stack that is sure to hold them.
@@ -152,7 +153,7 @@ impl Engine {
             threads => threads,
         };
         let (pool, turns) = (MemoryPool::new(options.memory_bytes), Turns::new(cores));
-        Self { pool, turns, options, threads }
+        Self { pool, turns, options, helpers: Arc::new(Pool::new(threads)) }
     }
 
     /// What holds for all queries.
@@ -289,8 +290,14 @@ impl Engine {
             start_timestamps: self.options.use_start_timestamps,
             type_labels: self.options.type_and_unit_labels,
         };
-        let context =
-            Context::new(budget.clone(), querier, selects, self.threads, behaviour, question.lookback);
+        let context = Context::new(
+            budget.clone(),
+            querier,
+            selects,
+            self.helpers.clone(),
+            behaviour,
+            question.lookback,
+        );
         let grid = question.grid();
         let context = context.watched(options.explain, options.step_stats.then_some(grid.count));
         let prepared = began.elapsed();

@@ -147,6 +147,14 @@ pub trait SeriesSet: Send + Sync {
     /// The disk refusing, or damage that cannot be confined.
     fn read(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()>;
 
+    /// As [`SeriesSet::read`] for one who looks at the newest sample of the range only: older ones may be left out.
+    ///
+    /// # Errors
+    /// As [`SeriesSet::read`].
+    fn read_newest(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
+        self.read(index, range, out)
+    }
+
     /// Damage that was met and stepped around so far; each sentence names file and offset.
     fn warnings(&self) -> Vec<String> {
         Vec::new()

@@ -92,6 +92,14 @@ pub(crate) struct Slice {
 }
 
 impl Slice {
+    /// The right to work if it is to be had without waiting, for one who must wait for nobody.
+    pub(crate) fn at_once(budget: &Budget) -> Option<Self> {
+        if !budget.long.load(Ordering::Relaxed) {
+            return Some(Self::default());
+        }
+        budget.turns.take_at_once().map(|turn| Self { turn: Some((turn, now())) })
+    }
+
     /// Lets others go first if it is their turn.
     ///
     /// # Errors

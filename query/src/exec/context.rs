@@ -1,6 +1,7 @@
 //! One running query: its budget, its annotations, the series its selectors found.
 
 use super::operator::Operator;
+use super::pool::Pool;
 use super::profile::Profile;
 use super::step_counts::StepCounts;
 use crate::annotations::Annotations;
@@ -29,12 +30,26 @@ pub(crate) struct Behaviour {
 /// What a set of series takes for each of them.
 const SELECTED_BYTES: u64 = 64;
 
+/// How far apart scrapes usually are, in milliseconds.
+const USUAL_INTERVAL: i64 = 15_000;
+
+/// What the longest of `selects` may read of a series.
+fn samples_a_series(selects: &[Select]) -> usize {
+    let length = |select: &Select| select.range.last().saturating_sub(select.range.min_time);
+    let longest = selects.iter().map(length).max().unwrap_or(0);
+    usize::try_from(longest / USUAL_INTERVAL).unwrap_or(0)
+}
+
 /// What all operators of one query share.
 pub(crate) struct Context {
     /// Time and memory.
     pub(crate) budget: Arc<Budget>,
     /// Threads to use; 1 means none but the caller's.
     pub(crate) threads: usize,
+    /// Where the others are.
+    pub(super) pool: Arc<Pool>,
+    /// How many samples a series may have at most, if its scrapes are as far apart as they usually are.
+    pub(super) samples_a_series: usize,
     /// What was switched on.
     pub(crate) behaviour: Behaviour,
     /// How far an instant selector looks back, in milliseconds.
@@ -66,13 +81,15 @@ impl Context {
         budget: Arc<Budget>,
         querier: Box<dyn Querier>,
         selects: Vec<Select>,
-        threads: usize,
+        pool: Arc<Pool>,
         behaviour: Behaviour,
         lookback: i64,
     ) -> Self {
         Self {
             budget,
-            threads: threads.max(1),
+            threads: pool.threads(),
+            pool,
+            samples_a_series: samples_a_series(&selects),
             behaviour,
             lookback,
             querier,

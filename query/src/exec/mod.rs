@@ -16,6 +16,7 @@ mod kernel;
 mod matrix;
 mod metered;
 mod operator;
+pub(crate) mod pool;
 mod profile;
 mod result;
 mod scalar;

@@ -120,7 +120,7 @@ fn ranges(context: &Context, window: Window, memory: &mut Reservation) -> Result
     let mut series = Vec::new();
     for index in 0..input.len() {
         context.budget.check()?;
-        let cleaned = input.read(index, false, &mut worker, &mut leaf)?;
+        let cleaned = input.read(index, (false, false), &mut worker, &mut leaf)?;
         let samples = if cleaned { &leaf.clean } else { &leaf.raw };
         if let (Some(border), false) = (window.border, leaf.histograms.histograms.is_empty()) {
             let name = if border == extended::Border::Anchored { "anchored" } else { "smoothed" };

@@ -108,14 +108,18 @@ impl Input {
     pub(crate) fn read(
         &self,
         index: usize,
-        keep_stale: bool,
+        (keep_stale, newest): (bool, bool),
         worker: &mut Worker<'_>,
         leaf: &mut Leaf,
     ) -> Result<bool, QueryError> {
         let context = worker.context;
         match self {
             Self::Series { set, range, .. } => {
-                set.read(index, *range, &mut leaf.raw)?;
+                if newest {
+                    set.read_newest(index, *range, &mut leaf.raw)?;
+                } else {
+                    set.read(index, *range, &mut leaf.raw)?;
+                }
                 let histograms = leaf.raw.histograms.iter().map(|h| histogram_size(&h.histogram).0);
                 context.budget.count_read(leaf.raw.values.len() + histograms.sum::<u64>() as usize);
             }
@@ -215,7 +219,9 @@ impl Scan {
         out: &mut Column,
     ) -> Result<(), QueryError> {
         let keep_stale = self.kernel.sees_stale() && self.window.border.is_none();
-        let cleaned = self.input.read(index, keep_stale, worker, leaf)?;
+        // Older samples matter to no other step.
+        let newest = keep_stale && self.window.steps.count == 1;
+        let cleaned = self.input.read(index, (keep_stale, newest), worker, leaf)?;
         let samples = if cleaned { &leaf.clean } else { &leaf.raw };
         let version = samples.timestamps_version;
         let (plan, grown) = leaf.plans.of(version, &samples.timestamps, &self.window.read);

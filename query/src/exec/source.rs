@@ -198,7 +198,9 @@ impl Leaf {
     /// their markers at the same places: then the timestamps of `clean` stand.
     pub(crate) fn without_stale(&mut self) -> bool {
         let Self { raw, clean, cleaned, stale, .. } = self;
-        let has_marker = |values: &[f64]| values.iter().fold(false, |any, v| any | is_stale(*v));
+        // A marker is a NaN, of which there is hardly ever another, and for which many values are looked through at a time.
+        let has_nan = |values: &[f64]| values.iter().fold(false, |any, v| any | v.is_nan());
+        let has_marker = |values: &[f64]| has_nan(values) && values.iter().any(|v| is_stale(*v));
         if !raw.values.chunks(64).any(has_marker) {
             return false;
         }

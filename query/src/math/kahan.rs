@@ -37,6 +37,43 @@ impl KahanSum {
     }
 }
 
+/// Sums side by side, in columns, so that several are added to at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct KahanSums {
+    sums: Vec<f64>,
+    lost: Vec<f64>,
+}
+
+impl KahanSums {
+    /// So many sums of nothing.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { sums: vec![0.0; count], lost: vec![0.0; count] }
+    }
+
+    /// One number more to each sum.
+    #[inline]
+    pub(crate) fn add_all(&mut self, values: &[f64]) {
+        for ((sum, lost), value) in self.sums.iter_mut().zip(&mut self.lost).zip(values) {
+            let mut both = KahanSum { sum: *sum, lost: *lost };
+            both.add(*value);
+            (*sum, *lost) = (both.sum, both.lost);
+        }
+    }
+
+    /// One number more to one sum.
+    #[inline]
+    pub(crate) fn add(&mut self, at: usize, value: f64) {
+        let mut both = KahanSum { sum: self.sums[at], lost: self.lost[at] };
+        both.add(value);
+        (self.sums[at], self.lost[at]) = (both.sum, both.lost);
+    }
+
+    /// The sums.
+    pub(crate) fn totals(self) -> Vec<f64> {
+        self.sums.into_iter().zip(self.lost).map(|(sum, lost)| KahanSum { sum, lost }.total()).collect()
+    }
+}
+
 /// The mean of a stream of numbers: a compensated sum, or an incremental mean once the sum would overflow.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct KahanMean {
@@ -103,6 +140,59 @@ impl Spread {
     }
 }
 
+/// Spreads side by side, in columns, so that several are added to at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Spreads {
+    counts: Vec<f64>,
+    means: KahanSums,
+    squares: KahanSums,
+}
+
+impl Spreads {
+    /// So many spreads of nothing.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { counts: vec![0.0; count], means: KahanSums::new(count), squares: KahanSums::new(count) }
+    }
+
+    /// One number more to each.
+    #[inline]
+    pub(crate) fn add_all(&mut self, values: &[f64]) {
+        let means = self.means.sums.iter_mut().zip(&mut self.means.lost);
+        let squares = self.squares.sums.iter_mut().zip(&mut self.squares.lost);
+        for (((count, mean), square), value) in self.counts.iter_mut().zip(means).zip(squares).zip(values) {
+            let mut spread = Spread {
+                count: *count,
+                mean: KahanSum { sum: *mean.0, lost: *mean.1 },
+                squares: KahanSum { sum: *square.0, lost: *square.1 },
+            };
+            spread.add(*value);
+            *count = spread.count;
+            (*mean.0, *mean.1) = (spread.mean.sum, spread.mean.lost);
+            (*square.0, *square.1) = (spread.squares.sum, spread.squares.lost);
+        }
+    }
+
+    /// One number more to one.
+    #[inline]
+    pub(crate) fn add(&mut self, at: usize, value: f64) {
+        let mut spread = Spread {
+            count: self.counts[at],
+            mean: KahanSum { sum: self.means.sums[at], lost: self.means.lost[at] },
+            squares: KahanSum { sum: self.squares.sums[at], lost: self.squares.lost[at] },
+        };
+        spread.add(value);
+        self.counts[at] = spread.count;
+        (self.means.sums[at], self.means.lost[at]) = (spread.mean.sum, spread.mean.lost);
+        (self.squares.sums[at], self.squares.lost[at]) = (spread.squares.sum, spread.squares.lost);
+    }
+
+    /// The population variances.
+    pub(crate) fn variances(self) -> Vec<f64> {
+        let squares = self.squares.sums.into_iter().zip(self.squares.lost);
+        squares.zip(self.counts).map(|((sum, lost), count)| (sum + lost) / count).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +246,28 @@ mod tests {
                 expected.sum = total;
                 let same = |a: f64, b: f64| a == b || (a.is_nan() && b.is_nan());
                 prop_assert!(same(sum.sum, expected.sum) && same(sum.lost, expected.lost), "{sum:?} {expected:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn columns_are_as_one_by_one(rows in prop::collection::vec(prop::collection::vec(prop::num::f64::ANY, 3), 1..20)) {
+            let (mut sums, mut spreads) = (KahanSums::new(3), Spreads::new(3));
+            let mut expected = [(KahanSum::default(), Spread::default()); 3];
+            for (number, row) in rows.iter().enumerate() {
+                if number % 3 == 2 {
+                    row.iter().enumerate().for_each(|(at, v)| { sums.add(at, *v); spreads.add(at, *v); });
+                } else {
+                    sums.add_all(row);
+                    spreads.add_all(row);
+                }
+                expected.iter_mut().zip(row).for_each(|(e, v)| { e.0.add(*v); e.1.add(*v); });
+            }
+            let same = |a: f64, b: f64| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+            let answers = sums.totals().into_iter().zip(spreads.variances());
+            for ((sum, variance), e) in answers.zip(expected) {
+                prop_assert!(same(sum, e.0.total()) && same(variance, e.1.variance()), "{sum} {variance} {e:?}");
             }
         }
     }

@@ -68,17 +68,60 @@ fn window_sum(values: &[f64], first: usize, end: usize, blocks: &mut Vec<KahanSu
     if sum.total().is_finite() { sum.total() } else { direct(&values[first..end]).total() }
 }
 
-/// `stdvar_over_time`, or `stddev_over_time` if `root`. In one pass, since users compare the last digits: parts put together
-/// would be nearer to the truth than what they know.
+/// `stdvar_over_time`, or `stddev_over_time` if `root`.
 pub(crate) fn spread(windows: &Windows<'_>, root: bool, out: &mut Column) {
     for (step, first, end) in windows.of_at_least(1) {
-        let mut spread = Spread::default();
-        for value in &windows.values[first..end] {
-            spread.add(*value);
-        }
-        let variance = spread.variance();
+        let variance = variance(&windows.values[first..end]);
         out.set(step, if root { variance.sqrt() } else { variance });
     }
+}
+
+/// The variance of a few values in one pass, as users know its last digits; of many in two passes, which can look at several at a
+/// time.
+fn variance(values: &[f64]) -> f64 {
+    if values.len() >= DIRECT_MAX
+        && let Some(variance) = variance_of_many(values)
+    {
+        return variance;
+    }
+    let mut spread = Spread::default();
+    for value in values {
+        spread.add(*value);
+    }
+    spread.variance()
+}
+
+/// Values that are looked at together.
+const LANES: usize = 8;
+
+/// The sum of what `of` makes of each value, added up in lanes.
+fn sum_in_lanes(values: &[f64], of: impl Fn(f64) -> f64) -> KahanSum {
+    let mut lanes = [KahanSum::default(); LANES];
+    let (whole, rest) = values.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            lane.add(of(*value));
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        lane.add(of(*value));
+    }
+    let mut sum = KahanSum::default();
+    lanes.into_iter().for_each(|lane| sum.merge(lane));
+    sum
+}
+
+/// The variance by the distances from the mean, corrected for what rounding makes of the mean; `None` if it is not finite.
+fn variance_of_many(values: &[f64]) -> Option<f64> {
+    let first = *values.first().filter(|first| first.is_finite())?;
+    if values.chunks(BLOCK).all(|block| block.iter().fold(true, |all, value| all & (*value == first))) {
+        return Some(0.0);
+    }
+    let count = values.len() as f64;
+    let mean = sum_in_lanes(values, |value| value).total() / count;
+    let squares = sum_in_lanes(values, |value| (value - mean) * (value - mean)).total();
+    let rounded = sum_in_lanes(values, |value| value - mean).total();
+    Some((squares - rounded * rounded / count) / count).filter(|variance| variance.is_finite())
 }
 
 /// `count_over_time`.
@@ -134,6 +177,20 @@ mod tests {
                     prop_assert!((mean - naive / window.len() as f64).abs() <= 1e-6);
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn two_passes_find_what_one_finds(
+            values in prop::collection::vec(-1e3f64..1e3, 256..700), offset in -1e6f64..1e6, constant in any::<bool>(),
+        ) {
+            let values: Vec<f64> = values.iter().map(|v| if constant { offset } else { v + offset }).collect();
+            let mut spread = Spread::default();
+            values.iter().for_each(|v| spread.add(*v));
+            let (one, two) = (spread.variance(), variance(&values));
+            prop_assert!((one - two).abs() <= one * 1e-12, "{one} {two}");
+            prop_assert!(!constant || two == 0.0);
         }
     }
 

@@ -3,6 +3,7 @@
 use super::window::Windows;
 use crate::column::Column;
 use kymo_storage::model::Timestamp;
+use std::ops::Range;
 
 /// Which of the extrapolating functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Resets {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stretches {
     list: Vec<Stretch>,
+    /// The steps whose windows have two samples or more, if they are neighbours; else none.
+    dense: Range<usize>,
     /// Whether they are per second; `None` until they are computed.
     per_second: Option<bool>,
 }
@@ -57,6 +60,8 @@ const TINY: f64 = 1e-200;
 const RESETS_ADDED: usize = 32;
 /// A prefix sum this many times greater than the difference leaves too few of its bits.
 const SPOILS: f64 = 1e3;
+/// Samples that are looked through at a time for a fall.
+const FALLS_AT_A_TIME: usize = 64;
 
 impl Resets {
     /// Exchanges what was computed from timestamps alone: for what holds for the next windows before a kernel runs, and back.
@@ -66,14 +71,16 @@ impl Resets {
 
     /// Computes what depends on the timestamps only, unless it is there.
     fn stretch(&mut self, windows: &Windows<'_>, per_second: bool) {
-        let Stretches { list, per_second: known } = &mut self.stretches;
+        let Stretches { list, dense, per_second: known } = &mut self.stretches;
         if *known == Some(per_second) && list.len() == windows.bounds.len() {
             return;
         }
         *known = Some(per_second);
         list.clear();
         list.resize(windows.bounds.len(), Stretch::default());
+        let (mut steps, mut count) = (usize::MAX..0, 0);
         windows.each(2, |step, first, end| {
+            (steps, count) = (steps.start.min(step)..step + 1, count + 1);
             let last = end - 1;
             let sampled = (windows.timestamps[first], windows.timestamps[last]);
             let end = windows.steps.end(step);
@@ -86,6 +93,21 @@ impl Resets {
                 factor: if per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor },
             };
         });
+        *dense = if steps.len() == count { steps } else { 0..0 };
+    }
+
+    /// Finds where `values` fall.
+    fn find_falls(&mut self, values: &[f64]) {
+        // Most counters never fall, which is found out for many samples at a time.
+        let falls = |block: &[f64]| block.windows(2).fold(false, |any, pair| any | (pair[1] < pair[0]));
+        let blocks = (0..values.len()).step_by(FALLS_AT_A_TIME);
+        let may_fall = |from: usize| falls(&values[from..(from + FALLS_AT_A_TIME + 1).min(values.len())]);
+        if blocks.into_iter().any(may_fall) {
+            self.find(values, |_| false);
+        } else {
+            self.at.clear();
+            self.sums.clear();
+        }
     }
 
     /// Finds the resets among `values`: where they fall, and where `began` says so of the index of the sample after a reset.
@@ -137,10 +159,22 @@ impl Resets {
 /// extrapolated to the borders of the window.
 pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut Resets, out: &mut Column) {
     if kind.counter {
-        resets.find(windows.values, |_| false);
+        resets.find_falls(windows.values);
     }
     resets.stretch(windows, kind.per_second);
     let resets = &*resets;
+    let has_resets = kind.counter && !resets.at.is_empty();
+    if !has_resets && !resets.stretches.dense.is_empty() {
+        if is_constant(windows.values) {
+            // A difference of nothing, which no factor changes.
+            out.values[resets.stretches.dense.clone()].fill(0.0);
+            out.present.set_range(resets.stretches.dense.clone());
+            return;
+        }
+        if differences(windows, kind.counter, &resets.stretches, out) {
+            return;
+        }
+    }
     let mut hint = 0;
     windows.each(2, |step, first, end| {
         let last = end - 1;
@@ -168,6 +202,33 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut R
         };
         out.set(step, value * factor);
     });
+}
+
+/// Whether all of `values` are the same finite number.
+fn is_constant(values: &[f64]) -> bool {
+    let Some(first) = values.first().filter(|first| first.is_finite()) else { return false };
+    values.chunks(FALLS_AT_A_TIME).all(|block| block.iter().fold(true, |all, value| all & (value == first)))
+}
+
+/// The rates of a series without resets, whose steps with a rate are neighbours: one multiplication each. `false` if the counter
+/// may have been zero in a window, for which the factor is another; the column is then to be filled anew.
+fn differences(windows: &Windows<'_>, counter: bool, stretches: &Stretches, out: &mut Column) -> bool {
+    let dense = stretches.dense.clone();
+    let (values, mut was_zero) = (windows.values, false);
+    let steps = windows.bounds[dense.clone()].iter().zip(&stretches.list[dense.clone()]);
+    for (out, ((first, end), stretch)) in out.values[dense.clone()].iter_mut().zip(steps) {
+        let from = values[*first as usize];
+        let value = values[*end as usize - 1] - from;
+        was_zero |= (value > 0.0)
+            & (from >= 0.0)
+            & ((value < TINY) | (from * stretch.interval <= value * stretch.to_start * SURELY));
+        *out = value * stretch.factor;
+    }
+    if counter && was_zero {
+        return false;
+    }
+    out.present.set_range(dense);
+    true
 }
 
 /// How far a difference is stretched from the sample at `time` to `border` at most, in seconds.
@@ -305,8 +366,18 @@ mod tests {
         #[test]
         fn prefix_sums_give_what_each_window_gives(
             values in prop::collection::vec(0u8..30, 1..200), range in 1i64..120, step in 1i64..50,
+            grows in 0u8..4, base in 0u32..5000,
         ) {
-            let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            let mut values: Vec<f64> = values.into_iter().map(f64::from).collect();
+            match grows {
+                0 | 1 => {
+                    // A counter that never falls, from zero or from where windows need not care.
+                    let mut sum = f64::from(base) * f64::from(grows);
+                    values.iter_mut().for_each(|v| { sum += *v; *v = sum; });
+                }
+                2 => values.fill(f64::from(base)),
+                _ => {}
+            }
             let timestamps: Vec<i64> = (0..values.len() as i64).map(|i| i * 1000).collect();
             let steps = WindowSteps { first: 0, step: step * 1000, count: 20, range: range * 1000 };
             let mut plan = WindowPlan::default();

@@ -156,7 +156,27 @@ impl BodyWriter {
             Encoder::Zstd(encoder) => encoder.get_mut(),
             Encoder::Failed(_) => return Vec::new(),
         };
-        if ready.len() < least { Vec::new() } else { std::mem::take(ready) }
+        if ready.len() < least {
+            return Vec::new();
+        }
+        // Most of what follows is as long.
+        std::mem::replace(ready, Vec::with_capacity(least + least / 8))
+    }
+
+    /// Appends what `write` adds to the bytes it is given: for many small parts.
+    ///
+    /// # Errors
+    /// The compressor's.
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        let before = self.buffer.len();
+        write(&mut self.buffer)?;
+        self.written += self.buffer.len().saturating_sub(before);
+        self.compress_if_due()
+    }
+
+    fn compress_if_due(&mut self) -> io::Result<()> {
+        let is_due = self.buffer.len() >= PIECE_BYTES && !matches!(self.encoder, Encoder::Identity);
+        if is_due { self.compress_buffer() } else { Ok(()) }
     }
 
     /// The bytes that were not taken, and the encoding they are in.
@@ -188,8 +208,7 @@ impl Write for BodyWriter {
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.written += bytes.len();
         self.buffer.extend_from_slice(bytes);
-        let is_due = self.buffer.len() >= PIECE_BYTES && !matches!(self.encoder, Encoder::Identity);
-        if is_due { self.compress_buffer() } else { Ok(()) }
+        self.compress_if_due()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -37,6 +37,10 @@ const ESCAPED: [bool; 256] = {
 /// As [`string`], for bytes that are UTF-8.
 fn string_bytes(out: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(b"\"")?;
+    if !bytes.iter().fold(false, |any, byte| any | ESCAPED[usize::from(*byte)]) {
+        out.write_all(bytes)?;
+        return out.write_all(b"\"");
+    }
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
         let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, &[]));
@@ -161,47 +165,78 @@ pub fn sample(out: &mut impl Write, time: Timestamp, sample_value: f64) -> io::R
     out.write_all(b"]")
 }
 
+/// How many texts of times are kept.
+const TIMES_MAX: usize = 1 << 14;
+/// Room for `[time,"`: eleven digits of seconds and more, a fraction.
+const TIME_BYTES: usize = 32;
+
 /// The texts of the times of a range query, which all of its series share.
 #[derive(Debug, Default)]
 pub struct Times {
-    known: Vec<(Timestamp, u8, [u8; 24])>,
+    /// By time: the beginning of a sample, and its length.
+    known: Vec<(Timestamp, usize, [u8; TIME_BYTES])>,
+    /// The one that follows the last that was used.
+    next: usize,
 }
 
 impl Times {
-    /// Writes `[time,"value"]` of sample number `at` of its series.
-    ///
-    /// # Errors
-    /// As the writer.
-    pub fn sample(
-        &mut self,
-        out: &mut impl Write,
-        at: usize,
-        (time, sample_value): (Timestamp, f64),
-    ) -> io::Result<()> {
-        out.write_all(b"[")?;
-        match self.known.get(at).filter(|known| known.0 == time) {
-            Some((_, length, text)) => out.write_all(text.get(..usize::from(*length)).unwrap_or_default())?,
-            None => {
-                let mut text = Vec::with_capacity(24);
-                timestamp(&mut text, time)?;
-                out.write_all(&text)?;
-                self.remember(at, time, &text);
+    /// Appends `[time,"value"]`.
+    pub fn sample(&mut self, out: &mut Vec<u8>, time: Timestamp, sample_value: f64) {
+        let known = match self.known.get(self.next) {
+            Some(known) if known.0 == time => Some(known),
+            _ => {
+                self.next = self.place_of(time);
+                self.known.get(self.next).filter(|known| known.0 == time)
             }
+        };
+        match known {
+            Some((_, length, text)) => {
+                // Copying a fixed number of bytes costs less than copying a few.
+                let end = out.len() + length;
+                out.extend_from_slice(text);
+                out.truncate(end);
+            }
+            None => drop(begin_sample(out, time)),
         }
-        out.write_all(b",")?;
-        value(out, sample_value)?;
-        out.write_all(b"]")
+        self.next += 1;
+        push_value(out, sample_value);
+        out.push(b']');
     }
 
-    /// Series that begin later, or have gaps, must not push out the texts of those that have all.
-    fn remember(&mut self, at: usize, time: Timestamp, text: &[u8]) {
-        let mut bytes = [0; 24];
-        if at == self.known.len()
-            && let Some(room) = bytes.get_mut(..text.len())
-        {
-            room.copy_from_slice(text);
-            self.known.push((time, text.len() as u8, bytes));
+    /// The place of a time, which is kept there if there is room.
+    fn place_of(&mut self, time: Timestamp) -> usize {
+        let place = self.known.partition_point(|known| known.0 < time);
+        if self.known.len() < TIMES_MAX && self.known.get(place).is_none_or(|known| known.0 != time) {
+            let mut text = Vec::with_capacity(TIME_BYTES);
+            let mut bytes = [0; TIME_BYTES];
+            let is_written = begin_sample(&mut text, time).is_ok();
+            if let Some(room) = bytes.get_mut(..text.len()).filter(|_| is_written) {
+                room.copy_from_slice(&text);
+                self.known.insert(place, (time, text.len(), bytes));
+            }
         }
+        place
+    }
+}
+
+/// Writes `[time,`.
+fn begin_sample(out: &mut impl Write, time: Timestamp) -> io::Result<()> {
+    out.write_all(b"[")?;
+    timestamp(out, time)?;
+    out.write_all(b",")
+}
+
+/// As [`value`].
+fn push_value(out: &mut Vec<u8>, sample_value: f64) {
+    let integer = sample_value as i64;
+    let is_integer = integer as f64 == sample_value && integer.unsigned_abs() < INTEGER_EXACT_END as u64;
+    if is_integer && (integer != 0 || sample_value.is_sign_positive()) {
+        out.push(b'"');
+        out.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
+        out.push(b'"');
+    } else {
+        // Writing to memory cannot fail.
+        drop(value(out, sample_value));
     }
 }
 
@@ -288,13 +323,17 @@ mod tests {
     fn shared_times_are_written_as_single_ones() {
         let mut times = Times::default();
         for list in [
-            vec![(0, 1.0), (15_500, f64::NAN)],
-            vec![(15_500, -2.5)],
-            vec![(0, 0.0), (15_500, 1e22), (30_000, 3.0)],
+            vec![(15_500, 1.0), (31_000, f64::NAN)],
+            vec![(31_000, -2.5), (i64::MAX, -0.0)],
+            vec![(-1, 0.0), (0, 1e22), (15_500, 1e22), (16_000, 0.5), (31_000, 3.0), (i64::MAX, -9e15)],
+            vec![(15_500, -7.0), (31_000, 9_007_199_254_740_992.0), (i64::MAX, f64::NEG_INFINITY)],
         ] {
-            for (at, one) in list.into_iter().enumerate() {
-                let single = text(|o| sample(o, one.0, one.1));
-                assert_eq!(text(|o| times.sample(o, at, one)), single);
+            let mut together = Vec::new();
+            for (time, value) in list {
+                let single = text(|o| sample(o, time, value));
+                let start = together.len();
+                times.sample(&mut together, time, value);
+                assert_eq!(String::from_utf8_lossy(&together[start..]), single);
             }
         }
     }

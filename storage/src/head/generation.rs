@@ -3,7 +3,7 @@
 use super::exemplars::JudgedExemplar;
 use super::histograms::{Encoded, Form};
 use super::page::{PAGE_SERIES, Page};
-use super::runs::Run;
+use super::runs::{Newest, Run};
 use super::starts::StartColumn;
 use crate::error::Result;
 use crate::model::{Exemplar, TimeRange, Timestamp};
@@ -214,6 +214,12 @@ impl Generation {
     /// Whether `series` has samples or exemplars.
     pub(crate) fn contains(&self, series: u32) -> bool {
         self.page(series).is_some_and(|page| page.contains(series as usize % PAGE_SERIES))
+    }
+
+    /// As [`Page::newest`].
+    #[inline]
+    pub(crate) fn newest(&self, series: u32) -> Option<Newest> {
+        self.page(series)?.newest(series as usize % PAGE_SERIES)
     }
 
     /// As [`Page::visit_runs`].

@@ -7,7 +7,7 @@
 
 use super::exemplars::Exemplars;
 use super::histograms::{Encoded, Form, Histograms, merge_kinds};
-use super::runs::{Run, merge_late};
+use super::runs::{Newest, Run, merge_late};
 use super::sealed::{Chunk, Part, Sealed};
 use super::starts::{StartColumn, Starts};
 use super::tokens;
@@ -432,6 +432,23 @@ impl Page {
         }
     }
 
+    /// Whether `slot` has nothing but floats that came in order and are known to count since no time.
+    fn has_floats_in_order(&self, slot: usize) -> bool {
+        !self.late.contains_key(&(slot as u16))
+            && self.starts(slot).is_none()
+            && self.histograms.as_ref().is_none_or(|h| h.column(slot).is_none())
+    }
+
+    /// The newest sample of `slot`, if it is in an open chunk.
+    pub(crate) fn newest(&self, slot: usize) -> Option<Newest> {
+        let open = self.open.get(slot).filter(|open| open.count > 0 && self.has_floats_in_order(slot))?;
+        let index = open.start + open.count - 1;
+        let time = self.groups.get(open.group as usize)?.time(index);
+        let mut value = 0.0;
+        let is_whole = tokens::decode(self.buffer(open), open.count, open.run, |newer, _| value = newer);
+        is_whole.then_some(Newest { group: open.group, index, time, value })
+    }
+
     /// Calls `visit` with the samples of `slot` in `range`, in time order, until it answers false. Answers `false` if it did so or
     /// if the series has more than floats that came in order: it is then to be read by [`Page::read`].
     ///
@@ -443,10 +460,7 @@ impl Page {
         range: TimeRange,
         mut visit: impl FnMut(&Run<'a>) -> Result<bool>,
     ) -> Result<bool> {
-        if self.late.contains_key(&(slot as u16))
-            || self.starts(slot).is_some()
-            || self.histograms.as_ref().is_some_and(|h| h.column(slot).is_some())
-        {
+        if !self.has_floats_in_order(slot) {
             return Ok(false);
         }
         let mut newest: Option<Part<'a>> = None;

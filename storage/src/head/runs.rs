@@ -15,6 +15,17 @@ pub(crate) struct Run<'a> {
     pub(crate) span: (u32, u32),
 }
 
+/// The newest sample of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Newest {
+    /// The number of the group of its timestamp in its page.
+    pub(crate) group: u32,
+    /// Which entry of the group.
+    pub(crate) index: u32,
+    pub(crate) time: Timestamp,
+    pub(crate) value: f64,
+}
+
 impl Run<'_> {
     /// Their timestamps, ascending.
     #[inline]

@@ -8,6 +8,7 @@ use crate::block::BlockReader;
 use crate::error::Result;
 use crate::head::page::PAGE_SERIES;
 use crate::head::registry::Registry;
+use crate::head::runs::Newest;
 use crate::head::view::View;
 use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
 use roaring::RoaringBitmap;
@@ -150,13 +151,11 @@ impl StoreSeriesSet {
         if let Name::Registered(id) = entry.name {
             let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
             for (number, generation) in frozen.chain([&self.view.active]).enumerate() {
-                let page = u64::from(id) / PAGE_SERIES as u64;
                 let is_simple = generation.visit_runs(id, range, |run| {
-                    let source = HEAD_SOURCE | self.instance << 8 | number as u64;
-                    let piece = Piece { key: (source, page << 32 | u64::from(run.group)), span: run.span };
+                    let piece = self.head_piece(id, run.group, run.span, number as u64 + 1);
                     Ok(layout.add(piece, run.times()) && run.values(values).map(|()| true)?)
                 })?;
-                if !is_simple || number > 0xff {
+                if !is_simple || number >= 0xff {
                     layout.abandon();
                     return Ok(false);
                 }
@@ -167,6 +166,22 @@ impl StoreSeriesSet {
             self.count_chunks(reader);
         }
         Ok(true)
+    }
+
+    /// Timestamps of series `id` in generation `number` of the view; 0 is the active one where nothing else is read.
+    fn head_piece(&self, id: u32, group: u32, span: (u32, u32), number: u64) -> Piece {
+        let page = u64::from(id) / PAGE_SERIES as u64;
+        let source = HEAD_SOURCE | self.instance << 8 | number;
+        Piece { key: (source, page << 32 | u64::from(group)), span }
+    }
+
+    /// The newest sample of `entry` and its number, if it is in memory and easily found.
+    fn newest(&self, entry: &Entry) -> Option<(u32, Newest)> {
+        let Name::Registered(id) = entry.name else { return None };
+        let newest = self.view.active.newest(id)?;
+        // Blocks that were imported may be about later times.
+        let mut blocks = entry.parts.iter().filter_map(|part| self.view.blocks.get(part.block as usize));
+        blocks.all(|live| live.block.meta().max_time < newest.time).then_some((id, newest))
     }
 
     fn count_chunks(&self, reader: &mut BlockReader) {
@@ -326,6 +341,29 @@ impl SeriesSet for StoreSeriesSet {
             out.clear();
         }
         read
+    }
+
+    fn read_newest(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
+        let newest = self.entries.get(index).and_then(|entry| self.newest(entry));
+        let within = range.within(self.range);
+        let Some((id, newest)) = newest.filter(|(_, newest)| within.contains(newest.time)) else {
+            return self.read(index, range, out);
+        };
+        if self.entries.get(index).is_some_and(|entry| newest.time < entry.oldest) {
+            out.clear();
+            return Ok(());
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            out.values.clear();
+            out.start_timestamps.clear();
+            out.histograms.clear();
+            let mut layout = scratch.layouts.begin(&mut out.timestamps, &mut out.timestamps_version);
+            let span = (newest.index, newest.index + 1);
+            layout.add(self.head_piece(id, newest.group, span, 0), std::iter::once(newest.time));
+            layout.finish();
+            out.values.push(newest.value);
+        });
+        Ok(())
     }
 
     fn warnings(&self) -> Vec<String> {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// The longest body taken from a server, in bytes: a test that asks for more has a mistake in it.
 const BODY_BYTES_MAX: u64 = 1 << 30;
+/// What is read at a time: measuring a server must not measure this.
+const READ_BYTES: usize = 128 << 10;
 
 /// A connection to one server, opened when needed and kept.
 #[derive(Debug)]
@@ -119,7 +121,7 @@ impl Client {
                 stream.set_nodelay(true)?;
                 stream.set_read_timeout(Some(self.timeout))?;
                 stream.set_write_timeout(Some(self.timeout))?;
-                self.connection.insert(BufReader::new(stream))
+                self.connection.insert(BufReader::with_capacity(READ_BYTES, stream))
             }
         };
         let mut message = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.address).into_bytes();

@@ -13,7 +13,7 @@ use crate::catalog::AggregatorId;
 use crate::column::{Bitmap, Column};
 use crate::failure::QueryError;
 use crate::math::histogram_note::HistogramNote;
-use crate::math::kahan::{KahanMean, KahanSum, Spread};
+use crate::math::kahan::{KahanMean, KahanSum, KahanSums, Spread, Spreads};
 use crate::span::Span;
 use std::sync::Arc;
 
@@ -27,16 +27,80 @@ trait Accumulator: Copy {
     fn answer(self) -> f64;
 }
 
-impl Accumulator for KahanSum {
-    fn empty() -> Self {
-        Self::default()
+/// What happens to the values of one group at all steps.
+trait Accumulators {
+    /// What each step takes, in bytes.
+    const STEP_BYTES: usize;
+    /// Before the first value of any step.
+    fn empty(steps: usize) -> Self;
+    /// One value more at each step.
+    fn add_all(&mut self, values: &[f64]);
+    /// One value more at one step.
+    fn add(&mut self, step: usize, value: f64);
+    /// The answers; those of steps without a value mean nothing.
+    fn answers(self) -> Vec<f64>;
+}
+
+impl<A: Accumulator> Accumulators for Vec<A> {
+    const STEP_BYTES: usize = size_of::<A>();
+    fn empty(steps: usize) -> Self {
+        vec![A::empty(); steps]
     }
     #[inline]
-    fn add(&mut self, value: f64) {
-        Self::add(self, value);
+    fn add_all(&mut self, values: &[f64]) {
+        for (state, value) in self.iter_mut().zip(values) {
+            state.add(*value);
+        }
     }
-    fn answer(self) -> f64 {
-        self.total()
+    #[inline]
+    fn add(&mut self, step: usize, value: f64) {
+        self[step].add(value);
+    }
+    fn answers(self) -> Vec<f64> {
+        self.into_iter().map(A::answer).collect()
+    }
+}
+
+impl Accumulators for KahanSums {
+    const STEP_BYTES: usize = size_of::<KahanSum>();
+    fn empty(steps: usize) -> Self {
+        Self::new(steps)
+    }
+    #[inline]
+    fn add_all(&mut self, values: &[f64]) {
+        Self::add_all(self, values);
+    }
+    #[inline]
+    fn add(&mut self, step: usize, value: f64) {
+        Self::add(self, step, value);
+    }
+    fn answers(self) -> Vec<f64> {
+        self.totals()
+    }
+}
+
+/// Standard deviations (`ROOT`) or variances.
+struct Deviations<const ROOT: bool>(Spreads);
+
+impl<const ROOT: bool> Accumulators for Deviations<ROOT> {
+    const STEP_BYTES: usize = size_of::<Spread>();
+    fn empty(steps: usize) -> Self {
+        Self(Spreads::new(steps))
+    }
+    #[inline]
+    fn add_all(&mut self, values: &[f64]) {
+        self.0.add_all(values);
+    }
+    #[inline]
+    fn add(&mut self, step: usize, value: f64) {
+        self.0.add(step, value);
+    }
+    fn answers(self) -> Vec<f64> {
+        let mut variances = self.0.variances();
+        if ROOT {
+            variances.iter_mut().for_each(|variance| *variance = variance.sqrt());
+        }
+        variances
     }
 }
 
@@ -50,38 +114,6 @@ impl Accumulator for KahanMean {
     }
     fn answer(self) -> f64 {
         self.mean()
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Variance(Spread);
-
-impl Accumulator for Variance {
-    fn empty() -> Self {
-        Self(Spread::default())
-    }
-    #[inline]
-    fn add(&mut self, value: f64) {
-        self.0.add(value);
-    }
-    fn answer(self) -> f64 {
-        self.0.variance()
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Deviation(Spread);
-
-impl Accumulator for Deviation {
-    fn empty() -> Self {
-        Self(Spread::default())
-    }
-    #[inline]
-    fn add(&mut self, value: f64) {
-        self.0.add(value);
-    }
-    fn answer(self) -> f64 {
-        self.0.variance().sqrt()
     }
 }
 
@@ -167,14 +199,14 @@ pub(super) fn reduce(
     let plan = |histograms| Plan { context, input, grouping, steps, span, histograms };
     let ignored = |name| Histograms::Ignored(name);
     match id {
-        AggregatorId::Sum => run::<KahanSum>(&plan(Histograms::Folded { mean: false })),
-        AggregatorId::Avg => run::<KahanMean>(&plan(Histograms::Folded { mean: true })),
-        AggregatorId::Count => run::<Count>(&plan(Histograms::Counted)),
-        AggregatorId::Group => run::<One>(&plan(Histograms::Counted)),
-        AggregatorId::Min => run::<Least>(&plan(ignored("min"))),
-        AggregatorId::Max => run::<Greatest>(&plan(ignored("max"))),
-        AggregatorId::Stddev => run::<Deviation>(&plan(ignored("stddev"))),
-        AggregatorId::Stdvar => run::<Variance>(&plan(ignored("stdvar"))),
+        AggregatorId::Sum => run::<KahanSums>(&plan(Histograms::Folded { mean: false })),
+        AggregatorId::Avg => run::<Vec<KahanMean>>(&plan(Histograms::Folded { mean: true })),
+        AggregatorId::Count => run::<Vec<Count>>(&plan(Histograms::Counted)),
+        AggregatorId::Group => run::<Vec<One>>(&plan(Histograms::Counted)),
+        AggregatorId::Min => run::<Vec<Least>>(&plan(ignored("min"))),
+        AggregatorId::Max => run::<Vec<Greatest>>(&plan(ignored("max"))),
+        AggregatorId::Stddev => run::<Deviations<true>>(&plan(ignored("stddev"))),
+        AggregatorId::Stdvar => run::<Deviations<false>>(&plan(ignored("stdvar"))),
         _ => Err(QueryError::internal(format!("the aggregator {id:?} does not reduce"))),
     }
 }
@@ -202,20 +234,20 @@ struct Plan<'a> {
 
 /// The accumulators of one group, made when its first series with a value comes.
 struct Group<A> {
-    states: Vec<A>,
+    states: A,
     present: Bitmap,
     drops_name: bool,
     /// Empty until the first histogram comes.
     folds: Folds,
 }
 
-fn run<A: Accumulator>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
+fn run<A: Accumulators>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
     let Plan { context, input, steps, span, .. } = *plan;
     let groups = Groups::new(context, input, plan.grouping)?;
     let mut memory = context.budget.reserve(0, 0)?;
     let mut states: Vec<Option<Group<A>>> = Vec::new();
     states.resize_with(groups.len(), || None);
-    let state_bytes = (size_of::<A>() * steps) as u64;
+    let state_bytes = (A::STEP_BYTES * steps) as u64;
     drain(context, input, steps, |index, column| {
         if !column.histograms.is_empty() {
             match plan.histograms {
@@ -239,7 +271,7 @@ fn run<A: Accumulator>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
             memory.grow(steps as u64, Column::bytes(steps).saturating_add(state_bytes))?;
         }
         let group = slot.get_or_insert_with(|| Group {
-            states: vec![A::empty(); steps],
+            states: A::empty(steps),
             present: Bitmap::new(steps),
             drops_name: false,
             folds: Folds::default(),
@@ -254,12 +286,10 @@ fn run<A: Accumulator>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
         }
         group.present.or(&column.present);
         if column.present.is_full() {
-            for (state, value) in group.states.iter_mut().zip(&column.values) {
-                state.add(*value);
-            }
+            group.states.add_all(&column.values);
         } else {
             for (step, value) in column.iter() {
-                group.states[step].add(value);
+                group.states.add(step, value);
             }
         }
         Ok(())
@@ -269,7 +299,7 @@ fn run<A: Accumulator>(plan: &Plan<'_>) -> Result<Arc<dyn Source>, QueryError> {
         .zip(groups.labels)
         .filter_map(|(group, labels)| {
             let Group { states, present, drops_name, folds } = group?;
-            let values = states.into_iter().map(A::answer).collect();
+            let values = states.answers();
             let mut column = Column { values, present, histograms: Vec::new() };
             folds.finish(&mut column, |note| context.note(&[note], span, ""));
             Some(Row { labels, drops_name, column })

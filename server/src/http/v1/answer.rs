@@ -159,6 +159,10 @@ fn write_some<T>(
 }
 
 fn write_vector_sample(out: &mut BodyWriter, sample: &VectorSample) -> io::Result<()> {
+    out.append(|text| push_vector_sample(text, sample))
+}
+
+fn push_vector_sample(out: &mut Vec<u8>, sample: &VectorSample) -> io::Result<()> {
     out.write_all(br#"{"metric":"#)?;
     json::labels(out, &sample.labels)?;
     match &sample.histogram {
@@ -182,17 +186,22 @@ fn write_matrix(out: &mut BodyWriter, all: &[Series], place: &mut Place) -> io::
     };
     if (place.point, place.histogram) == (0, 0) {
         out.write_all(if place.element == 0 { br#"[{"metric":"# } else { br#",{"metric":"# })?;
-        json::labels(out, &series.labels)?;
+        out.append(|text| json::labels(text, &series.labels))?;
     }
     if place.point < series.points.len() {
         if place.point == 0 {
             out.write_all(br#","values":"#)?;
         }
         let upto = place.point.saturating_add(AT_A_TIME).min(series.points.len());
-        for (at, point) in series.points.iter().enumerate().take(upto).skip(place.point) {
-            out.write_all(if at == 0 { b"[" } else { b"," })?;
-            place.times.sample(out, at, (point.timestamp, point.value))?;
-        }
+        let some = series.points.get(place.point..upto).unwrap_or_default();
+        let is_first = place.point == 0;
+        out.append(|text| {
+            for (at, point) in some.iter().enumerate() {
+                text.push(if is_first && at == 0 { b'[' } else { b',' });
+                place.times.sample(text, point.timestamp, point.value);
+            }
+            Ok(())
+        })?;
         place.point = upto;
         if upto < series.points.len() {
             return Ok(true);

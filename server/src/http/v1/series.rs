@@ -149,7 +149,7 @@ pub async fn series(State(app): State<App>, request: Request) -> Result<Response
             found.dedup();
         }
         notes.truncate(&mut found, selection.limit);
-        let write_one = |out: &mut BodyWriter, labels: &Labels| json::labels(out, labels);
+        let write_one = |out: &mut BodyWriter, labels: &Labels| out.append(|text| json::labels(text, labels));
         let list = List { items: found, write_one, notes, memory, written: 0 };
         Ok(stream::streamed(encoding, Box::new(list)))
     })
