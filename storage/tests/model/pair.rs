@@ -35,7 +35,7 @@ fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Answer
     let querier = store.querier(range).unwrap();
     let set = querier.select(range, matchers).unwrap();
     let mut out = Answer::new();
-    let mut samples = Samples::new();
+    let (mut samples, mut newest) = (Samples::new(), Samples::new());
     let mut before: Option<Labels> = None;
     for index in 0..set.len() {
         let labels = set.labels(index);
@@ -47,12 +47,21 @@ fn read_store(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Answer
         let histograms = samples.histograms.iter().map(|h| (h.timestamp, answered(&h.histogram)));
         let pairs: BTreeMap<i64, Sample> = floats.chain(histograms).collect();
         assert_eq!(pairs.len(), samples.timestamps.len() + samples.histograms.len(), "one sample a time");
+        set.read_newest(index, range, &mut newest).unwrap();
+        assert_eq!(newest_of(&newest), newest_of(&samples));
         if !pairs.is_empty() {
             out.insert(labels, pairs);
         }
     }
     assert!(set.warnings().is_empty(), "{:?}", set.warnings());
     out
+}
+
+/// The newest sample: its time, and its bits if it is a float.
+fn newest_of(samples: &Samples) -> Option<(i64, Option<u64>)> {
+    let floats = samples.timestamps.last().zip(samples.values.last());
+    let float = floats.map(|(time, value)| (*time, Some(value.to_bits())));
+    float.max(samples.histograms.last().map(|h| (h.timestamp, None)))
 }
 
 fn read_exemplars(store: &Storage, range: TimeRange, matchers: &[Matcher]) -> Exemplars {
