@@ -171,9 +171,7 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut R
             out.present.set_range(resets.stretches.dense.clone());
             return;
         }
-        if differences(windows, kind.counter, &resets.stretches, out) {
-            return;
-        }
+        return differences(windows, kind, &resets.stretches, out);
     }
     let mut hint = 0;
     windows.each(2, |step, first, end| {
@@ -189,14 +187,7 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut R
             && from >= 0.0
             && (value < TINY || from * interval <= value * to_start * SURELY);
         let factor = if was_zero {
-            let border = windows.steps.end(step);
-            let factor = extrapolation(
-                (border.saturating_sub(windows.steps.range), border),
-                (windows.timestamps[first], windows.timestamps[last]),
-                (last - first) as f64,
-                Some((from, value)),
-            );
-            if kind.per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor }
+            factor_from_zero(windows, kind, (step, first, last), (from, value))
         } else {
             factor
         };
@@ -210,25 +201,42 @@ fn is_constant(values: &[f64]) -> bool {
     values.chunks(FALLS_AT_A_TIME).all(|block| block.iter().fold(true, |all, value| all & (value == first)))
 }
 
-/// The rates of a series without resets, whose steps with a rate are neighbours: one multiplication each. `false` if the counter
-/// may have been zero in a window, for which the factor is another; the column is then to be filled anew.
-fn differences(windows: &Windows<'_>, counter: bool, stretches: &Stretches, out: &mut Column) -> bool {
-    let dense = stretches.dense.clone();
-    let (values, mut was_zero) = (windows.values, false);
+/// The factor for a counter that may have been zero within the window of `step`, between samples `first` and `last`; `counted` is its
+/// first value and its increase.
+#[cold]
+fn factor_from_zero(
+    windows: &Windows<'_>,
+    kind: RateKind,
+    (step, first, last): (usize, usize, usize),
+    counted: (f64, f64),
+) -> f64 {
+    let border = windows.steps.end(step);
+    let border = (border.saturating_sub(windows.steps.range), border);
+    let sampled = (windows.timestamps[first], windows.timestamps[last]);
+    let factor = extrapolation(border, sampled, (last - first) as f64, Some(counted));
+    if kind.per_second { factor / (windows.steps.range as f64 / 1000.0) } else { factor }
+}
+
+/// The rates of a series without resets, whose steps with a rate are neighbours: one multiplication each.
+fn differences(windows: &Windows<'_>, kind: RateKind, stretches: &Stretches, out: &mut Column) {
+    let (dense, values) = (stretches.dense.clone(), windows.values);
     let steps = windows.bounds[dense.clone()].iter().zip(&stretches.list[dense.clone()]);
-    for (out, ((first, end), stretch)) in out.values[dense.clone()].iter_mut().zip(steps) {
-        let from = values[*first as usize];
-        let value = values[*end as usize - 1] - from;
-        was_zero |= (value > 0.0)
+    let places = dense.clone().zip(&mut out.values[dense.clone()]);
+    for ((step, out), ((first, end), stretch)) in places.zip(steps) {
+        let (first, last) = (*first as usize, *end as usize - 1);
+        let from = values[first];
+        let value = values[last] - from;
+        let was_zero = kind.counter
+            & (value > 0.0)
             & (from >= 0.0)
             & ((value < TINY) | (from * stretch.interval <= value * stretch.to_start * SURELY));
-        *out = value * stretch.factor;
-    }
-    if counter && was_zero {
-        return false;
+        *out = if was_zero {
+            value * factor_from_zero(windows, kind, (step, first, last), (from, value))
+        } else {
+            value * stretch.factor
+        };
     }
     out.present.set_range(dense);
-    true
 }
 
 /// How far a difference is stretched from the sample at `time` to `border` at most, in seconds.
