@@ -78,9 +78,10 @@ impl Resets {
         *known = Some(per_second);
         list.clear();
         list.resize(windows.bounds.len(), Stretch::default());
-        let (mut steps, mut count) = (usize::MAX..0, 0);
+        let (mut steps, mut count) = (0..0, 0);
         windows.each(2, |step, first, end| {
-            (steps, count) = (steps.start.min(step)..step + 1, count + 1);
+            let first_step = if count == 0 { step } else { steps.start };
+            (steps, count) = (first_step..step + 1, count + 1);
             let last = end - 1;
             let sampled = (windows.timestamps[first], windows.timestamps[last]);
             let end = windows.steps.end(step);

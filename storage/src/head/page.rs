@@ -434,9 +434,8 @@ impl Page {
 
     /// Whether `slot` has nothing but floats that came in order and are known to count since no time.
     fn has_floats_in_order(&self, slot: usize) -> bool {
-        !self.late.contains_key(&(slot as u16))
-            && self.starts(slot).is_none()
-            && self.histograms.as_ref().is_none_or(|h| h.column(slot).is_none())
+        let histograms = self.histograms.as_ref().and_then(|h| h.column(slot));
+        histograms.is_none() && self.starts(slot).is_none() && !self.late.contains_key(&(slot as u16))
     }
 
     /// The newest sample of `slot`, if it is in an open chunk.
@@ -445,8 +444,12 @@ impl Page {
         let index = open.start + open.count - 1;
         let time = self.groups.get(open.group as usize)?.time(index);
         let mut value = 0.0;
-        let is_whole = tokens::decode(self.buffer(open), open.count, open.run, |newer, _| value = newer);
-        is_whole.then_some(Newest { group: open.group, index, time, value })
+        tokens::decode(self.buffer(open), open.count, open.run, |newer, _| value = newer).then_some(Newest {
+            group: open.group,
+            index,
+            time,
+            value,
+        })
     }
 
     /// Calls `visit` with the samples of `slot` in `range`, in time order, until it answers false. Answers `false` if it did so or
