@@ -7,7 +7,7 @@
 
 use super::exemplars::Exemplars;
 use super::histograms::{Encoded, Form, Histograms, merge_kinds};
-use super::runs::{Newest, Run, merge_late};
+use super::runs::{Newest, Overlap, Run, merge_late};
 use super::sealed::{Chunk, Part, Sealed};
 use super::starts::{StartColumn, Starts};
 use super::tokens;
@@ -581,12 +581,6 @@ impl Page {
             (0..64).filter(move |bit| word & (1 << bit) != 0).map(move |bit| at * 64 + bit)
         })
     }
-}
-
-enum Overlap {
-    Before,
-    Inside,
-    After,
 }
 
 /// Room grows by a quarter: a page lives for hours and doubling would waste a third of it.

@@ -15,6 +15,13 @@ pub(crate) struct Run<'a> {
     pub(crate) span: (u32, u32),
 }
 
+/// How a chunk lies to a range of time.
+pub(super) enum Overlap {
+    Before,
+    Inside,
+    After,
+}
+
 /// The newest sample of a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Newest {
