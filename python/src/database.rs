@@ -58,12 +58,13 @@ fn ask(
     if let Some(timeout) = timeout {
         options = options.timeout(seconds(timeout, "timeout")?);
     }
-    let (send, receive) = std::sync::mpsc::sync_channel(1);
     let mut interrupted = None;
     let answer = py.detach(|| {
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let options = &options;
         std::thread::scope(|scope| {
             // The receiver waits below.
-            scope.spawn(|| drop(send.send(work(&options))));
+            scope.spawn(move || drop(send.send(work(options))));
             loop {
                 match receive.recv_timeout(SIGNALS_EVERY) {
                     Ok(answer) => return Some(answer),

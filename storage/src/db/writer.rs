@@ -171,6 +171,8 @@ impl Writer {
             Message::Sync(answer) => {
                 let synced = self.committer.wal().sync();
                 self.note_poison();
+                // Who is answered sees it in the numbers.
+                self.note_wal();
                 call(|| answer(synced));
             }
             Message::FindIdle(range, newest, answer) => drop(answer.send(self.committer.idle(range, newest))),
