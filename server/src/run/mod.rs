@@ -24,6 +24,9 @@ use tokio::sync::{mpsc, watch};
 
 /// How long requests may go on after a signal.
 const DRAIN: Duration = Duration::from_secs(8);
+/// How long a thread that waits for work stays. What it has freed goes back to the system when it ends, so this is short; a busy
+/// server keeps its threads.
+const IDLE_THREAD: Duration = Duration::from_millis(100);
 /// The smallest head of a request that can be asked for: what the HTTP library needs.
 const HEAD_BYTES_MIN: usize = 8 << 10;
 /// Descriptors kept for files when connections take all they may.
@@ -39,6 +42,7 @@ pub fn run(flags: ServeFlags) -> Result<(), String> {
         .enable_all()
         .thread_name("kymo-io")
         .max_blocking_threads(blocking_threads(&flags))
+        .thread_keep_alive(IDLE_THREAD)
         .build()
         .map_err(|e| format!("start the runtime: {e}"))?;
     let result = runtime.block_on(serve(flags));
