@@ -6,7 +6,7 @@ use super::refusals::Refusals;
 use crate::wire::remote_write_v2::{References, Request, SentMetadata, Series, SymbolError};
 use kymo_storage::ErrorKind;
 use kymo_storage::db::{Refusal, WriteBatch};
-use kymo_storage::model::{Labels, Metadata, MetricType, SeriesRef};
+use kymo_storage::model::{Labels, MetricType, SeriesRef};
 use std::collections::HashSet;
 
 /// References of a series spelled out in a refusal.
@@ -23,6 +23,7 @@ pub(super) fn resolve(receiver: &Receiver, mut request: Request<'_>) -> Prepared
         refusals: Refusals::default(),
         labels: Vec::with_capacity(512),
         described: HashSet::new(),
+        described_last: None,
     };
     for series in &request.series {
         let own = histograms.by_ref().take(series.histograms.len());
@@ -64,6 +65,8 @@ struct Resolver<'a> {
     labels: Vec<u8>,
     /// Of which metrics (by their symbol) what was said already: every series of a metric says the same.
     described: HashSet<(u32, SentMetadata)>,
+    /// The newest of them: the series of a metric stand together.
+    described_last: Option<(u32, SentMetadata)>,
 }
 
 impl Resolver<'_> {
@@ -84,8 +87,7 @@ impl Resolver<'_> {
         if let Err(error) = self.request.labels(&series.labels, &mut self.labels) {
             return Err(refuse(Labels::empty(), self.parsing("labels", series, &error)));
         }
-        let about = self.request.metadata(series.metadata);
-        let about = about.map_err(|error| {
+        self.request.check_metadata(series.metadata).map_err(|error| {
             refuse(labels_of(self.request, &series.labels), self.parsing("metadata", series, &error))
         })?;
         // Prometheus itself sends exemplars in series of their own, without a sample: these are taken.
@@ -102,9 +104,7 @@ impl Resolver<'_> {
             }
             _ => refusal,
         })?;
-        if let Some(about) = about {
-            self.describe(series, &about);
-        }
+        self.describe(series);
         Ok(id)
     }
 
@@ -143,12 +143,23 @@ impl Resolver<'_> {
     }
 
     /// Keeps what a series says of its metric.
-    fn describe(&mut self, series: &Series, about: &Metadata) {
-        let Some((symbol, name)) = self.request.metric_name(&series.labels) else { return };
-        if self.described.insert((symbol, series.metadata)) {
-            let family = family_of(name, about.metric_type);
-            put::metadata(&mut self.batch, &self.receiver.storage, family, about);
+    fn describe(&mut self, series: &Series) {
+        let Some(symbol) = self.request.name_symbol(&series.labels) else { return };
+        let said = (symbol, series.metadata);
+        if self.described_last == Some(said) {
+            return;
         }
+        self.described_last = Some(said);
+        if !self.described.insert(said) {
+            return;
+        }
+        let (Ok(Some(about)), Some(name)) =
+            (self.request.metadata(series.metadata), self.request.symbol(symbol))
+        else {
+            return;
+        };
+        let family = family_of(name, about.metric_type);
+        put::metadata(&mut self.batch, &self.receiver.storage, family, &about);
     }
 }
 

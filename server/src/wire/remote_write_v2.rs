@@ -13,7 +13,7 @@
 //! The canonical bytes of a label set, by which storage knows a series, are put together from the table in one buffer that is
 //! used for one series after the other.
 
-use super::protobuf::{ProtobufError, Reader};
+use super::protobuf::{Field, FieldValue, ProtobufError, Reader};
 use super::remote_write_histogram::{SentHistogram, decode_histogram, each_varint};
 use super::remote_write_limits::{
     DecodeError, EXEMPLARS_MAX, HISTOGRAM_NUMBERS_MAX, MESSAGE_V1, MESSAGE_V2, Met, REFERENCES_MAX,
@@ -179,7 +179,7 @@ fn decode_series(message: &[u8], samples_max: usize, request: &mut Request<'_>) 
                     request.references.extend_from_within(labels.clone());
                     labels.start = moved;
                 }
-                each_varint(&field, |number| keep_reference(&mut request.references, number))?;
+                keep_references(&field, &mut request.references)?;
                 labels.end = request.references.len();
             }
             2 => {
@@ -217,11 +217,38 @@ fn decode_series(message: &[u8], samples_max: usize, request: &mut Request<'_>) 
     Ok(())
 }
 
-/// `uint32`: the low 32 bits.
+/// Adds the numbers of a field, as `uint32`: the low 32 bits. No more than the limit and one are kept.
 #[inline]
-fn keep_reference(references: &mut Vec<u32>, number: u64) {
-    if references.len() <= REFERENCES_MAX {
-        references.push(number as u32);
+fn keep_references(field: &Field<'_>, references: &mut Vec<u32>) -> Result<(), ProtobufError> {
+    match field.value {
+        // A number takes a byte or more; so these are within the limit, which is then judged once.
+        FieldValue::Bytes(packed) if references.len() + packed.len() <= REFERENCES_MAX => {
+            references.reserve(packed.len());
+            let mut rest = packed;
+            loop {
+                match *rest {
+                    [] => return Ok(()),
+                    [first @ 0..0x80, ref tail @ ..] => {
+                        references.push(u32::from(first));
+                        rest = tail;
+                    }
+                    [first, second @ 0..0x80, ref tail @ ..] => {
+                        references.push(u32::from(first & 0x7f) | u32::from(second) << 7);
+                        rest = tail;
+                    }
+                    _ => {
+                        let mut reader = Reader::new(rest);
+                        references.push(reader.varint()? as u32);
+                        rest = reader.span(reader.position(), rest.len());
+                    }
+                }
+            }
+        }
+        _ => each_varint(field, |number| {
+            if references.len() <= REFERENCES_MAX {
+                references.push(number as u32);
+            }
+        }),
     }
 }
 
@@ -247,7 +274,7 @@ fn decode_exemplar(message: &[u8], references: &mut Vec<u32>) -> Result<SentExem
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next_field()? {
         match field.number {
-            1 => each_varint(&field, |number| keep_reference(references, number))?,
+            1 => keep_references(&field, references)?,
             2 => exemplar.value = field.double()?,
             3 => exemplar.timestamp = field.varint()?.cast_signed(),
             _ => {}
@@ -314,14 +341,34 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// The symbol and the text of the metric's name, if the labels have one.
-    pub fn metric_name(&self, labels: &References) -> Option<(u32, &'a str)> {
+    /// The symbol of the metric's name, if the labels have one.
+    #[inline]
+    pub fn name_symbol(&self, labels: &References) -> Option<u32> {
         let (pairs, _) = self.references(labels).as_chunks::<2>();
-        pairs.iter().find_map(|&[name, value]| {
-            let is_name = *self.symbols.get(name as usize)? == METRIC_NAME.as_bytes();
-            let text = std::str::from_utf8(self.symbols.get(value as usize)?).ok()?;
-            is_name.then_some((value, text))
-        })
+        let is_name =
+            |name: u32| self.symbols.get(name as usize).is_some_and(|s| *s == METRIC_NAME.as_bytes());
+        pairs.iter().find_map(|&[name, value]| is_name(name).then_some(value))
+    }
+
+    /// A symbol, if it is in the table and text.
+    pub fn symbol(&self, number: u32) -> Option<&'a str> {
+        std::str::from_utf8(self.symbols.get(number as usize)?).ok()
+    }
+
+    /// Whether metadata names what is in the table.
+    ///
+    /// # Errors
+    /// A number that names nothing in it.
+    #[inline]
+    pub fn check_metadata(&self, sent: SentMetadata) -> Result<(), SymbolError> {
+        let size = self.symbols.len();
+        for (field, number) in [("unit_ref", sent.unit), ("help_ref", sent.help)] {
+            // An empty table has nothing for 0 either, but 0 is not set.
+            if number as usize >= size && sent != SentMetadata::default() {
+                return Err(SymbolError::Metadata { field, number, size });
+            }
+        }
+        Ok(())
     }
 
     /// What a series says of its metric; `None` if it says nothing.
@@ -332,13 +379,12 @@ impl<'a> Request<'a> {
         if sent == SentMetadata::default() {
             return Ok(None);
         }
-        let text = |field, number: u32| {
-            let symbol: Option<&&'a [u8]> = self.symbols.get(number as usize);
-            let size = self.symbols.len();
-            symbol.map(|s| String::from_utf8_lossy(s)).ok_or(SymbolError::Metadata { field, number, size })
+        self.check_metadata(sent)?;
+        let text = |number: u32| {
+            let symbol = self.symbols.get(number as usize).copied().unwrap_or_default();
+            String::from_utf8_lossy(symbol).into_owned()
         };
-        let (unit, help) = (text("unit_ref", sent.unit)?, text("help_ref", sent.help)?);
-        Ok(Some(Metadata { metric_type: sent.metric_type, unit: unit.into_owned(), help: help.into_owned() }))
+        Ok(Some(Metadata { metric_type: sent.metric_type, unit: text(sent.unit), help: text(sent.help) }))
     }
 }
 

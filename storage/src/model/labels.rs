@@ -104,6 +104,15 @@ fn read_label<'a>(bytes: &'a [u8], at: &mut usize) -> Option<(&'a [u8], &'a [u8]
 
 fn write_label(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     let inner = 2 + uvarint_len(name.len()) + name.len() + uvarint_len(value.len()) + value.len();
+    if inner < 0x80 {
+        // Nearly all labels: every length is one byte, and there is room for all of it before the first.
+        out.reserve(inner + 2);
+        out.extend_from_slice(&[0x0a, inner as u8, 0x0a, name.len() as u8]);
+        out.extend_from_slice(name);
+        out.extend_from_slice(&[0x12, value.len() as u8]);
+        out.extend_from_slice(value);
+        return;
+    }
     out.push(0x0a);
     write_uvarint(out, inner);
     out.push(0x0a);
