@@ -369,7 +369,7 @@ mod tests {
             ("", "EOF while parsing a value at line 1 column 0"),
             ("{}", "\"metric\" is missing or has no labels"),
             (r#"{"metric":{"a":"b"},"values":[1],"timestamps":[]}"#, "there are 1 values and 0 timestamps"),
-            (r#"{"metric":{"a":"b","a":"c"}}"#, "duplicated label \"a\" at line 1 column 25"),
+            (r#"{"metric":{"a":"b","a":"c"}}"#, "duplicated label \"a\" at line 1 column 27"),
         ];
         for (text, why) in bad {
             assert_eq!(ReadLine::parse(text).unwrap_err(), why, "{text}");

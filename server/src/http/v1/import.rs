@@ -171,16 +171,21 @@ async fn import(
         let place = app.ingest_gate.enter(Side::Write).await?;
         let task = tokio::task::spawn_blocking(move || {
             let result = push(&mut inflow, &piece, is_last);
-            drop((place, held));
-            (inflow, result)
+            drop((place, held, piece));
+            // What is over is let go here: this thread ends soon, and what it freed goes back to the system.
+            (matches!(result, Ok(None)).then_some(inflow), result)
         });
         let (returned, result) = task.await.map_err(|failure| {
             tracing::error!(%failure, "an import ended in a bug");
             ApiError::new(Side::Write, ErrorKind::Internal, "the import met a bug of Kymo; see the log")
         })?;
-        inflow = returned;
-        if let Some(done) = result? {
-            return Ok(done);
+        match (result?, returned) {
+            (None, Some(rest)) => inflow = rest,
+            (Some(done), _) => return Ok(done),
+            (None, None) => {
+                let text = "the import lost its place, which is a bug of Kymo";
+                return Err(ApiError::new(Side::Write, ErrorKind::Internal, text));
+            }
         }
     }
 }
