@@ -12,7 +12,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 /// An idle series stays known so long, in case it comes back; and as often idle ones are looked for. Less if
-/// [`Options::series_idle_after`](crate::Options::series_idle_after) is less.
+/// [`Options::series_idle_after`](crate::options::Options::series_idle_after) is less.
 const GRACE: Duration = Duration::from_secs(600);
 /// Series that are looked at, or made unknown, while commits wait: well below a millisecond.
 const SLICE: u32 = 1 << 16;
