@@ -18,8 +18,7 @@ use super::json::string;
 use super::text_format::number;
 use kymo_storage::api::HistogramSample;
 use kymo_storage::model::{
-    AnyHistogram, Buckets, FloatHistogram, HistogramError, IntHistogram, Labels, ResetHint, STALE_NAN_BITS,
-    Span, Timestamp,
+    AnyHistogram, Buckets, FloatHistogram, HistogramError, Labels, ResetHint, STALE_NAN_BITS, Span, Timestamp,
 };
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -29,8 +28,6 @@ use std::io::{self, Write};
 
 /// The NaN that arithmetic gives, by its bits.
 const NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
-/// Counts up to this are whole numbers without doubt.
-const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// One line as it is read.
 #[derive(Debug, Default, Deserialize)]
@@ -194,29 +191,9 @@ impl ReadHistogram {
             negative: self.negative.into_buckets()?,
             custom_bounds: self.custom_bounds.into_iter().map(|b| b.0).collect(),
         };
-        Ok(whole(&read).map_or(AnyHistogram::Float(read), AnyHistogram::Int))
+        // Most clients count in whole numbers, and what is exported does not say.
+        Ok(read.to_whole().map_or(AnyHistogram::Float(read), AnyHistogram::Int))
     }
-}
-
-/// The same histogram counted in whole numbers, if all its counts are such: most clients count so, and what is exported does not
-/// say.
-fn whole(read: &FloatHistogram) -> Option<IntHistogram> {
-    let is_whole = |n: f64| n.fract() == 0.0 && (0.0..WHOLE_MAX).contains(&n) && !n.is_sign_negative();
-    let counts = read.positive.counts().iter().chain(read.negative.counts());
-    if !counts.chain([&read.count, &read.zero_count]).all(|n| is_whole(*n)) {
-        return None;
-    }
-    Some(IntHistogram {
-        hint: read.hint,
-        schema: read.schema,
-        zero_threshold: read.zero_threshold,
-        zero_count: read.zero_count as u64,
-        count: read.count as u64,
-        sum: read.sum,
-        positive: read.positive.map(|n| n as u64),
-        negative: read.negative.map(|n| n as u64),
-        custom_bounds: read.custom_bounds.clone(),
-    })
 }
 
 /// A histogram of a line: its time, the start of its counting (0 if not known), and itself unless it contradicts itself.

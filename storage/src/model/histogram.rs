@@ -209,9 +209,10 @@ fn is_same_bits(a: &[f64], b: &[f64]) -> bool {
 impl FloatHistogram {
     /// The same histogram with whole numbers for counts, if all of them are such.
     pub fn to_whole(&self) -> Option<IntHistogram> {
-        // Up to here every whole number is a float.
+        // Up to here every whole number is a float; -0 is not one of them.
         let whole = |v: f64| {
-            (0.0..=9_007_199_254_740_992.0).contains(&v).then_some(v as u64).filter(|w| *w as f64 == v)
+            let number = (0.0..=9_007_199_254_740_992.0).contains(&v).then_some(v as u64)?;
+            ((number as f64).to_bits() == v.to_bits()).then_some(number)
         };
         let is_whole = |side: &Buckets<f64>| side.counts().iter().all(|c| whole(*c).is_some());
         if !is_whole(&self.positive) || !is_whole(&self.negative) {
