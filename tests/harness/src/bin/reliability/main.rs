@@ -1,5 +1,6 @@
 //! `cargo run --release -p kymo-tests --bin reliability -- --tier nightly`: keeps the promises under attack, one line a check
-//! with its figure, and a table at the end. `--only NAME` runs one check, `--list` shows them all.
+//! with its figure, and a table at the end. `--only NAME` runs one check, `--list` shows them all, `--peers` puts Prometheus and
+//! VictoriaMetrics under the same test where they are installed.
 
 #![allow(
     clippy::expect_used,
@@ -10,7 +11,7 @@
 
 mod checks;
 
-use checks::{CHECKS, Check, Figures, Place, Tier};
+use checks::{Check, Figures, Place, Tier};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -20,14 +21,15 @@ use std::time::Instant;
 #[derive(Debug)]
 struct Asked {
     tier: Tier,
-    only: Option<String>,
+    only: Vec<String>,
     list: bool,
+    peers: bool,
 }
 
-const USAGE: &str = "usage: reliability [--tier smoke|nightly] [--only NAME] [--list]";
+const USAGE: &str = "usage: reliability [--tier smoke|nightly] [--only NAME]... [--peers] [--list]";
 
 fn asked() -> Result<Asked, String> {
-    let mut asked = Asked { tier: Tier::Smoke, only: None, list: false };
+    let mut asked = Asked { tier: Tier::Smoke, only: Vec::new(), list: false, peers: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value; {USAGE}"));
@@ -39,7 +41,8 @@ fn asked() -> Result<Asked, String> {
                     other => return Err(format!("no tier {other:?}; {USAGE}")),
                 }
             }
-            "--only" => asked.only = Some(value()?),
+            "--only" => asked.only.push(value()?),
+            "--peers" => asked.peers = true,
             "--list" => asked.list = true,
             other => return Err(format!("{other:?} is no option; {USAGE}")),
         }
@@ -83,6 +86,10 @@ impl Line {
         self.outcome.as_ref().is_ok_and(|figures| figures.kept)
     }
 
+    fn beside(&self) -> &[(String, String)] {
+        self.outcome.as_ref().map_or(&[], |figures| &figures.beside)
+    }
+
     fn figures(&self) -> String {
         match &self.outcome {
             Ok(figures) => figures.text.clone(),
@@ -100,9 +107,9 @@ fn main() -> ExitCode {
         }
     };
     let chosen: Vec<&'static Check> =
-        CHECKS.iter().filter(|check| asked.only.as_ref().is_none_or(|only| check.name == only)).collect();
+        checks::all().filter(|c| asked.only.is_empty() || asked.only.iter().any(|n| n == c.name)).collect();
     if asked.list || chosen.is_empty() {
-        for check in CHECKS {
+        for check in checks::all() {
             println!("{:4} {:14} {}", check.number, check.name, check.what);
         }
         return if asked.list { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -120,11 +127,15 @@ fn main() -> ExitCode {
     for check in chosen {
         let began = Instant::now();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let place = Place { program: &program, root: root(), dir: dir.path(), tier: asked.tier, seed };
+        let (dir, tier, peers) = (dir.path(), asked.tier, asked.peers);
+        let place = Place { program: &program, root: root(), dir, tier, seed, peers };
         let outcome = check.run(&place);
         let line = Line { check, outcome, seconds: began.elapsed().as_secs() };
         let verdict = if line.is_kept() { "pass" } else { "FAIL" };
         println!("{:4} {} {verdict} {} s={}", check.number, check.name, line.figures(), line.seconds);
+        for (name, figures) in line.beside() {
+            println!("{:4} {} {name}: {figures}", check.number, check.name);
+        }
         lines.push(line);
     }
     let table = table(&lines);
@@ -144,6 +155,9 @@ fn table(lines: &[Line]) -> String {
         let (check, seconds) = (line.check, line.seconds);
         let _ =
             writeln!(out, "| {} | {} | {} | {kept} | {seconds} |", check.number, check.what, line.figures());
+        for (name, figures) in line.beside() {
+            let _ = writeln!(out, "| {} | {name} | {figures} | | |", check.number);
+        }
     }
     out
 }

@@ -1,10 +1,9 @@
-//! The checks: what each does in which tier, and when its promise is kept.
+//! The checks, one file per group: what each does in which tier, and when its promise is kept.
 
-use kymo_tests::hard_times::{cut_power, fill_disk};
-use kymo_tests::kill_nine::{self, Summary};
+mod disk;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 /// How much is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +27,19 @@ pub(crate) struct Place<'p> {
     pub(crate) tier: Tier,
     /// Where chance comes from.
     pub(crate) seed: u64,
+    /// Whether the peers that are installed undergo the same test.
+    #[allow(dead_code, reason = "not every group has a peer to compare with")]
+    pub(crate) peers: bool,
+}
+
+impl Place<'_> {
+    /// The one number in smoke, the other in the night.
+    pub(crate) fn count<N>(&self, smoke: N, nightly: N) -> N {
+        match self.tier {
+            Tier::Smoke => smoke,
+            Tier::Nightly => nightly,
+        }
+    }
 }
 
 /// What a check found.
@@ -37,6 +49,15 @@ pub(crate) struct Figures {
     pub(crate) text: String,
     /// Whether the promise is kept.
     pub(crate) kept: bool,
+    /// What others did under the same test: a name, names and numbers. They are not judged.
+    pub(crate) beside: Vec<(String, String)>,
+}
+
+impl Figures {
+    /// What was found, with nobody beside.
+    pub(crate) fn new(text: impl Into<String>, kept: bool) -> Self {
+        Self { text: text.into(), kept, beside: Vec::new() }
+    }
 }
 
 /// One check.
@@ -61,37 +82,12 @@ enum Way {
     Tests { arguments: &'static [&'static str], variable: &'static str, count: (u64, u64) },
 }
 
-/// All checks, in the order in which they run.
-pub(crate) const CHECKS: &[Check] = &[
-    Check { number: "R1", name: "kill9", what: "`kill -9` under load", way: Way::Server(kill9) },
-    Check {
-        number: "R3",
-        name: "states",
-        what: "a crash after every operation of the file system, with each choice of what survived",
-        way: Way::Tests {
-            arguments: &["-p", "kymo-storage", "--test", "recovery", "every_crash"],
-            variable: "KYMO_CRASH_HISTORIES",
-            count: (4, 2000),
-        },
-    },
-    Check {
-        number: "R4",
-        name: "powerloss",
-        what: "the power of the disk is cut under load",
-        way: Way::Server(powerloss),
-    },
-    Check {
-        number: "R7",
-        name: "restart",
-        what: "random histories: a restart changes no answer",
-        way: Way::Tests {
-            arguments: &["-p", "kymo-storage", "--test", "model"],
-            variable: "KYMO_MODEL_CASES",
-            count: (200, 10_000),
-        },
-    },
-    Check { number: "R10", name: "enospc", what: "the disk is full, then is not", way: Way::Server(enospc) },
-];
+/// All checks, group by group, in the order in which they run.
+pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
+    GROUPS.iter().copied().flatten()
+}
+
+const GROUPS: &[&[Check]] = &[disk::CHECKS];
 
 impl Check {
     /// Carries it out.
@@ -102,11 +98,7 @@ impl Check {
         match &self.way {
             Way::Server(run) => run(place),
             Way::Tests { arguments, variable, count } => {
-                let count = match place.tier {
-                    Tier::Smoke => count.0,
-                    Tier::Nightly => count.1,
-                };
-                self.tests(place, arguments, (variable, count))
+                self.tests(place, arguments, (variable, place.count(count.0, count.1)))
             }
         }
     }
@@ -127,7 +119,7 @@ impl Check {
         // The test harness writes a dot in front for a test that ended meanwhile.
         let figures = text.lines().find_map(|line| line.trim_start_matches('.').strip_prefix(&mark));
         match (output.status.success(), figures) {
-            (kept, Some(figures)) => Ok(Figures { text: figures.to_owned(), kept }),
+            (kept, Some(figures)) => Ok(Figures::new(figures, kept)),
             (true, None) => Err(format!("no test printed a line that begins with {mark:?}")),
             (false, None) => {
                 let tail: Vec<&str> = text.lines().rev().take(30).collect();
@@ -135,34 +127,4 @@ impl Check {
             }
         }
     }
-}
-
-fn judged(summary: &Summary, more: &str, kept: bool) -> Figures {
-    Figures { text: format!("{summary}{more}"), kept: kept && summary.kept() && summary.acked > 0 }
-}
-
-fn kill9(place: &Place<'_>) -> Result<Figures, String> {
-    let trials = if place.tier == Tier::Smoke { 20 } else { 500 };
-    let summary = kill_nine::run(place.program, place.dir, &[], trials, place.seed);
-    let kept = summary.trials == trials && summary.reopen_p99_ms() <= 2_000;
-    Ok(judged(&summary, "", kept))
-}
-
-fn powerloss(place: &Place<'_>) -> Result<Figures, String> {
-    let trials = if place.tier == Tier::Smoke { 3 } else { 100 };
-    let summary = cut_power(place.program, place.dir, trials, place.seed)
-        .map_err(|e| format!("no disk of our own: {e}"))?;
-    Ok(judged(&summary, "", summary.trials == trials))
-}
-
-fn enospc(place: &Place<'_>) -> Result<Figures, String> {
-    let full = Duration::from_secs(if place.tier == Tier::Smoke { 3 } else { 20 });
-    let met = fill_disk(place.program, place.dir, full, place.seed)
-        .map_err(|e| format!("no disk of our own: {e}"))?;
-    let kept = met.reads.0 == met.reads.1 && met.resume_ms <= 5_000;
-    let more = format!(
-        " full_s={:.1} reads={} reads_answered={} resume_ms={}",
-        met.full_s, met.reads.0, met.reads.1, met.resume_ms
-    );
-    Ok(judged(&met.summary, &more, kept))
 }
