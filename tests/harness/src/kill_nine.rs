@@ -22,6 +22,11 @@ const STEP_MS: i64 = 20;
 /// The value of the samples that must be refused. No other sample has it.
 const REFUSED_VALUE: f64 = -1.0;
 
+/// Between two orders to flush and merge.
+const UPKEEP_PAUSE: Duration = Duration::from_millis(100);
+/// After so many trials the next ones begin with an empty store: what is read back at the end of each grows.
+const TRIALS_OF_A_STORE: usize = 50;
+
 /// How long a client waits after a 503.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -46,12 +51,31 @@ pub struct Summary {
     pub invented: u64,
     /// Start to ready, each trial, in milliseconds.
     pub reopen_ms: Vec<u64>,
+    /// Orders to write the head into blocks that were carried out.
+    pub flushes: u64,
+    /// Orders to merge and rewrite blocks that were carried out.
+    pub merges: u64,
 }
 
 impl Summary {
     /// Whether every promise was kept.
     pub fn kept(&self) -> bool {
         self.lost + self.refused_present + self.torn + self.invented == 0
+    }
+
+    /// Adds what trials on another store showed.
+    pub fn add(&mut self, other: &Self) {
+        self.trials += other.trials;
+        self.acked += other.acked;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+        self.lost += other.lost;
+        self.refused_present += other.refused_present;
+        self.torn += other.torn;
+        self.invented += other.invented;
+        self.reopen_ms.extend(&other.reopen_ms);
+        self.flushes += other.flushes;
+        self.merges += other.merges;
     }
 
     /// The time to become ready that 99 of 100 trials kept, in milliseconds.
@@ -64,11 +88,23 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trials, acked, refused, unknown, lost, refused_present, torn, invented, .. } = self;
+        let Self {
+            trials,
+            acked,
+            refused,
+            unknown,
+            lost,
+            refused_present,
+            torn,
+            invented,
+            flushes,
+            merges,
+            ..
+        } = self;
         write!(
             f,
             "trials={trials} acked={acked} refused={refused} unknown={unknown} lost={lost} refused_present={refused_present} \
-             torn={torn} invented={invented} reopen_p99_ms={}",
+             torn={torn} invented={invented} flushes={flushes} merges={merges} reopen_p99_ms={}",
             self.reopen_p99_ms()
         )
     }
@@ -120,24 +156,33 @@ fn series_labels(client: u64, series: u64) -> Vec<u8> {
     label_bytes(&[("__name__", "kill_nine"), ("client", &client), ("series", &series)])
 }
 
-/// Carries out `trials` kills of `program`, one after the other on one data directory below `dir`, and judges all that
-/// was ever written after each.
+/// Carries out `trials` kills of `program`, one after the other, each [`TRIALS_OF_A_STORE`] on one data directory below `dir`, and
+/// judges all that was ever written to it after each.
 ///
 /// # Panics
 /// The server does not start again, or answers what is no answer.
 pub fn run(program: &Path, dir: &Path, arguments: &[&str], trials: usize, seed: u64) -> Summary {
-    let mut trial = Trials::start(program, &dir.join("data"), dir, arguments, seed);
-    for _ in 0..trials {
-        let pause = Duration::from_millis(10 + trial.rng.below(350));
-        trial.one(|server| {
-            std::thread::sleep(pause);
-            server.kill();
-        });
-        if !trial.summary.kept() {
-            break;
+    let mut summary = Summary::default();
+    while summary.trials < trials && summary.kept() {
+        let store = dir.join(format!("store-{}", summary.trials));
+        std::fs::create_dir_all(&store).expect("a directory");
+        let seed = mix(&[seed, summary.trials as u64]);
+        let mut trial = Trials::start(program, &store.join("data"), &store, arguments, seed);
+        let count = TRIALS_OF_A_STORE.min(trials - summary.trials);
+        while trial.summary.trials < count && trial.summary.kept() {
+            let pause = Duration::from_millis(10 + trial.rng.below(350));
+            trial.one(|server| {
+                std::thread::sleep(pause);
+                server.kill();
+            });
+        }
+        summary.add(&trial.summary);
+        drop(trial);
+        if summary.kept() {
+            let _ = std::fs::remove_dir_all(&store);
         }
     }
-    trial.summary
+    summary
 }
 
 /// A server, its clients, and what they know.
@@ -160,10 +205,11 @@ impl Trials {
     /// The server does not start.
     pub fn start(program: &Path, data: &Path, dir: &Path, arguments: &[&str], seed: u64) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        let arguments = [arguments, &["--web-enable-admin-api"]].concat();
         Self {
             // Far enough back that a long run does not reach the future, near enough that retention keeps it.
             plan: Plan { seed, base_ms: now.as_millis() as i64 - 24 * 3_600_000 },
-            server: Server::start_with_log(program, data, &dir.join("server.log"), arguments),
+            server: Server::start_with_log(program, data, &dir.join("server.log"), &arguments),
             oracles: (0..CLIENTS).map(|c| dir.join(format!("oracle.{c}"))).collect(),
             next: vec![0; CLIENTS as usize],
             summary: Summary::default(),
@@ -177,6 +223,8 @@ impl Trials {
     /// The server does not start again, or answers what is no answer.
     pub fn one(&mut self, end: impl FnOnce(&mut Server)) {
         self.next = self.write_until_ended(end);
+        // The snapshots were made for the sake of the flushes.
+        let _ = std::fs::remove_dir_all(self.server.data().join("snapshots"));
         let start = Instant::now();
         self.server.restart();
         self.summary.reopen_ms.push(start.elapsed().as_millis() as u64);
@@ -196,9 +244,13 @@ impl Trials {
             };
             let writers: Vec<_> = (0..oracles.len()).map(|client| scope.spawn(write(client))).collect();
             let reader = scope.spawn(|| read_until(Client::new(address), &stop));
+            let upkeep = scope.spawn(|| keep_up_until(Client::new(address), &stop));
             end(&mut self.server);
             stop.store(true, Ordering::Relaxed);
             reader.join().expect("the reader ends");
+            let (flushes, merges) = upkeep.join().expect("the upkeep ends");
+            self.summary.flushes += flushes;
+            self.summary.merges += merges;
             writers.into_iter().map(|w| w.join().expect("a writer ends")).collect()
         })
     }
@@ -246,6 +298,29 @@ fn read_until(mut http: Client, stop: &AtomicBool) {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Has the head written into blocks, deletes, and has the blocks merged, again and again, so that a kill meets all of that. Answers
+/// how often a snapshot (which flushes) and a merge were carried out.
+fn keep_up_until(mut http: Client, stop: &AtomicBool) -> (u64, u64) {
+    let (mut flushes, mut merges) = (0, 0);
+    let doomed = "/api/v1/admin/tsdb/delete_series?match%5B%5D=kill_nine_doomed";
+    while !stop.load(Ordering::Relaxed) {
+        let mut write = Request::new();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        write.push(&label_bytes(&[("__name__", "kill_nine_doomed")]), &[(now.as_millis() as i64, 1.0)]);
+        let mut order = |target| http.request("POST", target, &[], &[]).map(|a| u64::from(a.status < 300));
+        let Ok(flushed) = order("/api/v1/admin/tsdb/snapshot") else { break };
+        let Ok(_) = order(doomed) else { break };
+        let Ok(merged) = order("/api/v1/admin/tsdb/clean_tombstones") else { break };
+        flushes += flushed;
+        merges += merged;
+        if send(&mut http, &write.compress()).is_err() {
+            break;
+        }
+        std::thread::sleep(UPKEEP_PAUSE);
+    }
+    (flushes, merges)
 }
 
 fn judge(plan: Plan, http: &mut Client, oracles: &[PathBuf], next: &[u64], summary: &mut Summary) {

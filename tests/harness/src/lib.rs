@@ -16,12 +16,16 @@
 
 pub mod answer;
 pub mod captures;
+pub mod clock_preload;
 pub mod compare;
+pub mod flips;
 pub mod hard_times;
 pub mod http;
+pub mod kill_calls;
 pub mod kill_nine;
 pub mod load;
 pub mod loop_disk;
+pub mod memory_cap;
 pub mod oracle;
 pub mod peers;
 pub mod process;
@@ -31,3 +35,5 @@ pub mod remote_write_v2;
 pub mod rng;
 pub mod series_list;
 pub mod server;
+pub mod steady;
+pub mod strace;

@@ -1,22 +1,198 @@
-//! Starts and kills a Kymo server on a free loopback port and a directory of its own.
+//! Starts and kills a Kymo server, or a peer under the same test, on a free loopback port and a directory of its own.
 
 use crate::http::Client;
-use crate::process::{Process, Usage, free_address};
+use crate::process::{Process, Usage, find_program, free_address};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a start may take before the test gives up; a debug build on a busy machine needs some.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How often a port that another program took meanwhile is exchanged for a new one.
+const PORTS_TRIED: usize = 5;
 
-/// A Kymo server under test. Dropping it ends it; the data directory lives as long as its owner keeps it.
-#[derive(Debug)]
-pub struct Server {
+/// What is under test: Kymo, or one of those beside which it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// Ours.
+    Kymo,
+    /// Prometheus as a receiver of remote write.
+    Prometheus,
+    /// VictoriaMetrics, single node.
+    VictoriaMetrics,
+}
+
+impl Product {
+    /// Those that are not ours.
+    pub const PEERS: [Self; 2] = [Self::Prometheus, Self::VictoriaMetrics];
+
+    /// As people write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kymo => "Kymo",
+            Self::Prometheus => "Prometheus",
+            Self::VictoriaMetrics => "VictoriaMetrics",
+        }
+    }
+
+    /// The program of a peer, if it is installed; ours is not looked for.
+    pub fn installed(self) -> Option<PathBuf> {
+        match self {
+            Self::Kymo => None,
+            Self::Prometheus => find_program("prometheus"),
+            Self::VictoriaMetrics => find_program("victoria-metrics"),
+        }
+    }
+
+    fn ready_page(self) -> &'static str {
+        if self == Self::VictoriaMetrics { "/health" } else { "/-/ready" }
+    }
+
+    /// The arguments that say where to listen and where the data is.
+    fn places(self, address: SocketAddr, data: &Path) -> Vec<String> {
+        let data = data.display();
+        match self {
+            Self::Kymo => {
+                vec!["serve".to_owned(), format!("--listen={address}"), format!("--data={data}")]
+            }
+            Self::Prometheus => vec![
+                // An empty configuration scrapes nothing.
+                "--config.file=/dev/null".to_owned(),
+                format!("--storage.tsdb.path={data}"),
+                format!("--web.listen-address={address}"),
+                "--web.enable-remote-write-receiver".to_owned(),
+            ],
+            Self::VictoriaMetrics => {
+                vec![format!("-httpListenAddr={address}"), format!("-storageDataPath={data}")]
+            }
+        }
+    }
+}
+
+/// How a server is started, as often as need be.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    product: Product,
     program: PathBuf,
     data: PathBuf,
     log: PathBuf,
     arguments: Vec<String>,
+    prefix: Vec<OsString>,
+    variables: Vec<(String, OsString)>,
+    limit: Duration,
+}
+
+impl Launch {
+    /// `program`, which is that of `product`, on the data directory `data`; what it prints goes into `log`.
+    pub fn new(product: Product, program: &Path, data: &Path, log: &Path) -> Self {
+        Self {
+            product,
+            program: program.to_owned(),
+            data: data.to_owned(),
+            log: log.to_owned(),
+            arguments: Vec::new(),
+            prefix: Vec::new(),
+            variables: Vec::new(),
+            limit: READY_LIMIT,
+        }
+    }
+
+    /// With these arguments, too.
+    #[must_use]
+    pub fn arguments(mut self, more: &[&str]) -> Self {
+        self.arguments.extend(more.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    /// By another program, which is given the command line to carry out.
+    #[must_use]
+    pub fn by<S: Into<OsString>>(mut self, prefix: impl IntoIterator<Item = S>) -> Self {
+        self.prefix = prefix.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// It may take so long until it is ready.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Errors
+    /// It ends, or does not become ready in time: how, and what it printed.
+    pub fn try_start(&self) -> Result<Server, String> {
+        let mut why = String::new();
+        for _ in 0..PORTS_TRIED {
+            let (process, address) = self.spawn()?;
+            match self.wait(process, address) {
+                Ok(process) => return Ok(Server { launch: self.clone(), address, process }),
+                Err(text) => why = text,
+            }
+            if !why.to_ascii_lowercase().contains("address already in use") {
+                break;
+            }
+        }
+        Err(why)
+    }
+
+    /// As [`Launch::try_start`].
+    ///
+    /// # Panics
+    /// Where that answers an error.
+    pub fn start(&self) -> Server {
+        self.try_start().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Starts it and does not wait.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn spawn(&self) -> Result<(Process, SocketAddr), String> {
+        let address = free_address();
+        let mut line = self.prefix.clone();
+        line.push(self.program.clone().into());
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).args(self.product.places(address, &self.data));
+        let monitors = |a: &String| a.starts_with("--self-monitor");
+        if self.product == Product::Kymo && !self.arguments.iter().any(monitors) {
+            command.arg("--self-monitor=false");
+        }
+        command.args(&self.arguments).envs(self.variables.iter().map(|(n, v)| (n, v)));
+        let process = Process::start(self.product.name(), command, &self.log);
+        process.map(|p| (p, address)).map_err(|e| format!("{}: {e}", self.program.display()))
+    }
+
+    fn wait(&self, mut process: Process, address: SocketAddr) -> Result<Process, String> {
+        let mut client = Client::new(address).with_timeout(Duration::from_secs(5));
+        let deadline = Instant::now() + self.limit;
+        while process.ended().is_none() && Instant::now() < deadline {
+            // A server that asks who we are, or speaks TLS, does not tell whether it is ready; its log does.
+            let answer = client.get(self.product.ready_page()).map(|r| r.status).unwrap_or_default();
+            if answer == 200 || ([400, 401].contains(&answer) && process.output().contains("ready: ")) {
+                return Ok(process);
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        let (name, ended) = (self.product.name(), process.ended());
+        Err(format!("{name} is not ready ({ended:?}):\n{}", process.output()))
+    }
+}
+
+/// A server under test. Dropping it ends it; the data directory lives as long as its owner keeps it.
+#[derive(Debug)]
+pub struct Server {
+    launch: Launch,
     address: SocketAddr,
     process: Process,
 }
@@ -46,10 +222,7 @@ impl Server {
     /// # Panics
     /// The server does not become ready.
     pub fn start_with_log(program: &Path, data: &Path, log: &Path, arguments: &[&str]) -> Self {
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let (process, address) = launch(program, data, log, &arguments);
-        let (program, data, log) = (program.to_owned(), data.to_owned(), log.to_owned());
-        Self { program, data, log, arguments, address, process }
+        Launch::new(Product::Kymo, program, data, log).arguments(arguments).start()
     }
 
     /// Where it listens.
@@ -69,7 +242,7 @@ impl Server {
 
     /// Its data directory.
     pub fn data(&self) -> &Path {
-        &self.data
+        &self.launch.data
     }
 
     /// What it has printed.
@@ -85,6 +258,11 @@ impl Server {
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
     }
 
     /// Ends it as `kill -9` does.
@@ -103,43 +281,6 @@ impl Server {
     /// The server does not become ready.
     pub fn restart(&mut self) {
         self.process.kill();
-        let (process, address) = launch(&self.program, &self.data, &self.log, &self.arguments);
-        self.process = process;
-        self.address = address;
-    }
-}
-
-fn launch(program: &Path, data: &Path, log: &Path, arguments: &[String]) -> (Process, SocketAddr) {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let address = free_address();
-        let mut command = Command::new(program);
-        command.arg("serve").arg(format!("--listen={address}")).arg(format!("--data={}", data.display()));
-        if !arguments.iter().any(|a| a.starts_with("--self-monitor")) {
-            command.arg("--self-monitor=false");
-        }
-        command.args(arguments);
-        let mut process = Process::start("kymo", command, log).expect("start the server");
-        let taken = |output: String| output.to_ascii_lowercase().contains("address already in use");
-        let mut client = Client::new(address).with_timeout(Duration::from_secs(5));
-        let mut again = false;
-        let deadline = std::time::Instant::now() + READY_LIMIT;
-        loop {
-            // A server that asks who we are, or speaks TLS, does not tell whether it is ready; its log does.
-            let answer = client.get("/-/ready").map(|r| r.status).unwrap_or_default();
-            if answer == 200 || ([400, 401].contains(&answer) && process.output().contains("ready: ")) {
-                return (process, address);
-            }
-            if process.ended().is_some() && attempts < 5 && taken(process.output()) {
-                again = true;
-                break;
-            }
-            if process.ended().is_some() || std::time::Instant::now() > deadline {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(3));
-        }
-        assert!(again, "the server is not ready ({:?}):\n{}", process.ended(), process.output());
+        *self = self.launch.start();
     }
 }

@@ -64,8 +64,11 @@ pub(crate) fn profile() -> &'static [&'static str] {
     if cfg!(debug_assertions) { &[] } else { &["--release"] }
 }
 
-/// Builds the server; gives its path.
+/// Builds the server, unless `KYMO_PROGRAM` names one; gives its path.
 fn build() -> Result<PathBuf, String> {
+    if let Some(other) = std::env::var_os("KYMO_PROGRAM") {
+        return Ok(other.into());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "-p", "kymo-server"]).args(profile()).current_dir(root());

@@ -1,6 +1,8 @@
 //! The checks, one file per group: what each does in which tier, and when its promise is kept.
 
 mod disk;
+mod life;
+mod rot;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +30,6 @@ pub(crate) struct Place<'p> {
     /// Where chance comes from.
     pub(crate) seed: u64,
     /// Whether the peers that are installed undergo the same test.
-    #[allow(dead_code, reason = "not every group has a peer to compare with")]
     pub(crate) peers: bool,
 }
 
@@ -87,7 +88,18 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
     GROUPS.iter().copied().flatten()
 }
 
-const GROUPS: &[&[Check]] = &[disk::CHECKS];
+const GROUPS: &[&[Check]] = &[disk::CHECKS, rot::CHECKS, life::CHECKS];
+
+/// A check whose expectations fail has failed, and the next ones run all the same.
+fn run_guarded(run: fn(&Place<'_>) -> Result<Figures, String>, place: &Place<'_>) -> Result<Figures, String> {
+    std::panic::catch_unwind(|| run(place)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines.iter().skip(lines.len().saturating_sub(8)).copied().collect::<Vec<_>>();
+        Ok(Figures::new(format!("ended by: {}", last.join("; ")), false))
+    })
+}
 
 impl Check {
     /// Carries it out.
@@ -96,7 +108,7 @@ impl Check {
     /// It cannot be carried out here, or a test of it failed.
     pub(crate) fn run(&self, place: &Place<'_>) -> Result<Figures, String> {
         match &self.way {
-            Way::Server(run) => run(place),
+            Way::Server(run) => run_guarded(*run, place),
             Way::Tests { arguments, variable, count } => {
                 self.tests(place, arguments, (variable, place.count(count.0, count.1)))
             }

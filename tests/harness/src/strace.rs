@@ -1,0 +1,67 @@
+//! Faults at system calls, by `strace`: attached to a server that runs, or the program that starts it.
+
+use crate::process::{Process, find_program};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long attaching may take.
+const ATTACH_LIMIT: Duration = Duration::from_secs(20);
+/// How long letting go may take.
+const DETACH_LIMIT: Duration = Duration::from_secs(5);
+
+/// The program.
+///
+/// # Errors
+/// It is not installed.
+pub fn program() -> Result<PathBuf, String> {
+    find_program("strace").ok_or_else(|| "strace is not installed".to_owned())
+}
+
+/// A running `strace`; lets go when dropped.
+#[derive(Debug)]
+pub struct Strace {
+    process: Process,
+}
+
+impl Strace {
+    /// Lets `fault` (as in `error=EIO`) befall each of the `calls` (as in `fsync,fdatasync`) of process `id` from now on. What it
+    /// prints goes into `log`.
+    ///
+    /// # Errors
+    /// It is not installed, or may not attach.
+    pub fn attach(id: u32, calls: &str, fault: &str, log: &Path) -> Result<Self, String> {
+        let mut command = Command::new(program()?);
+        command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        command.args(["-e", &format!("inject={calls}:{fault}"), "-p", &id.to_string()]);
+        let mut process = Process::start("strace", command, log).map_err(|e| format!("strace: {e}"))?;
+        let deadline = Instant::now() + ATTACH_LIMIT;
+        while !process.output().contains("attached") {
+            if process.ended().is_some() || Instant::now() > deadline {
+                return Err(format!("strace cannot attach: {}", process.output()));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(Self { process })
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        let _ = self.process.terminate(DETACH_LIMIT);
+    }
+}
+
+/// The command line before that of a program that is to be killed at the `n`-th time (from 1) one of its threads makes the call.
+///
+/// # Errors
+/// It is not installed.
+pub fn kill_at(call: &str, n: u64) -> Result<Vec<OsString>, String> {
+    let mut line: Vec<OsString> = vec![program()?.into()];
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={n}"));
+    // Not with `--seccomp-bpf`, which is faster: with it, calls of threads are not counted.
+    let more = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    line.extend(more.iter().map(Into::into));
+    Ok(line)
+}
