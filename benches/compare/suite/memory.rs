@@ -4,7 +4,9 @@ use super::feed::Fleet;
 use crate::subject::Subject;
 use kymo_tests::http::escape;
 use kymo_tests::peers::Peer;
+use kymo_tests::process::Usage;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const QUERIES: [&str; 2] = [
@@ -12,20 +14,47 @@ const QUERIES: [&str; 2] = [
     "max by (instance) (max_over_time(namedprocess_namegroup_num_threads[1h]))",
 ];
 
-/// By how many bytes the peak of resident memory lies above what was resident before, for the first query of its kind.
-fn rise(peer: &Peer, fleet: &Fleet, target: &str) -> u64 {
+/// By how many bytes the first query of its kind makes the process grow at most.
+struct Rise {
+    /// Memory that is no file's: what the query itself takes.
+    anonymous: u64,
+    /// All that is resident, pages of mapped blocks included, which the kernel takes back when others need them.
+    resident: u64,
+}
+
+/// The most that `id` holds in memory that is no file's until `over` is set.
+fn watch_anonymous(id: u32, over: &AtomicBool) -> u64 {
+    let mut most = 0;
+    while !over.load(Ordering::Relaxed) {
+        most = most.max(Usage::of(id).anonymous_bytes);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    most.max(Usage::of(id).anonymous_bytes)
+}
+
+fn rise(peer: &Peer, fleet: &Fleet, target: &str) -> Rise {
     let mut client = peer.client();
     // Opens blocks and indexes, and touches the code, with a query that reads next to nothing.
     let end = fleet.end_ms() / 1000;
     let first =
         format!("/api/v1/query?query={}&time={end}", escape("sum(rate(namedprocess_scrape_errors[5m]))"));
     assert_eq!(client.get(&first).expect("an answer").status, 200);
+    let id = peer.process.id();
     // Resets the peak of the process to what is resident now.
-    let _ = std::fs::write(format!("/proc/{}/clear_refs", peer.process.id()), "5");
-    let before = peer.process.usage().resident_bytes;
-    let answer = client.get(target).expect("an answer");
-    assert_eq!(answer.status, 200, "{target}");
-    peer.process.usage().peak_resident_bytes.saturating_sub(before)
+    let _ = std::fs::write(format!("/proc/{id}/clear_refs"), "5");
+    let before = peer.process.usage();
+    let over = AtomicBool::new(false);
+    let anonymous = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| watch_anonymous(id, &over));
+        let answer = client.get(target).expect("an answer");
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(answer.status, 200, "{target}");
+        watch.join().expect("the watch ends")
+    });
+    Rise {
+        anonymous: anonymous.saturating_sub(before.anonymous_bytes),
+        resident: peer.process.usage().peak_resident_bytes.saturating_sub(before.resident_bytes),
+    }
 }
 
 /// Prints the table. Each figure is that of a server just started: one that has answered before has memory to spare.
@@ -39,7 +68,7 @@ pub(crate) fn print(subject: &Subject, mut peer: Peer, dir: &Path, fleet: &Fleet
     };
     println!();
     println!(
-        "| rise of resident memory, MiB | 1 h in 120 steps | 6 h in 120 steps | 24 h in 120 steps | 24 h in 1920 steps |"
+        "| rise of anonymous memory (of resident memory, mapped blocks among it), MiB | 1 h in 120 steps | 6 h in 120 steps | 24 h in 120 steps | 24 h in 1920 steps |"
     );
     println!("|---|---:|---:|---:|---:|");
     for query in QUERIES {
@@ -47,7 +76,8 @@ pub(crate) fn print(subject: &Subject, mut peer: Peer, dir: &Path, fleet: &Fleet
         let cells = shapes.map(|(range, steps)| {
             peer.process.terminate(Duration::from_secs(60));
             peer = subject.start(dir);
-            mib(rise(&peer, fleet, &target(query, range, steps)))
+            let rise = rise(&peer, fleet, &target(query, range, steps));
+            format!("{} ({})", mib(rise.anonymous), mib(rise.resident))
         });
         println!("| `{query}` | {} |", cells.join(" | "));
     }
