@@ -1,4 +1,4 @@
-//! The allocator of the process, told to give freed memory back to the system soon.
+//! The allocator of the process, told to hold no more memory than is in use.
 
 use std::ffi::{c_int, c_long};
 
@@ -17,9 +17,17 @@ unsafe extern "C" {
     fn mi_option_set_default(option: c_int, value: c_long);
 }
 
-/// To be called first of all. `MIMALLOC_PURGE_DELAY` in the environment has the last word.
-pub(crate) fn give_back_soon() {
+/// To be called first of all. `MIMALLOC_PURGE_DELAY` in the environment has the last word on when freed pages go back.
+pub(crate) fn hold_little() {
+    no_huge_pages();
     // SAFETY: the call writes one number into a table of the allocator that lives as long as the process; the option is within the
     // table, and no other thread runs yet.
     unsafe { mi_option_set_default(PURGE_DELAY, PURGE_DELAY_MS) }
+}
+
+/// The allocator asks the kernel for pages of 2 MiB wherever it can, and then the first byte that a thread takes of an arena costs
+/// 2 MiB: an idle server holds four times the memory. A kernel without the call gives pages as it likes.
+fn no_huge_pages() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }

@@ -6,7 +6,7 @@ use kymo_server::config::flags::{self, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    allocator::give_back_soon();
+    allocator::hold_little();
     let ended = match flags::from_process() {
         Command::Serve(flags) => kymo_server::run::run(*flags),
         Command::Tsdb { command } => kymo_server::tsdb::run(&command),

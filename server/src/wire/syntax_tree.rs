@@ -134,7 +134,7 @@ fn add_duration(object: &mut Map<String, Value>, name: &str, expr: Option<&Durat
     object.insert(format!("{name}Expr"), tree);
 }
 
-/// A duration with signs and parentheses around numbers taken into the numbers.
+/// A duration with signs of numbers taken into the numbers.
 enum Duration {
     Number { seconds: f64, duration: bool },
     Computed(Map<String, Value>),
@@ -174,7 +174,11 @@ fn duration(expr: &DurationExpr) -> Duration {
             computed @ Duration::Computed(_) => Duration::computed("-", [Value::Null, computed.tree()]),
         },
         DurationExpr::Paren { inner, .. } => {
-            let mut inner = duration(inner);
+            // A number has no place for the word, so a plus without a left side carries it.
+            let mut inner = match duration(inner) {
+                number @ Duration::Number { .. } => Duration::computed("+", [Value::Null, number.tree()]),
+                computed @ Duration::Computed(_) => computed,
+            };
             if let Duration::Computed(object) = &mut inner {
                 object.insert("wrapped".into(), true.into());
             }
