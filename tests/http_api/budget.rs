@@ -43,7 +43,7 @@ fn running(client: &mut Client) -> Vec<Value> {
 
 /// Waits until as many queries run as wanted.
 fn wait_until(client: &mut Client, what: &str, wanted: impl Fn(&[Value]) -> bool) {
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "the clock of the test is the real one")]
     let began = Instant::now();
     while !wanted(&running(client)) {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}: {:?}", running(client));
@@ -243,7 +243,7 @@ fn hostile_queries_stay_within_the_memory_of_all_queries() {
     const SLACK: u64 = 32 << 20;
     let (fresh, last) = loaded(&["--query-memory=96MiB"], 2_000, 40);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/testdata/api/hostile_queries.json");
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "the cases are in a file")]
     let text = std::fs::read_to_string(path).unwrap();
     let hostile: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert!(hostile.len() >= 12);
@@ -331,7 +331,7 @@ fn a_cheap_query_stays_fast_beside_expensive_ones() {
     let mut measure = |times: usize| {
         let mut all: Vec<Duration> = (0..times)
             .map(|_| {
-                #[allow(clippy::disallowed_methods)]
+                #[allow(clippy::disallowed_methods, reason = "the clock of the test is the real one")]
                 let began = Instant::now();
                 let response = client.get(&cheap).unwrap();
                 assert_eq!(response.status, 200, "{}", response.text());

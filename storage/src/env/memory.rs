@@ -4,9 +4,9 @@
 //! strict one of POSIX: syncing a file makes its bytes durable, not its name; unsynced operations reach the disk in any
 //! order or not at all, and an unsynced write may reach it in part, by sectors of 512 bytes.
 
-use super::crash::{CrashChoice, Operation, Tree, durable, survivors};
+use super::crash::{CrashChoice, Operation, Tree, durable, next_random, survivors};
 use super::lock::held_by;
-use super::{DirLock, File, Fs, Mapped, Space};
+use super::{DirLock, File, Fs, Mapped, Space, random};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;
@@ -32,6 +32,8 @@ struct State {
     unrecorded: bool,
     locks: BTreeSet<PathBuf>,
     space: Option<Space>,
+    /// Where chance comes from, if not from the operating system.
+    chance: Option<u64>,
 }
 
 impl MemoryFs {
@@ -44,6 +46,14 @@ impl MemoryFs {
     pub fn unrecorded() -> Self {
         let fs = Self::default();
         fs.state.lock().unrecorded = true;
+        fs
+    }
+
+    /// An empty file system that logs its operations and whose chance comes from `seed`: everything that happens on it can
+    /// happen again.
+    pub fn seeded(seed: u64) -> Self {
+        let fs = Self::default();
+        fs.state.lock().chance = Some(seed);
         fs
     }
 
@@ -77,9 +87,10 @@ impl MemoryFs {
         let mut tree = survivors(&state.base, &state.log, at, choice);
         // Directories appear with their first use; a store that relies on their absence does not exist.
         tree.dirs.clone_from(&state.now.dirs);
+        let chance = state.chance;
         drop(state);
         tree.prune();
-        let state = State { base: tree.clone(), now: tree, ..State::default() };
+        let state = State { base: tree.clone(), now: tree, chance, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 }
@@ -226,6 +237,16 @@ impl Fs for MemoryFs {
     fn space(&self, _path: &Path) -> io::Result<Space> {
         let plenty = Space { free_bytes: 1 << 40, total_bytes: 1 << 40 };
         Ok(self.state.lock().space.unwrap_or(plenty))
+    }
+
+    fn unique(&self) -> [u8; 16] {
+        let mut state = self.state.lock();
+        let Some(chance) = &mut state.chance else { return random() };
+        let mut bytes = [0; 16];
+        for half in bytes.as_chunks_mut::<8>().0 {
+            *half = next_random(chance).to_le_bytes();
+        }
+        bytes
     }
 
     fn lock(&self, path: &Path) -> io::Result<DirLock> {

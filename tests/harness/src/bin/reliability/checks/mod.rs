@@ -2,6 +2,7 @@
 
 mod disk;
 mod life;
+mod making;
 mod rot;
 
 use std::path::{Path, PathBuf};
@@ -88,7 +89,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
     GROUPS.iter().copied().flatten()
 }
 
-const GROUPS: &[&[Check]] = &[disk::CHECKS, rot::CHECKS, life::CHECKS];
+const GROUPS: &[&[Check]] = &[disk::CHECKS, rot::CHECKS, life::CHECKS, making::CHECKS];
 
 /// A check whose expectations fail has failed, and the next ones run all the same.
 fn run_guarded(run: fn(&Place<'_>) -> Result<Figures, String>, place: &Place<'_>) -> Result<Figures, String> {
