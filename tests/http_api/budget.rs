@@ -9,7 +9,6 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server with `series` series of `samples` samples, 15 s apart, and the time of the last.
@@ -210,30 +209,9 @@ fn parameters_that_bound_a_query() {
     }
 }
 
-/// Follows the memory of a server while `work` goes on; the most of it in bytes.
+/// The most memory of a server while `work` goes on, in bytes.
 fn most_memory(fresh: &Fresh, work: impl FnOnce()) -> u64 {
-    /// Ends the watch even if the work panics.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = most.max(fresh.server.usage().resident_bytes);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            most
-        });
-        let guard = Done(&done);
-        work();
-        drop(guard);
-        watch.join().unwrap()
-    })
+    kymo_tests::process::most_memory(fresh.server.id(), work).0
 }
 
 #[test]
