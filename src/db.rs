@@ -64,6 +64,9 @@ impl Db {
     /// # Errors
     /// As [`Db::in_memory`]; `Invalid`: options that make no sense.
     pub fn in_memory_with(options: Options) -> Result<Self> {
+        let mut options = options;
+        // Memory has no disk that may be full.
+        options.store.reserve_bytes = 0;
         Self::open_on(Arc::new(MemoryFs::unrecorded()), PathBuf::from("/kymo"), options, Place::Memory)
     }
 

@@ -44,7 +44,7 @@ pub struct Options {
     maintenance: Maintenance,
     features: String,
     query_threads: usize,
-    store: StoreOptions,
+    pub(crate) store: StoreOptions,
 }
 
 impl Default for Options {

@@ -52,6 +52,7 @@ fn main() {
         durability: Durability::Os,
         flush_bytes: 8 << 30,
         flush_wal_bytes: 64 << 30,
+        flush_wal_bytes_per_series: u64::MAX,
         retention: None,
         ..Options::default()
     };

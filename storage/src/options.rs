@@ -119,10 +119,13 @@ pub struct Options {
     /// of that (or [`Options::flush_bytes`], if that is less), because while the disk is slow three heads of twice that size may
     /// be there, and requests add to them at once. Queries, caches and requests come on top. `None`: only the other limits hold.
     pub memory_budget: Option<usize>,
-    /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it; this bounds the start after a
-    /// crash. A sample of real exporters takes 2.2 B of log and 26 ns of CPU to replay, so the default is 120 million
-    /// samples or 3.2 CPU seconds, shared by all cores: 1.6 s on two. To that comes about a second for a million series.
+    /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it, however many series it has; this
+    /// bounds the start after a crash. A sample of real exporters takes 2.2 B of log and 26 ns of CPU to replay, so the default is
+    /// 120 million samples or 3.2 CPU seconds, shared by all cores: 1.6 s on two. To that comes about a second for a million series.
     pub flush_wal_bytes: u64,
+    /// With few series the head is flushed earlier: at so many bytes of log for each series in it, but not below 16 MiB. The default
+    /// is about an hour at 15 s; a flush costs some 15 to 40 bytes a series until blocks are merged.
+    pub flush_wal_bytes_per_series: u64,
     /// [`Storage::close`](crate::Storage::close) flushes the head when a restart would have to read more than this many bytes of
     /// the log. A smaller log is left as it is: reading it takes milliseconds, and many small blocks serve nobody.
     pub flush_on_close_bytes: u64,
@@ -138,6 +141,9 @@ pub struct Options {
     pub series_idle_after: Duration,
     /// Writes are refused below this many free bytes; `None` means the larger of 1 % of the disk and 256 MiB.
     pub free_space_min: Option<u64>,
+    /// So many bytes are kept in a file that is given up when the disk is full and samples are to be deleted, or dropped by
+    /// retention; it is laid down again when there is room, at the next maintenance. 0 keeps none.
+    pub reserve_bytes: u64,
     /// How much of one core the merging of blocks in the background may take, in percent, at most 100; a quarter of that while
     /// writes wait or the head is being flushed. 0: blocks are merged by [`Storage::compact`](crate::Storage::compact) only.
     pub compaction_percent: u32,
@@ -165,11 +171,13 @@ impl Default for Options {
             flush_bytes: 256 << 20,
             memory_budget: None,
             flush_wal_bytes: 256 << 20,
+            flush_wal_bytes_per_series: 512,
             flush_on_close_bytes: 4 << 20,
             wal_segment_bytes: 16 << 20,
             flush_age: Duration::from_secs(2 * 3600),
             series_idle_after: Duration::from_secs(3600),
             free_space_min: None,
+            reserve_bytes: 16 << 20,
             compaction_percent: 50,
             compaction_widths: [8, 24, 8 * 24].map(|hours| Duration::from_secs(hours * 3600)).to_vec(),
             compaction_bytes_max: 16 << 30,
@@ -185,6 +193,8 @@ impl Default for Options {
 const HEADS_MAX: usize = 7;
 /// The smallest head that is worth a block.
 const FLUSH_BYTES_MIN: usize = 64 * 1024;
+/// A log shorter than this is read back in a fifth of a second: no block is written for its sake.
+const FLUSH_WAL_BYTES_MIN: u64 = 16 << 20;
 /// The shortest time range blocks are merged to.
 const COMPACTION_WIDTH_MIN: Duration = Duration::from_secs(1);
 /// The smallest file of the log that is worth a file.
@@ -199,6 +209,12 @@ impl Options {
         let Some(budget) = self.memory_budget else { return self.flush_bytes };
         let rest = budget.saturating_sub(registry_bytes);
         self.flush_bytes.min(rest / HEADS_MAX).max(FLUSH_BYTES_MIN)
+    }
+
+    /// At how many bytes of log a head of so many series is flushed.
+    pub(crate) fn flush_wal_bytes_of(&self, series: u32) -> u64 {
+        let enough = self.flush_wal_bytes_per_series.saturating_mul(u64::from(series));
+        self.flush_wal_bytes.min(enough.max(FLUSH_WAL_BYTES_MIN))
     }
 
     /// The limits, with what the memory budget leaves to labels.
@@ -301,6 +317,17 @@ mod tests {
             let text = options.validate().unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
+    }
+
+    #[test]
+    fn few_series_are_flushed_with_less_log() {
+        const MIB: u64 = 1 << 20;
+        let options = Options::default();
+        for (series, mib) in [(0, 16), (1000, 16), (1 << 16, 32), (100 << 10, 50), (1 << 20, 256)] {
+            assert_eq!(options.flush_wal_bytes_of(series), mib * MIB, "{series} series");
+        }
+        let small = Options { flush_wal_bytes: 1000, ..Options::default() };
+        assert_eq!(small.flush_wal_bytes_of(1 << 20), 1000);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Blocks from outside: what was written is read, damage is named, never a wrong value.
 
-#![allow(clippy::unwrap_used, reason = "functions beside the tests unwrap as those do")]
+// Helpers outside of the test functions unwrap as those do.
+#![allow(clippy::unwrap_used)]
 
 use kymo_storage::ErrorKind;
 use kymo_storage::api::Samples;

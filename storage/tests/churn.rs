@@ -21,6 +21,7 @@ fn options() -> Options {
         maintenance_interval: Duration::from_secs(3600),
         series_idle_after: Duration::ZERO,
         free_space_min: Some(0),
+        reserve_bytes: 0,
         ..Options::default()
     }
 }

@@ -20,6 +20,7 @@ fn options() -> Options {
         wal_segment_bytes: 4096,
         maintenance_interval: Duration::from_secs(3600),
         free_space_min: Some(0),
+        reserve_bytes: 0,
         ..Options::default()
     }
 }

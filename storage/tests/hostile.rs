@@ -1,10 +1,6 @@
 //! A store among careless callers: deadlocks, floods, callbacks that let go of it, samples of all ages.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a failed expectation is a failed test, and callers come on threads of their own"
-)]
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
 use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
@@ -27,6 +23,7 @@ fn options() -> Options {
         wal_segment_bytes: 4096,
         maintenance_interval: Duration::from_secs(3600),
         free_space_min: Some(0),
+        reserve_bytes: 0,
         ..Options::default()
     }
 }

@@ -19,6 +19,7 @@ fn open(fs: Arc<dyn Fs>, dir: &Path) -> Storage {
         maintenance_interval: Duration::from_secs(3600),
         wal_segment_bytes: 4096,
         free_space_min: Some(0),
+        reserve_bytes: 0,
         ..Options::default()
     };
     Storage::open_with(fs, Arc::new(SimClock::new(NOW)), dir, options).unwrap()

@@ -158,6 +158,7 @@ fn soak(load: &Load, dir: &Path) -> Vec<Seen> {
         compaction_percent: 0,
         maintenance_interval: Duration::from_secs(3600),
         free_space_min: Some(0),
+        reserve_bytes: 0,
         ..Options::default()
     };
     let store = Storage::open_with(Arc::new(DiskFs), Arc::new(clock.clone()), dir, options).unwrap();

@@ -5,6 +5,7 @@ mod appending;
 mod asking;
 mod life;
 mod looking_after;
+mod memory;
 mod reading;
 
 use kymo::{Db, Labels, Options};

@@ -1,10 +1,5 @@
 //! The engine from outside: whole queries over series in memory.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a failed expectation is a failed test"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bordered;
 #[path = "../syntax/expressions.rs"]

@@ -1,18 +1,19 @@
 //! The background thread: flushes frozen generations, drops expired blocks, watches the free space.
 
 use super::idle::IdleSeries;
-use super::requests::{Answer, Job, Message, answered, closed};
+use super::requests::{Answer, Job, Message, closed};
 use super::shared::Shared;
 use crate::block::{Block, ManifestBlock};
+use crate::env::Space;
 use crate::error::{Error, Result};
 use crate::head::checkpoint;
 use crate::head::view::{Frozen, LiveBlock};
 use crate::maintain::flush::Flush;
 use crate::maintain::retention;
-use crate::sync::atomic::Ordering;
-use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// How often it is seen whether writes are refused: whoever made room should not have to wait long.
@@ -29,31 +30,9 @@ struct Filled {
     newest: i64,
 }
 
-/// What the background thread remembers from one look at the store to the next.
-#[derive(Default)]
-pub(crate) struct Background {
-    filled_since: Option<Filled>,
-    idle: IdleSeries,
-}
-
-impl Background {
-    /// Does a job; without one, looks after the store.
-    pub(crate) fn work(&mut self, shared: &Shared, job: Option<Job>) {
-        match job {
-            Some(Job::Flush) => log_failure(shared.flush_frozen()),
-            Some(Job::FlushAnd(answer)) => answer(shared.flush_frozen()),
-            Some(Job::Maintain(answer)) => {
-                shared.maintain(&mut self.filled_since, &mut self.idle);
-                answer(Ok(()));
-            }
-            Some(Job::Stop) | None => shared.maintain(&mut self.filled_since, &mut self.idle),
-        }
-    }
-}
-
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
-    let mut background = Background::default();
+    let (mut filled_since, mut idle) = (None, IdleSeries::default());
     shared.order.prepare(&shared.registry);
     let interval = shared.options.maintenance_interval;
     let look = interval.min(LOOK_INTERVAL);
@@ -71,7 +50,15 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
                 None
             }
         };
-        let worked = catch_unwind(AssertUnwindSafe(|| background.work(shared, job)));
+        let worked = catch_unwind(AssertUnwindSafe(|| match job {
+            Some(Job::Flush) => log_failure(shared.flush_frozen()),
+            Some(Job::FlushAnd(answer)) => answer(shared.flush_frozen()),
+            Some(Job::Maintain(answer)) => {
+                shared.maintain(&mut filled_since, &mut idle);
+                answer(Ok(()));
+            }
+            _ => shared.maintain(&mut filled_since, &mut idle),
+        }));
         if worked.is_err() {
             // Its state is in the shared structures, which change in single steps; so it may go on. Failures are counted.
             shared.counters.flush_failures.add(1);
@@ -97,7 +84,7 @@ impl Shared {
 
     fn maintain(&self, filled_since: &mut Option<Filled>, idle: &mut IdleSeries) {
         self.watch_space();
-        log_failure(self.drop_expired());
+        log_failure(self.with_reserve(|| self.drop_expired()));
         if self.view.peek(|view| view.active.is_empty()) {
             *filled_since = None;
         } else if self.is_head_old(filled_since) {
@@ -111,6 +98,7 @@ impl Shared {
             log_failure(self.flush_frozen());
         }
         self.drop_idle(idle);
+        self.keep_reserve();
     }
 
     /// Whether the head holds samples for long enough, by the clock or by the samples themselves: who sends hours of them in minutes
@@ -131,11 +119,15 @@ impl Shared {
             || now.newest.saturating_sub(begun.newest) >= retention::millis(age)
     }
 
+    /// So many bytes of the disk are to stay free.
+    pub(super) fn least_free(&self, space: Space) -> u64 {
+        self.options.free_space_min.unwrap_or_else(|| (space.total_bytes / 100).max(256 << 20))
+    }
+
     /// Refuses writes while the disk is nearly full, and takes them again when there is room.
     pub(crate) fn watch_space(&self) {
         let Ok(space) = self.fs.space(&self.dir) else { return };
-        let default = (space.total_bytes / 100).max(256 << 20);
-        let least = self.options.free_space_min.unwrap_or(default);
+        let least = self.least_free(space);
         if space.free_bytes < least {
             let (free, dir) = (space.free_bytes, self.dir.display());
             self.health.set_read_only(format!("{free} bytes are free at {dir}, the least is {least}"));
@@ -275,8 +267,10 @@ impl Shared {
     /// `Unavailable` if the store is closed; or what the job answers.
     pub(crate) fn ask_background(&self, job: impl FnOnce(Answer) -> Job) -> Result<()> {
         let jobs = self.background.read().clone().ok_or_else(closed)?;
-        let (answer, receiver) = answered();
-        self.send(&jobs, job(answer)).map_err(|_| closed())?;
-        self.wait(&receiver).unwrap_or_else(|| Err(self.unanswered()))
+        let (sender, receiver) = sync_channel(1);
+        // The receiver waits below and is gone only when this thread is.
+        let answer: Answer = Box::new(move |result| drop(sender.send(result)));
+        jobs.send(job(answer)).map_err(|_| closed())?;
+        receiver.recv().unwrap_or_else(|_| Err(closed()))
     }
 }

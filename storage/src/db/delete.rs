@@ -57,8 +57,10 @@ impl Storage {
         }
         let _pin = shared.registry.pin();
         let series = shared.registered(matcher_sets)?;
-        shared.freeze_and_flush(|answer| Message::Forget(series.clone(), range, answer))?;
-        shared.put_tombstone(range, matcher_sets)?;
+        shared.with_reserve(|| {
+            shared.freeze_and_flush(|answer| Message::Forget(series.clone(), range, answer))?;
+            shared.put_tombstone(range, matcher_sets)
+        })?;
         Ok(report)
     }
 

@@ -1,6 +1,7 @@
 //! Opening a store: lock, MANIFEST, blocks, registry checkpoint, replay of the log. Damage is put aside, never fatal.
 
 use super::requests::{self, CompactJob, Job, Message};
+use super::reserve;
 use super::shared::Shared;
 use crate::block::{
     BLOCK_EXTENSION, Block, Manifest, TOMBSTONES_FILE, Tombstone, load_tombstones, quarantine,
@@ -21,12 +22,12 @@ use crate::model::{Metadata, TimeRange, Timestamp};
 use crate::options::{Durability, Options};
 use crate::read::Missing;
 use crate::stats::Counters;
-use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
-use crate::sync::mpsc::Receiver;
-use crate::sync::{Mutex, RwLock};
 use crate::wal::{ReplayReport, Wal, WalOptions};
+use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use std::sync::mpsc::Receiver;
 
 pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const HEAD: &str = "head";
@@ -109,7 +110,6 @@ impl Found {
             wal_live_bytes: AtomicU64::new(self.wal_live_bytes),
             queued: AtomicUsize::new(0),
             newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
-            help: OnceLock::new(),
             fs,
         };
         shared.remember_metadata(self.metadata);
@@ -138,11 +138,17 @@ pub(crate) fn open(
         let _ = fs.sync_dir(parent);
     }
     let mut opening = Opening::new(&fs, dir);
-    let mut manifest = opening.load_manifest()?;
+    let (mut manifest, stored) = opening.load_manifest()?;
     let tombstones = opening.load_tombstones(&mut manifest)?;
     let blocks = opening.open_blocks(&mut manifest, &tombstones);
     let loaded = opening.load_checkpoint(&mut manifest, &options)?;
-    manifest.store(&fs, dir)?;
+    if stored.is_some_and(|stored| stored == manifest) {
+        // Whoever wrote it may have been cut off before this.
+        fs.sync_dir(dir).map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
+    } else {
+        // A start must be possible on a full disk: without it nothing can be deleted.
+        reserve::with_reserve(fs.as_ref(), dir, || manifest.store(&fs, dir))?;
+    }
     opening.remove_leftovers(&manifest);
     opening.note_quarantined();
 
@@ -231,10 +237,10 @@ impl<'a> Opening<'a> {
         Self { fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() }
     }
 
-    /// The manifest; rebuilt from the blocks if it is damaged or gone.
-    fn load_manifest(&mut self) -> Result<Manifest> {
+    /// The manifest, and the same as it is on disk; rebuilt from the blocks if it is damaged or gone.
+    fn load_manifest(&mut self) -> Result<(Manifest, Option<Manifest>)> {
         let damaged = match Manifest::load(self.fs, self.dir) {
-            Ok(Some(manifest)) => return Ok(manifest),
+            Ok(Some(manifest)) => return Ok((manifest.clone(), Some(manifest))),
             Ok(None) => false,
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::error!(%error, "the manifest is rebuilt from the blocks");
@@ -261,12 +267,12 @@ impl<'a> Opening<'a> {
         if damaged || !manifest.blocks.is_empty() {
             tracing::warn!(blocks = manifest.blocks.len(), "rebuilt the manifest");
         }
-        Ok(manifest)
+        Ok((manifest, None))
     }
 
     /// What was deleted. New blocks get sequences that no tombstone hides, also under a manifest that was rebuilt.
     pub(super) fn load_tombstones(&mut self, manifest: &mut Manifest) -> Result<Vec<Arc<Tombstone>>> {
-        let tombstones = match Error::or_again(|| load_tombstones(self.fs, self.dir)) {
+        let tombstones = match load_tombstones(self.fs, self.dir) {
             Ok(tombstones) => tombstones,
             Err(error) if error.is_damage() => {
                 let path = self.dir.join(TOMBSTONES_FILE);
@@ -302,7 +308,7 @@ impl<'a> Opening<'a> {
         let mut blocks = Vec::new();
         manifest.blocks.retain(|entry| {
             let path = self.dir.join(BLOCKS).join(&entry.file);
-            match Error::or_again(|| Block::open(self.fs, &path)) {
+            match Block::open(self.fs, &path) {
                 Ok(block) => {
                     blocks.push(Arc::new(LiveBlock::new(block, tombstones)));
                     true
@@ -361,8 +367,7 @@ impl<'a> Opening<'a> {
         names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         while let Some(name) = names.pop() {
             let path = self.dir.join(HEAD).join(&name);
-            let load = || checkpoint::load(self.fs.as_ref(), &path, options.limits_within_budget());
-            match Error::or_again(load) {
+            match checkpoint::load(self.fs.as_ref(), &path, options.limits_within_budget()) {
                 Ok(loaded) => {
                     manifest.checkpoint = Some(name);
                     return Ok(loaded);

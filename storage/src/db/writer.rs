@@ -1,17 +1,18 @@
 //! The commit thread: takes groups of batches from a bounded queue, commits each group, answers each batch.
 
 use super::requests::{Answer, Done, Message, call, closed};
+use super::reserve::is_disk_full;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::WriteBatch;
 use crate::head::commit::{Committer, Judged};
 use crate::head::last::Bounds;
+use crate::head::view::View;
 use crate::maintain::retention::millis;
-use crate::sync::atomic::Ordering;
-use crate::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, TrySendError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
 
 /// Samples after which a group is full.
 const GROUP_SAMPLES: usize = 1_000_000;
@@ -45,7 +46,7 @@ impl Shared {
         let refused = if is_full {
             Some((Message::Batch(batch, done), "the write queue is full"))
         } else if may_wait {
-            self.send(&queue, Message::Batch(batch, done)).err().map(|e| (e.0, "the store is closed"))
+            queue.send(Message::Batch(batch, done)).err().map(|e| (e.0, "the store is closed"))
         } else {
             queue.try_send(Message::Batch(batch, done)).err().map(|e| match e {
                 TrySendError::Full(message) => (message, "the write queue is full"),
@@ -83,32 +84,8 @@ impl Writer {
     /// Serves the queue until it is told to stop. A bug that panics here poisons the store instead of stopping it
     /// silently.
     pub(crate) fn run(mut self) {
-        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
-        self.end(served);
-    }
-
-    /// Commits what waits, without waiting for more. Answers itself, unless it was told to stop, and whether there was
-    /// anything to do.
-    pub(crate) fn step(mut self) -> (Option<Self>, bool) {
-        let stopped = match self.receiver.try_recv() {
-            Ok(message) => match self.serve_from(message, &mut Vec::new()) {
-                None => return (Some(self), true),
-                stopped => stopped,
-            },
-            Err(TryRecvError::Empty) => {
-                let is_due = self.committer.wal().sync_due_in() == Some(Duration::ZERO);
-                self.sync_if_due();
-                return (Some(self), is_due);
-            }
-            Err(TryRecvError::Disconnected) => None,
-        };
-        self.end(Ok(stopped));
-        (None, true)
-    }
-
-    /// Takes nothing more, and says so to who is still in the queue and to who asked for it.
-    fn end(self, served: std::thread::Result<Option<Answer>>) {
         let shared = Arc::clone(&self.shared);
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
         shared.queue.write().take();
         while let Ok(message) = self.receiver.try_recv() {
             match message {
@@ -137,40 +114,32 @@ impl Writer {
     fn serve(&mut self) -> Option<Answer> {
         let mut group = Vec::new();
         loop {
-            let message = self.wait()?;
-            if let Some(answer) = self.serve_from(message, &mut group) {
-                return Some(answer);
-            }
-        }
-    }
-
-    /// Takes `message` and what waits behind it, as one group. Answers who is to be told of the end.
-    fn serve_from(&mut self, mut message: Message, group: &mut Vec<(WriteBatch, Done)>) -> Option<Answer> {
-        let mut samples = 0;
-        loop {
-            match message {
-                Message::Batch(batch, done) => {
-                    samples += batch.weight();
-                    group.push((batch, done));
-                }
-                other => {
-                    self.commit(group);
-                    if let Some(answer) = self.control(other) {
-                        return Some(answer);
+            let mut message = self.wait()?;
+            let mut samples = 0;
+            loop {
+                match message {
+                    Message::Batch(batch, done) => {
+                        samples += batch.weight();
+                        group.push((batch, done));
+                    }
+                    other => {
+                        self.commit(&mut group);
+                        if let Some(answer) = self.control(other) {
+                            return Some(answer);
+                        }
                     }
                 }
+                if samples >= GROUP_SAMPLES || group.len() >= GROUP_BATCHES {
+                    break;
+                }
+                match self.receiver.try_recv() {
+                    Ok(next) => message = next,
+                    Err(_) => break,
+                }
             }
-            if samples >= GROUP_SAMPLES || group.len() >= GROUP_BATCHES {
-                break;
-            }
-            match self.receiver.try_recv() {
-                Ok(next) => message = next,
-                Err(_) => break,
-            }
+            self.commit(&mut group);
+            self.freeze_if_large();
         }
-        self.commit(group);
-        self.freeze_if_large();
-        None
     }
 
     /// The next message; meanwhile the log is synced when its interval is over. Nothing when nobody can send any more.
@@ -180,14 +149,12 @@ impl Writer {
             match self.receiver.recv_timeout(due) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => self.sync_if_due(),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.committer.wal().sync_if_due().is_err() {
+                        self.note_poison();
+                    }
+                }
             }
-        }
-    }
-
-    fn sync_if_due(&mut self) {
-        if self.committer.wal().sync_if_due().is_err() {
-            self.note_poison();
         }
     }
 
@@ -216,6 +183,9 @@ impl Writer {
                 if let Err(error) = self.committer.wal().release_before(boundary) {
                     tracing::warn!(%error, "segments of the log that are no longer needed stay for now");
                 }
+                if self.shared.health.check_writable().is_err() {
+                    self.committer.wal().drop_spares();
+                }
             }
             Message::Stop(answer) => return Some(answer),
             Message::Batch(..) => {}
@@ -241,9 +211,10 @@ impl Writer {
 
     fn freeze_if_large(&mut self) {
         let options = &self.shared.options;
-        let (bytes, frozen) = self.shared.view.peek(|v| (v.active.memory_bytes(), v.frozen.len()));
-        let wal = self.committer.wal().live_bytes();
-        let is_large = bytes >= self.flush_bytes() || (frozen == 0 && wal >= options.flush_wal_bytes);
+        let look = |view: &View| (view.active.memory_bytes(), view.active.series_count(), view.frozen.len());
+        let (bytes, series, frozen) = self.shared.view.peek(look);
+        let is_long = frozen == 0 && self.committer.log_bytes() >= options.flush_wal_bytes_of(series);
+        let is_large = bytes >= self.flush_bytes() || is_long;
         if is_large && frozen < FROZEN_MAX {
             match self.freeze() {
                 Ok(()) => self.shared.wake_background(),
@@ -311,8 +282,7 @@ impl Writer {
 
     /// A full disk is not the sender's fault and passes: the store is read-only until there is room.
     fn explain_failure(&mut self, error: Error) -> Error {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        if !matches!(error.io_kind(), Some(StorageFull | QuotaExceeded)) {
+        if !is_disk_full(&error) {
             return error;
         }
         self.committer.wal().drop_spares();

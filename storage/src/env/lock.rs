@@ -36,7 +36,8 @@ impl DirLock {
         }
         file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
+        // On a full disk there is no room even for the courtesy, and the lock holds without it.
+        let _ = writeln!(file, "{}", std::process::id());
         Ok(Self { holder: Holder::Disk(file) })
     }
 

@@ -4,9 +4,9 @@
 //! strict one of POSIX: syncing a file makes its bytes durable, not its name; unsynced operations reach the disk in any
 //! order or not at all, and an unsynced write may reach it in part, by sectors of 512 bytes.
 
-use super::crash::{CrashChoice, Operation, Tree, durable, next_random, survivors};
+use super::crash::{CrashChoice, Operation, Tree, durable, survivors};
 use super::lock::held_by;
-use super::{DirLock, File, Fs, Mapped, Space, random};
+use super::{DirLock, File, Fs, Mapped, Space};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;
@@ -32,8 +32,7 @@ struct State {
     unrecorded: bool,
     locks: BTreeSet<PathBuf>,
     space: Option<Space>,
-    /// Where chance comes from, if not from the operating system.
-    chance: Option<u64>,
+    capacity: Option<u64>,
 }
 
 impl MemoryFs {
@@ -46,14 +45,6 @@ impl MemoryFs {
     pub fn unrecorded() -> Self {
         let fs = Self::default();
         fs.state.lock().unrecorded = true;
-        fs
-    }
-
-    /// An empty file system that logs its operations and whose chance comes from `seed`: everything that happens on it can
-    /// happen again.
-    pub fn seeded(seed: u64) -> Self {
-        let fs = Self::default();
-        fs.state.lock().chance = Some(seed);
         fs
     }
 
@@ -74,6 +65,12 @@ impl MemoryFs {
         self.state.lock().space = Some(space);
     }
 
+    /// From now on all files together hold no more than `bytes`: what would need more is refused with `StorageFull`, and
+    /// [`Fs::space`] tells what is left.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.state.lock().capacity = Some(bytes);
+    }
+
     /// How many operations of the first `at` would not be durable after a power cut then.
     pub fn unsynced(&self, at: usize) -> usize {
         let state = self.state.lock();
@@ -87,10 +84,9 @@ impl MemoryFs {
         let mut tree = survivors(&state.base, &state.log, at, choice);
         // Directories appear with their first use; a store that relies on their absence does not exist.
         tree.dirs.clone_from(&state.now.dirs);
-        let chance = state.chance;
         drop(state);
         tree.prune();
-        let state = State { base: tree.clone(), now: tree, chance, ..State::default() };
+        let state = State { base: tree.clone(), now: tree, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 }
@@ -102,6 +98,26 @@ impl State {
         if !self.unrecorded {
             self.log.push(operation);
         }
+    }
+
+    /// Bytes of the files that have a name.
+    fn used(&self) -> u64 {
+        let files: BTreeSet<usize> = self.now.names.values().copied().collect();
+        files.iter().map(|file| self.bytes_of(*file)).sum()
+    }
+
+    fn bytes_of(&self, file: usize) -> u64 {
+        self.now.contents.get(&file).map_or(0, |content| content.len() as u64)
+    }
+
+    /// Whether `file` may grow to `bytes`.
+    fn require_room(&self, file: usize, bytes: u64) -> io::Result<()> {
+        let Some(capacity) = self.capacity else { return Ok(()) };
+        let more = bytes.saturating_sub(self.bytes_of(file));
+        if more > 0 && self.used().saturating_add(more) > capacity {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, format!("{capacity} bytes are used")));
+        }
+        Ok(())
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
@@ -235,18 +251,10 @@ impl Fs for MemoryFs {
     }
 
     fn space(&self, _path: &Path) -> io::Result<Space> {
-        let plenty = Space { free_bytes: 1 << 40, total_bytes: 1 << 40 };
-        Ok(self.state.lock().space.unwrap_or(plenty))
-    }
-
-    fn unique(&self) -> [u8; 16] {
-        let mut state = self.state.lock();
-        let Some(chance) = &mut state.chance else { return random() };
-        let mut bytes = [0; 16];
-        for half in bytes.as_chunks_mut::<8>().0 {
-            *half = next_random(chance).to_le_bytes();
-        }
-        bytes
+        let state = self.state.lock();
+        let total_bytes = state.capacity.unwrap_or(1 << 40);
+        let free_bytes = total_bytes.saturating_sub(state.capacity.map_or(0, |_| state.used()));
+        Ok(state.space.unwrap_or(Space { free_bytes, total_bytes }))
     }
 
     fn lock(&self, path: &Path) -> io::Result<DirLock> {
@@ -280,7 +288,9 @@ impl MemoryFile {
         if end > FILE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "files in memory end at 4 GiB"));
         }
-        self.state.lock().perform(make());
+        let mut state = self.state.lock();
+        state.require_room(self.file, end)?;
+        state.perform(make());
         Ok(())
     }
 }
@@ -377,6 +387,24 @@ mod tests {
             distinct.insert(look(seed));
         }
         assert!(distinct.len() >= 6, "{}", distinct.len());
+    }
+
+    #[test]
+    fn a_full_disk_takes_no_more_until_something_is_removed() {
+        let fs = MemoryFs::new();
+        fs.create_dir_all(Path::new("/d")).unwrap();
+        let (a, b) = (fs.create(Path::new("/d/a")).unwrap(), fs.create(Path::new("/d/b")).unwrap());
+        fs.set_capacity(1000);
+        a.write_all_at(&[1; 600], 0).unwrap();
+        fs.link(Path::new("/d/a"), Path::new("/d/c")).unwrap();
+        assert_eq!(b.write_all_at(&[1; 401], 0).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        a.write_all_at(&[2; 600], 0).unwrap();
+        b.set_len(400).unwrap();
+        assert_eq!(fs.space(Path::new("/d")).unwrap(), Space { free_bytes: 0, total_bytes: 1000 });
+        fs.remove(Path::new("/d/a")).unwrap();
+        assert!(b.set_len(401).is_err(), "the file has another name");
+        fs.remove(Path::new("/d/c")).unwrap();
+        b.set_len(1000).unwrap();
     }
 
     #[test]

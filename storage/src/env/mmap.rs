@@ -1,9 +1,6 @@
 //! `Mapped`: the bytes of a sealed file, mapped or in memory. The only unsafe code of the crate.
 
-#![allow(
-    unsafe_code,
-    reason = "a map of a file is unsafe by nature; this is the one place of the crate that makes any"
-)]
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::fs::File;

@@ -311,6 +311,11 @@ impl Committer {
         self.wal.push_batch(&batch)
     }
 
+    /// How many bytes of the log it takes to rebuild the active generation.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.wal.live_bytes_from(self.boundary)
+    }
+
     /// Freezes the active generation behind a boundary of the log. Answers false if neither holds anything; a log
     /// without samples (series, metadata) makes an empty generation, whose flush is a checkpoint.
     ///

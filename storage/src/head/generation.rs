@@ -44,6 +44,11 @@ impl Generation {
         (self.id, self.series)
     }
 
+    /// How many series have samples.
+    pub(crate) fn series_count(&self) -> u32 {
+        self.series
+    }
+
     /// The page of `series`, for writing: copied first if a reader holds it.
     #[inline]
     fn page_mut(&mut self, series: u32) -> &mut Page {

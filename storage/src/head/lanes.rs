@@ -12,13 +12,14 @@ use super::paged::PAGE_LEN;
 use crate::chunk::hash_one_histogram;
 use crate::error::{Error, Result};
 use crate::model::Timestamp;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// Loads that may wait for a lane.
-const LOADS_WAITING: usize = 8;
+const LOADS_WAITING: usize = 4;
 
 /// Samples in the order of the log, as columns of equal length.
 #[derive(Debug, Default)]
@@ -35,6 +36,16 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// Takes everything out and keeps the room.
+    fn clear(&mut self) {
+        self.series.clear();
+        self.times.clear();
+        self.values.clear();
+        self.starts.clear();
+        self.histograms.clear();
+        self.exemplars.clear();
+    }
+
     /// If any sample has a start timestamp, all get one, 0 if need be.
     pub(crate) fn pad_starts(&mut self) {
         if !self.starts.is_empty() {
@@ -146,28 +157,35 @@ pub(crate) struct Lanes {
     wanted: usize,
     exemplar_limit: usize,
     stage: Stage,
+    /// What was handed out, oldest first: filled again when all lanes are done with it.
+    loads: VecDeque<Arc<Load>>,
 }
 
 impl Lanes {
     /// `count` lanes that go on from `last`; of more than `exemplar_limit` exemplars of a series the oldest go.
     pub(crate) fn new(last: LastSamples, count: usize, exemplar_limit: usize) -> Self {
-        Self { wanted: count.max(1), exemplar_limit, stage: Stage::Waiting(last) }
+        Self { wanted: count.max(1), exemplar_limit, stage: Stage::Waiting(last), loads: VecDeque::new() }
     }
 
-    /// Applies a load behind those before.
+    /// Applies a load behind those before, and gives an empty one to fill.
     ///
     /// # Errors
     /// No thread is to be had, or one met a bug.
-    pub(crate) fn apply(&mut self, load: Load) -> Result<()> {
+    pub(crate) fn apply(&mut self, load: Load) -> Result<Load> {
         if let Stage::Waiting(last) = &mut self.stage {
             self.stage = Stage::Running(start(std::mem::take(last), self.wanted, self.exemplar_limit)?);
         }
-        let Stage::Running(threads) = &self.stage else { return Ok(()) };
+        let Stage::Running(threads) = &self.stage else { return Ok(Load::default()) };
         let load = Arc::new(load);
         for (sender, _) in threads {
             sender.send(Arc::clone(&load)).map_err(|_| failed())?;
         }
-        Ok(())
+        self.loads.push_back(load);
+        let is_done = self.loads.front().is_some_and(|oldest| Arc::strong_count(oldest) == 1);
+        let done = if is_done { self.loads.pop_front().and_then(Arc::into_inner) } else { None };
+        let mut next = done.unwrap_or_default();
+        next.clear();
+        Ok(next)
     }
 
     /// Applies the last load, and puts together what the lanes have; there are `series` series in all.

@@ -113,15 +113,9 @@ impl Replay<'_> {
         if load.series.len() < self.load_samples && !enough {
             return Ok(());
         }
-        let room = load.series.len() + load.series.len() / 8;
-        let next = Load {
-            series: Vec::with_capacity(room),
-            times: Vec::with_capacity(room),
-            values: Vec::with_capacity(room),
-            ..Load::default()
-        };
         load.pad_starts();
-        self.lanes.apply(std::mem::replace(load, next))
+        self.load = self.lanes.apply(std::mem::take(load))?;
+        Ok(())
     }
 }
 

@@ -130,6 +130,11 @@ pub(super) fn decode_values(cursor: &mut Cursor<'_>, n: usize, values: &mut Vec<
 #[inline]
 pub(super) fn decode_value(cursor: &mut Cursor<'_>) -> Option<f64> {
     let first = *cursor.rest().first()?;
+    if first & 0x81 == 0 {
+        // Most values are small integers.
+        cursor.u8()?;
+        return Some(unzigzag(u64::from(first >> 1)) as f64);
+    }
     if first & 1 == 0 {
         let doubled = cursor.uvarint()?;
         return Some(unzigzag(doubled >> 1) as f64);

@@ -386,7 +386,12 @@ impl Wal {
 
     /// Bytes of records in segments that are still needed.
     pub fn live_bytes(&self) -> u64 {
-        let retired: u64 = self.retired.values().map(|r| r.bytes).sum();
+        self.live_bytes_from(0)
+    }
+
+    /// As [`Wal::live_bytes`], of the segments from `sequence` on.
+    pub fn live_bytes_from(&self, sequence: u64) -> u64 {
+        let retired: u64 = self.retired.range(sequence..).map(|(_, r)| r.bytes).sum();
         retired + self.active.as_ref().map_or(0, |a| a.offset)
     }
 

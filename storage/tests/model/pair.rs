@@ -22,6 +22,8 @@ fn options() -> Options {
         maintenance_interval: Duration::from_secs(3600),
         series_idle_after: Duration::ZERO,
         flush_age: Duration::from_secs(1 << 30),
+        // Each image of a crash would hold it.
+        reserve_bytes: 0,
         free_space_min: Some(0),
         ..Options::default()
     }
