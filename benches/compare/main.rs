@@ -15,7 +15,13 @@
 //! The load is a fleet made of captured scrapes (`KYMO_CAPTURES` names their folder, else `../shared/captures`), or a
 //! synthetic one where there are none. Every subject gets the same bytes over the same number of connections, on a fresh
 //! directory and with its default settings. Peers that are not installed are left out.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a bench prints, reads the clock, and stops at a failure"
+)]
 
 mod disk;
 mod fleet;

@@ -24,6 +24,7 @@ mod plan;
 pub mod pretty;
 pub mod print;
 pub mod span;
+mod sync;
 pub mod syntax;
 pub mod value;
 mod value_type;
@@ -57,4 +58,15 @@ pub fn parse(text: &str, options: &ParseOptions) -> Result<ast::Expr, Vec<ParseE
     let mut expr = syntax::parse(text, options)?;
     check::check(&mut expr, text)?;
     Ok(expr)
+}
+
+#[cfg(test)]
+mod tests {
+    /// Also in releases: what overflows is a bug that must not become a wrong value.
+    #[test]
+    #[should_panic(expected = "overflow")]
+    fn arithmetic_is_checked_in_every_profile() {
+        let most = std::hint::black_box(u64::MAX);
+        assert_ne!(most + std::hint::black_box(1), 0, "it wrapped");
+    }
 }

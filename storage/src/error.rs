@@ -90,6 +90,18 @@ impl Error {
             })
     }
 
+    /// Reads once more what the device could not read: a sector that stays unreadable is damage, a hiccup is not.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub(crate) fn or_again<T>(read: impl Fn() -> Result<T>) -> Result<T> {
+        read().or_else(
+            |error| {
+                if error.kind == ErrorKind::Io && error.is_damage() { read() } else { Err(error) }
+            },
+        )
+    }
+
     /// The operating system's error kind, when that is the cause (for example `StorageFull`).
     pub fn io_kind(&self) -> Option<std::io::ErrorKind> {
         self.source.as_ref()?.downcast_ref::<std::io::Error>().map(std::io::Error::kind)

@@ -20,7 +20,19 @@ pub mod options;
 pub mod prometheus;
 mod read;
 pub mod stats;
+mod sync;
 pub mod wal;
 
 pub use db::{Storage, verify};
 pub use error::{Error, ErrorKind, Result};
+
+#[cfg(test)]
+mod tests {
+    /// Also in releases: what overflows is a bug that must not become a wrong value.
+    #[test]
+    #[should_panic(expected = "overflow")]
+    fn arithmetic_is_checked_in_every_profile() {
+        let most = std::hint::black_box(u64::MAX);
+        assert_ne!(most + std::hint::black_box(1), 0, "it wrapped");
+    }
+}

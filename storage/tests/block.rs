@@ -1,7 +1,6 @@
 //! Blocks from outside: what was written is read, damage is named, never a wrong value.
 
-// Helpers outside of the test functions unwrap as those do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "functions beside the tests unwrap as those do")]
 
 use kymo_storage::ErrorKind;
 use kymo_storage::api::Samples;

@@ -1,6 +1,10 @@
 //! A store among careless callers: deadlocks, floods, callbacks that let go of it, samples of all ages.
 
-#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a failed expectation is a failed test, and callers come on threads of their own"
+)]
 
 use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};

@@ -4,7 +4,7 @@
 
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
-use kymo_storage::model::{Labels, Metadata, TimeRange};
+use kymo_storage::model::{Labels, Matcher, Metadata, TimeRange};
 use kymo_storage::options::Options;
 use kymo_storage::{ErrorKind, Storage};
 use proptest::prelude::*;
@@ -351,4 +351,34 @@ fn metadata_survives_the_release_of_its_log() {
         assert_eq!(store.metadata(), said);
         store.flush().unwrap();
     }
+}
+
+#[test]
+fn a_device_that_fails_to_read_once_costs_nothing() {
+    let memory = MemoryFs::new();
+    let store = open(&memory);
+    work(&store, |_| {});
+    store.flush().unwrap();
+    let odd = [vec![Matcher::equal("i", "1")]];
+    assert_eq!(store.delete(TimeRange::ALL, &odd).unwrap().series, 1);
+    let mut batch = store.batch();
+    let series = batch.series_labels(&labels(0)).unwrap();
+    batch.sample(series, NOW + 50_000, 5.0);
+    store.append(batch).unwrap();
+    let contents = read(&store);
+    drop(store);
+    let all = [FaultOp::Map, FaultOp::Open, FaultOp::Read].into_iter();
+    let places = all.flat_map(|op| ["TOMBSTONES", ".block", ".ckpt", ".wal"].map(|part| (op, part)));
+    let mut hits = 0;
+    for (op, part) in places {
+        let image = memory.crash_image(memory.log_len(), CrashChoice::Everything);
+        let plan = FaultPlan::new();
+        plan.add(Fault::on(op).path(part));
+        let store = try_open(Arc::new(FaultFs::new(image, plan.clone()))).unwrap();
+        hits += plan.hits();
+        // What queries read is not the subject here.
+        plan.clear();
+        assert_eq!(read(&store), contents, "{op:?} of {part}");
+    }
+    assert!(hits >= 5, "{hits}");
 }

@@ -12,7 +12,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    clippy::disallowed_methods
+    clippy::disallowed_methods,
+    reason = "a failed expectation is a failed test; the figures are printed, and the clock is the real one"
 )]
 
 mod compare;

@@ -1,13 +1,8 @@
 //! Hostile and broken bodies: a clear refusal, no memory spent, nothing changed, the server alive.
 
 use crate::{Fresh, count, now_ms, store};
+use kymo_tests::hostile::snappy_claim;
 use kymo_tests::remote_write::{HEADERS, Request, TimeSeries, compress};
-
-fn bomb(claim: &[u8]) -> Vec<u8> {
-    let mut body = claim.to_vec();
-    body.resize(40, 0xff);
-    body
-}
 
 #[test]
 fn each_is_refused_and_nothing_changes() {
@@ -29,10 +24,10 @@ fn each_is_refused_and_nothing_changes() {
     half_block.truncate(half_block.len() / 2);
     let cases: [(&str, Vec<u8>, &str); 12] = [
         ("empty", Vec::new(), "empty"),
-        ("claims 4 GiB - 1", bomb(b"\xff\xff\xff\xff\x0f"), "corrupt input"),
-        ("claims 2 GiB", bomb(b"\x80\x80\x80\x80\x08"), "corrupt input"),
-        ("claims more than 32 bits", bomb(b"\xff\xff\xff\xff\xff\xff\x0f"), "corrupt input"),
-        ("claims 31 MiB", bomb(b"\x80\x80\xc0\x0f"), "corrupt input"),
+        ("claims 4 GiB - 1", snappy_claim(b"\xff\xff\xff\xff\x0f"), "corrupt input"),
+        ("claims 2 GiB", snappy_claim(b"\x80\x80\x80\x80\x08"), "corrupt input"),
+        ("claims more than 32 bits", snappy_claim(b"\xff\xff\xff\xff\xff\xff\x0f"), "corrupt input"),
+        ("claims 31 MiB", snappy_claim(b"\x80\x80\xc0\x0f"), "corrupt input"),
         ("not snappy", b"hello, this is not snappy at all".to_vec(), "corrupt input"),
         ("half a block", half_block, "corrupt input"),
         ("truncated protobuf", compress(truncated), "malformed protobuf"),
@@ -54,7 +49,7 @@ fn each_is_refused_and_nothing_changes() {
 fn bombs_cost_no_memory() {
     let fresh = Fresh::start(&[]);
     let mut client = fresh.client();
-    let body = bomb(b"\xff\xff\xff\xff\x0f");
+    let body = snappy_claim(b"\xff\xff\xff\xff\x0f");
     for _ in 0..20 {
         client.request("POST", "/api/v1/write", &HEADERS, &body).unwrap();
     }

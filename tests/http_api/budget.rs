@@ -9,7 +9,6 @@ use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server with `series` series of `samples` samples, 15 s apart, and the time of the last.
@@ -43,7 +42,7 @@ fn running(client: &mut Client) -> Vec<Value> {
 
 /// Waits until as many queries run as wanted.
 fn wait_until(client: &mut Client, what: &str, wanted: impl Fn(&[Value]) -> bool) {
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "the clock of the test is the real one")]
     let began = Instant::now();
     while !wanted(&running(client)) {
         assert!(began.elapsed() < Duration::from_secs(30), "{what}: {:?}", running(client));
@@ -210,30 +209,9 @@ fn parameters_that_bound_a_query() {
     }
 }
 
-/// Follows the memory of a server while `work` goes on; the most of it in bytes.
+/// The most memory of a server while `work` goes on, in bytes.
 fn most_memory(fresh: &Fresh, work: impl FnOnce()) -> u64 {
-    /// Ends the watch even if the work panics.
-    struct Done<'a>(&'a AtomicBool);
-    impl Drop for Done<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let mut most = 0;
-            while !done.load(Ordering::Relaxed) {
-                most = most.max(fresh.server.usage().resident_bytes);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            most
-        });
-        let guard = Done(&done);
-        work();
-        drop(guard);
-        watch.join().unwrap()
-    })
+    kymo_tests::process::most_memory(fresh.server.id(), work).0
 }
 
 #[test]
@@ -243,7 +221,7 @@ fn hostile_queries_stay_within_the_memory_of_all_queries() {
     const SLACK: u64 = 32 << 20;
     let (fresh, last) = loaded(&["--query-memory=96MiB"], 2_000, 40);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/testdata/api/hostile_queries.json");
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "the cases are in a file")]
     let text = std::fs::read_to_string(path).unwrap();
     let hostile: Vec<Value> = serde_json::from_str(&text).unwrap();
     assert!(hostile.len() >= 12);
@@ -331,7 +309,7 @@ fn a_cheap_query_stays_fast_beside_expensive_ones() {
     let mut measure = |times: usize| {
         let mut all: Vec<Duration> = (0..times)
             .map(|_| {
-                #[allow(clippy::disallowed_methods)]
+                #[allow(clippy::disallowed_methods, reason = "the clock of the test is the real one")]
                 let began = Instant::now();
                 let response = client.get(&cheap).unwrap();
                 assert_eq!(response.status, 200, "{}", response.text());

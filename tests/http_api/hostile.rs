@@ -3,50 +3,11 @@
 use crate::{Fresh, now_ms, store};
 use kymo_server::access::Access;
 use kymo_server::http::router::rows;
+use kymo_tests::hostile::{TRAVERSALS, allow_files, answer, bombs, framing_oddities, statuses};
 use kymo_tests::remote_write::TimeSeries;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
-
-/// 256 MiB of zeros in every encoding a body can have, each a few hundred KiB at most.
-fn bombs() -> Vec<(&'static str, Vec<u8>)> {
-    const SIZE: usize = 256 << 20;
-    const PIECE: usize = 1 << 20;
-    fn fill(mut writer: impl Write) {
-        let zeros = vec![0; PIECE];
-        for _ in 0..SIZE / PIECE {
-            writer.write_all(&zeros).unwrap();
-        }
-    }
-    let level = flate2::Compression::fast();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
-    fill(&mut gzip);
-    let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), level);
-    fill(&mut deflate);
-    let mut zstd = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
-    fill(&mut zstd);
-    let gzip = gzip.finish().unwrap();
-    let mut nested = flate2::write::GzEncoder::new(Vec::new(), level);
-    nested.write_all(&gzip).unwrap();
-    // A block of 4 GiB - 1 in 40 bytes, and a true one as large as a ratio of 21 makes it.
-    let mut claim = vec![0xff, 0xff, 0xff, 0xff, 0x0f];
-    claim.resize(40, 0xff);
-    let true_block = snap::raw::Encoder::new().compress_vec(&vec![0; 40 << 20]).unwrap();
-    // A zstd frame that asks for a window of 2 GiB.
-    let window = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00];
-    vec![
-        ("snappy", claim),
-        ("snappy", true_block),
-        ("gzip", gzip.clone()),
-        ("gzip", nested.finish().unwrap()),
-        ("gzip, gzip", gzip),
-        ("deflate", deflate.finish().unwrap()),
-        ("zstd", zstd.finish().unwrap()),
-        ("zstd", window),
-        ("br", vec![0xff; 100]),
-        ("identity", vec![0xff; 100_000]),
-    ]
-}
 
 #[test]
 fn bombs_in_every_encoding_on_every_route() {
@@ -89,59 +50,11 @@ fn bombs_in_every_encoding_on_every_route() {
     assert!(!fresh.server.output().contains("panicked"), "{}", fresh.server.output());
 }
 
-/// What the server answers to these bytes, until it closes or says nothing for a second.
-fn answer(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-    let _ = stream.write_all(bytes);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-fn statuses(text: &str) -> Vec<u16> {
-    let lines = text.split("HTTP/1.1 ").skip(1);
-    lines.filter_map(|l| l.get(..3)?.parse().ok()).collect()
-}
-
 #[test]
 fn traversal_in_every_place() {
     let fresh = Fresh::start(&[]);
-    let strings = [
-        "..",
-        "../",
-        "../../etc/passwd",
-        "..%2f..%2fetc%2fpasswd",
-        "%2e%2e/%2e%2e/etc/passwd",
-        "%252e%252e%252fetc",
-        "..%5c..%5cetc",
-        "....//....//etc",
-        "%c0%ae%c0%ae/etc",
-        "%00",
-        "..%00/",
-        "/etc/passwd",
-        "%2fetc%2fpasswd",
-        "//etc/passwd",
-        "./.",
-        "%2e",
-        "~root",
-        "C:%5c",
-        "file:%2f%2f%2fetc",
-        "%ff",
-        "%",
-        "%zz",
-        "%2",
-        "..;/",
-        "%ef%bc%8e%ef%bc%8e/",
-        "\\..\\..",
-        "?/../",
-        "#/../",
-        "*",
-    ];
     let mut cases = 0;
-    for string in strings {
+    for string in TRAVERSALS {
         for target in [
             format!("/{string}"),
             format!("/api/v1/{string}"),
@@ -166,65 +79,9 @@ fn traversal_in_every_place() {
 }
 
 #[test]
-fn framing_oddities() {
+fn odd_framing_is_refused() {
     let fresh = Fresh::start(&[]);
-    let write = |rest: &str| format!("POST /api/v1/write HTTP/1.1\r\nhost: x\r\n{rest}").into_bytes();
-    let get = |rest: &str| format!("GET /-/healthy HTTP/1.1\r\nhost: x\r\n{rest}").into_bytes();
-    let raw = |text: &str| text.as_bytes().to_vec();
-    let smuggled = "content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /-/ready HTTP/1.1\r\nhost: x\r\n\r\n";
-    // The request, whether it may be answered 2xx.
-    let cases: Vec<(&str, Vec<u8>, bool)> = vec![
-        ("absolute form", raw("GET http://evil.example/-/healthy HTTP/1.1\r\nhost: x\r\n\r\n"), true),
-        ("absolute form to nowhere", raw("GET http://evil.example/nope HTTP/1.1\r\nhost: x\r\n\r\n"), false),
-        ("authority form", raw("CONNECT evil.example:80 HTTP/1.1\r\nhost: x\r\n\r\n"), false),
-        ("asterisk", raw("OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n"), false),
-        ("double slash", raw("GET //-/healthy HTTP/1.1\r\nhost: x\r\n\r\n"), false),
-        ("encoded slash", raw("GET /-%2fhealthy HTTP/1.1\r\nhost: x\r\n\r\n"), false),
-        ("HTTP/0.9", raw("GET /-/healthy\r\n\r\n"), false),
-        ("an unknown version", raw("GET /-/healthy HTTP/7.7\r\nhost: x\r\n\r\n"), false),
-        (
-            "a method of a kilobyte",
-            raw(&format!("{} / HTTP/1.1\r\nhost: x\r\n\r\n", "A".repeat(1_000))),
-            false,
-        ),
-        (
-            "a URL of 100 KiB",
-            raw(&format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(100 << 10))),
-            false,
-        ),
-        ("a header of 1 MiB", get(&format!("x: {}\r\n\r\n", "y".repeat(1 << 20))), false),
-        ("100,000 headers", get(&format!("{}\r\n", "a: b\r\n".repeat(100_000))), false),
-        ("a header without colon", get("nonsense\r\n\r\n"), false),
-        ("a space before the colon", get("x : y\r\n\r\n"), false),
-        ("a folded header", get("x: y\r\n z\r\n\r\n"), false),
-        ("NUL in a header", get("x: a\0b\r\n\r\n"), false),
-        ("two lengths", write("content-length: 3\r\ncontent-length: 4\r\n\r\nabcd"), false),
-        ("a negative length", write("content-length: -1\r\n\r\n"), false),
-        ("a length with a sign", write("content-length: +5\r\n\r\nabcde"), false),
-        ("a length of 30 digits", write(&format!("content-length: {}\r\n\r\n", "9".repeat(30))), false),
-        ("a length of 100 GB", write("content-length: 99999999999\r\n\r\n"), false),
-        ("a chunk of 2^63", write("transfer-encoding: chunked\r\n\r\n8000000000000000\r\nabc"), false),
-        ("a chunk of 2^64", write("transfer-encoding: chunked\r\n\r\n10000000000000000\r\nabc"), false),
-        ("a negative chunk", write("transfer-encoding: chunked\r\n\r\n-1\r\nabc"), false),
-        ("a chunk that is no number", write("transfer-encoding: chunked\r\n\r\nzz\r\nabc"), false),
-        (
-            "a chunk extension of 1 MiB",
-            write(&format!("transfer-encoding: chunked\r\n\r\n1;{}\r\na\r\n0\r\n\r\n", "e".repeat(1 << 20))),
-            false,
-        ),
-        (
-            "trailers of 1 MiB",
-            write(&format!("transfer-encoding: chunked\r\n\r\n0\r\nx: {}\r\n\r\n", "e".repeat(1 << 20))),
-            false,
-        ),
-        ("an unknown transfer encoding", write("transfer-encoding: xchunked\r\n\r\n0\r\n\r\n"), false),
-        ("chunked twice", write("transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n"), false),
-        ("a smuggled request", write(smuggled), false),
-        ("Expect and then nothing", write("expect: 100-continue\r\ncontent-length: 9\r\n\r\n"), false),
-        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), false),
-        ("no bytes at all", Vec::new(), false),
-        ("zeros", vec![0; 100_000], false),
-    ];
+    let cases = framing_oddities();
     for (what, bytes, fine) in &cases {
         let text = answer(fresh.server.address(), bytes);
         for status in statuses(&text).into_iter().filter(|s| *s != 100) {
@@ -254,6 +111,30 @@ fn a_long_pipeline_is_answered() {
     assert_eq!(text.matches("HTTP/1.1 200 OK").count(), REQUESTS);
 }
 
+/// Each is small enough, but they are compiled before the request has a place among the queries.
+#[test]
+fn expressions_of_one_request_are_counted_together() {
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    let selector = |i: usize| format!("m{{a=~\"[a-c].{{0,{}}}x\"}}", 100 + i % 300);
+    let all: Vec<String> = (0..9_000).map(selector).collect();
+    let fields: Vec<(&str, &str)> = all.iter().map(|text| ("match[]", text.as_str())).collect();
+    for path in ["/api/v1/series", "/api/v1/labels", "/api/v1/export"] {
+        let before = fresh.server.usage().cpu;
+        let response = client.post_form(path, &fields).unwrap();
+        assert_eq!(response.status, 400, "{path}: {}", response.text());
+        assert!(response.text().contains("more than the 4194304 allowed"), "{path}: {}", response.text());
+        let cpu = fresh.server.usage().cpu - before;
+        assert!(cpu < Duration::from_secs(2), "{path}: {cpu:?}");
+        let few = client.post_form(path, &fields[..5]).unwrap();
+        assert_eq!(few.status, 200, "{path}: {}", few.text());
+    }
+    let query: Vec<String> =
+        all.iter().take(500).map(|text| format!("match[]={}", kymo_tests::http::escape(text))).collect();
+    let federated = client.get(&format!("/federate?{}", query.join("&"))).unwrap();
+    assert_eq!(federated.status, 400, "{}", federated.text());
+}
+
 #[test]
 fn nothing_changes_by_get() {
     let fresh = Fresh::start(&["--web-enable-lifecycle", "--web-enable-admin-api"]);
@@ -263,16 +144,6 @@ fn nothing_changes_by_get() {
             let response = client.request(method, row.path, &[], b"").unwrap();
             assert_eq!(response.status, 405, "{method} {}: {}", row.path, response.text());
         }
-    }
-}
-
-/// As many sockets as the test needs.
-fn allow_files(wanted: u64) {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limits = getrlimit(Resource::Nofile);
-    if limits.current.is_some_and(|now| now < wanted) {
-        limits.current = Some(limits.maximum.map_or(wanted, |most| most.min(wanted)));
-        setrlimit(Resource::Nofile, limits).unwrap();
     }
 }
 

@@ -57,7 +57,7 @@ impl Fresh {
 
 /// Now, in whole seconds, in milliseconds.
 fn now_ms() -> i64 {
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "the clock of the test is the real one")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     since.as_secs() as i64 * 1_000
 }

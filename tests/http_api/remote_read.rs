@@ -123,8 +123,17 @@ fn ask(client: &mut Client, accepted: &[i32], queries: Vec<Query>) -> Response {
 
 /// A request for streamed chunks of all metrics that match a regular expression.
 pub(crate) fn stream_request(start: i64, end: i64, names: &str) -> Vec<u8> {
+    request_of(STREAMED, start, end, names)
+}
+
+/// The same for all samples at once.
+pub(crate) fn samples_request(start: i64, end: i64, names: &str) -> Vec<u8> {
+    request_of(SAMPLES, start, end, names)
+}
+
+fn request_of(accepted: i32, start: i64, end: i64, names: &str) -> Vec<u8> {
     let queries = vec![query(start, end, &[(2, "__name__", names)])];
-    compress(&ReadRequest { queries, accepted: vec![STREAMED] }.encode_to_vec())
+    compress(&ReadRequest { queries, accepted: vec![accepted] }.encode_to_vec())
 }
 
 /// Query, labels, and their samples; in the order of the answer.
@@ -280,14 +289,17 @@ fn refusals() {
         compress(&ReadRequest { queries, accepted: accepted.to_vec() }.encode_to_vec())
     };
     let good = request(&[], &[(0, "__name__", "m")]);
+    let patterns: Vec<String> = (0..1_000).map(|i| format!("[a-c].{{0,{}}}x", 100 + i % 300)).collect();
+    let patterns: Vec<(i32, &str, &str)> = patterns.iter().map(|p| (2, "a", p.as_str())).collect();
     let mut half = good.clone();
     half.truncate(good.len() / 2);
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, Vec<u8>, &str); 9] = [
         ("empty", vec![], "corrupt input"),
         ("not snappy", b"hello".to_vec(), "corrupt input"),
         ("half", half, "corrupt input"),
         ("not the message", compress(b"\x0a\xff"), "malformed protobuf"),
         ("a wrong regular expression", request(&[], &[(2, "a", "(")]), "matcher of label \"a\""),
+        ("many expressions", request(&[], &patterns), "bytes compiled, more than the 4194304 allowed"),
         ("an unknown matcher", request(&[], &[(9, "a", "b")]), "matcher type 9 is unknown"),
         ("no known kind of answer", request(&[5], &[]), "does not support any of the requested"),
         ("too many samples", good, "exceeded sample limit (10)"),

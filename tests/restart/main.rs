@@ -1,5 +1,9 @@
 //! A restart, orderly or by `kill -9`, changes no answer.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a failed expectation is a failed test, and the clock is the real one"
+)]
 
 use kymo_tests::answer::{Answer, Outcome};
 use kymo_tests::http::{Client, escape};

@@ -16,7 +16,7 @@ pub(crate) const HOUSES: &[House] = &[
     House {
         folder: "storage/src/",
         floors: &[
-            &["error", "model"],
+            &["error", "model", "sync"],
             &["api", "codec", "env", "options", "stats"],
             &["chunk", "prometheus"],
             &["index", "wal"],
@@ -30,7 +30,7 @@ pub(crate) const HOUSES: &[House] = &[
     House {
         folder: "query/src/",
         floors: &[
-            &["clock", "column", "format", "span", "value_type"],
+            &["clock", "column", "format", "span", "sync", "value_type"],
             &["catalog", "error", "value"],
             &["ast", "histogram_json"],
             &["failure"],

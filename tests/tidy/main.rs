@@ -1,7 +1,14 @@
 //! The laws of the house that no compiler checks: floors, opening sentences, names, sizes, links, where `unsafe` may stand.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed expectation is a failed test; the tests read the sources"
+)]
 
 mod floors;
+mod mechanisms;
+mod reached;
 mod source;
 
 use source::{Source, root, sources};
@@ -29,6 +36,11 @@ fn imports_go_down() {
 #[test]
 fn no_ring_of_files_in_a_folder() {
     require_none(&floors::rings(&sources()));
+}
+
+#[test]
+fn every_file_is_compiled() {
+    require_none(&reached::orphans(&sources()));
 }
 
 #[test]
@@ -119,6 +131,28 @@ fn a_test_that_is_left_out_says_why() {
         let line = s.text.lines().position(|l| l.trim() == concat!("#[ign", "ore]"))?;
         Some(format!("line {} leaves a test out without a reason", line + 1))
     }));
+}
+
+#[test]
+fn the_map_of_mechanisms_is_true() {
+    require_none(&mechanisms::missing());
+}
+
+#[test]
+fn releases_check_arithmetic_and_unwind() {
+    let text = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    for package in ["kymo-storage", "kymo-query"] {
+        let section =
+            text.split(&format!("[profile.release.package.{package}]\n")).nth(1).unwrap_or_default();
+        assert!(
+            section.starts_with("overflow-checks = true\n"),
+            "{package} checks no arithmetic in releases"
+        );
+    }
+    assert!(
+        !text.contains("panic = \"abort\""),
+        "a release that aborts loses the other queries with the one that has a bug"
+    );
 }
 
 #[test]

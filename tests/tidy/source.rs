@@ -46,6 +46,14 @@ pub(crate) fn documents() -> Vec<PathBuf> {
     found
 }
 
+/// All manifests.
+pub(crate) fn manifests() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    walk(&root(), "toml", &mut found);
+    found.retain(|path| path.file_name().is_some_and(|name| name == "Cargo.toml"));
+    found
+}
+
 /// The targets of `[text](target)`, outside code blocks.
 pub(crate) fn links(text: &str) -> Vec<String> {
     let prose: String = text.split("```").step_by(2).collect();

@@ -1,5 +1,7 @@
 //! What one query may use of time and memory: one guard, checked per batch. Hot path.
 
+#[cfg(all(test, feature = "shuttle"))]
+mod explored;
 mod turns;
 
 pub(crate) use turns::Turns;
@@ -7,9 +9,10 @@ pub(crate) use turns::Turns;
 use crate::clock::{Instant, now};
 use crate::failure::QueryError;
 use crate::limits::{self, QueryLimits};
+use crate::sync::atomic::AtomicU64;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use turns::Turn;
 

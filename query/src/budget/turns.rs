@@ -1,6 +1,6 @@
 //! Turns on the cores: threads of long queries work no more at a time than there are cores, so that a short query finds one soon.
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,10 @@
 //! The engine from outside: whole queries over series in memory.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation is a failed test"
+)]
 
 mod bordered;
 #[path = "../syntax/expressions.rs"]

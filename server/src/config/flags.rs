@@ -217,7 +217,8 @@ pub struct WebFlags {
     /// The time a connection may be idle between two requests.
     #[arg(long, env = "KYMO_WEB_IDLE_TIMEOUT", default_value = "90s", value_parser = duration::flag)]
     pub web_idle_timeout: Duration,
-    /// The time a client may take nothing of a response.
+    /// The time a client may take nothing of a response, or less than 1 KiB a second; ten times that is all the time for a response
+    /// that is in memory.
     #[arg(long, env = "KYMO_WEB_WRITE_TIMEOUT", default_value = "30s", value_parser = duration::flag)]
     pub web_write_timeout: Duration,
     /// Bytes of a request's head. The URL alone may take 64 KiB.

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
-use kymo_query::Engine;
+use kymo_query::{Engine, Held};
 use kymo_storage::ErrorKind;
 use kymo_storage::db::Storage;
 use kymo_storage::env::Clock;
@@ -191,6 +191,14 @@ impl App {
             ApiError::new(side, ErrorKind::Unavailable, "the server is starting: the store is being opened")
         };
         self.0.storage.get().cloned().ok_or_else(starting)
+    }
+
+    /// Memory of an answer, out of that of all queries.
+    ///
+    /// # Errors
+    /// There is not so much left.
+    pub fn hold(&self, bytes: usize) -> Result<Held, ApiError> {
+        self.engine.hold(bytes as u64).map_err(|e| ApiError::query(&e))
     }
 
     /// The remote-write receiver.

@@ -1,6 +1,6 @@
 //! What every request passes before its handler: who it is from, whether he may, and what a browser is told.
 
-use super::app::App;
+use super::app::{App, Origins};
 use super::respond;
 use crate::access::gatekeeper::{Credentials, Denied};
 use crate::access::{Access, Role};
@@ -9,8 +9,9 @@ use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_SECURITY_POLICY,
-    ORIGIN, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    HOST, ORIGIN, REFERRER_POLICY, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -105,6 +106,37 @@ pub(super) async fn cross_origin(State(app): State<App>, request: Request, next:
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
     response
+}
+
+/// The answer to a request that would change something, if it comes from a page of another site: a browser sends the form of
+/// any page to any server, with what it knows of the user, and only its answer is kept from that page. Programs name no origin.
+pub(super) fn refuse_foreign(app: &App, request: &Request) -> Option<Response> {
+    let headers = request.headers();
+    if request.method().is_safe() || !is_foreign(headers, request.uri().host().and(request.uri().authority()))
+    {
+        return None;
+    }
+    let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    let is_named =
+        |allowed: &Origins| allowed.everyone || origin.is_some_and(|o| allowed.pattern.is_match(o));
+    if app.cors.as_ref().is_some_and(is_named) {
+        return None;
+    }
+    app.metrics.http_denied.get("origin").inc();
+    let text = "Forbidden: a page of another origin may not change anything; --web-cors-origin names those that may\n";
+    Some(respond::text(StatusCode::FORBIDDEN, text))
+}
+
+/// Whether a browser says that another site asks; `authority` is what HTTP/2 has in place of `Host`.
+fn is_foreign(headers: &HeaderMap, authority: Option<&Authority>) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        // `none`: the user asked, and no page.
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return false };
+    let host = authority.map(Authority::as_str).or_else(|| headers.get(HOST)?.to_str().ok());
+    let own = origin.to_str().ok().and_then(|text| text.split_once("://")).map(|(_, host)| host);
+    own.is_none() || own != host
 }
 
 /// Headers of every response: browsers must not guess types, frame us, or say where they came from, and no page of ours loads

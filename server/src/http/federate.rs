@@ -7,10 +7,12 @@ use super::respond::{self, BodyWriter, Encoding};
 use super::stream::{Pieces, read_out};
 use crate::error::{ApiError, Side};
 use crate::wire::exposition::{Exposed, ExposedSeries, Exposition};
+use crate::wire::regex_room::RegexRoom;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::ACCEPT;
 use axum::response::Response;
+use kymo_query::Held;
 use kymo_query::syntax::parse_metric_selector;
 use kymo_storage::api::{Queryable, Samples};
 use kymo_storage::db::Storage;
@@ -20,6 +22,8 @@ use std::sync::Arc;
 
 /// How often a loop over series looks whether its client is still there.
 const CANCEL_CHECK_EVERY: usize = 256;
+/// A value and a time as text.
+const VALUE_BYTES: usize = 48;
 
 /// Answers a scrape.
 pub async fn federate(State(app): State<App>, request: Request) -> Response {
@@ -34,24 +38,27 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
     let exposition = Exposition::negotiate(accept);
     let encoding = Encoding::accepted(request.headers());
     let params = app.params(request).await?;
-    let mut selectors = Vec::new();
+    let (mut selectors, mut compiled) = (Vec::new(), RegexRoom::default());
     for text in params.all("match[]") {
         let matchers = parse_metric_selector(text).map_err(|errors| {
             ApiError::bad_data(errors.first().map(ToString::to_string).unwrap_or_default())
         })?;
+        compiled.take(&matchers).map_err(ApiError::bad_data)?;
         selectors.push(matchers);
     }
     let settings = app.settings();
     let now = app.clock.now_ms();
     let lookback = i64::try_from(settings.query.lookback.as_millis()).unwrap_or(i64::MAX);
     let source = Source {
+        app: app.clone(),
         storage: app.storage(Side::Read)?,
         external: External(settings.external_labels.clone()),
         range: TimeRange::closed(now.saturating_sub(lookback), now),
     };
     let begin = move |cancel: &Cancel| {
-        let found = source.newest(&selectors, cancel)?;
-        let families = Families { found, written: 0, external: source.external, exposition };
+        let (found, memory) = source.newest(&selectors, cancel)?;
+        let families =
+            Families { found, memory, written: 0, app: source.app, external: source.external, exposition };
         Ok(Box::new(families) as Box<dyn Pieces>)
     };
     let plain = |_| HeaderValue::from_static("text/plain");
@@ -61,44 +68,60 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
 
 /// What a scrape is answered from.
 struct Source {
+    app: App,
     storage: Storage,
     external: External,
     range: TimeRange,
 }
 
 impl Source {
-    /// The newest sample of each series that matches one of `selectors`, sorted by name, then by labels.
-    fn newest(&self, selectors: &[Vec<Matcher>], cancel: &Cancel) -> Result<Vec<ExposedSeries>, ApiError> {
+    /// The newest sample of each series that matches one of `selectors`, sorted by name, then by labels; and their memory.
+    fn newest(
+        &self,
+        selectors: &[Vec<Matcher>],
+        cancel: &Cancel,
+    ) -> Result<(Vec<ExposedSeries>, Vec<Held>), ApiError> {
         let failed = |e: kymo_storage::Error| ApiError::storage(Side::Read, &e);
         let querier = self.storage.querier(self.range).map_err(failed)?;
-        let mut found = Vec::new();
+        let (mut found, mut memory) = (Vec::new(), Vec::new());
+        // Bytes of what was found and is not yet reserved.
+        let mut unheld = 0;
         let mut samples = Samples::new();
         for matchers in selectors {
             let set = querier.select(self.range, matchers).map_err(failed)?;
             for index in 0..set.len() {
-                if index % CANCEL_CHECK_EVERY == 0 && cancel.is_cancelled() {
-                    return Err(ApiError::cancelled());
+                if index % CANCEL_CHECK_EVERY == 0 {
+                    if cancel.is_cancelled() {
+                        return Err(ApiError::cancelled());
+                    }
+                    memory.push(self.app.hold(std::mem::take(&mut unheld))?);
                 }
                 set.read(index, self.range, &mut samples).map_err(failed)?;
                 if let Some((timestamp, value)) = last(&samples) {
-                    found.push(ExposedSeries { labels: set.labels(index), timestamp, value });
+                    let series = ExposedSeries { labels: set.labels(index), timestamp, value };
+                    unheld += bytes_of(&series);
+                    found.push(series);
                 }
             }
         }
+        memory.push(self.app.hold(unheld)?);
         found.sort_by(|a, b| {
             let names = a.labels.metric_name().cmp(b.labels.metric_name());
             names.then_with(|| a.labels.cmp(&b.labels))
         });
         // Selectors may overlap.
         found.dedup_by(|a, b| a.labels == b.labels);
-        Ok(found)
+        Ok((found, memory))
     }
 }
 
 /// The answer on its way out: one family after the other.
 struct Families {
     found: Vec<ExposedSeries>,
+    /// The memory of `found`.
+    memory: Vec<Held>,
     written: usize,
+    app: App,
     external: External,
     exposition: Exposition,
 }
@@ -113,11 +136,32 @@ impl Pieces for Families {
         for series in &mut *family {
             series.labels = self.external.seen(series.labels.clone());
         }
+        // A family is written in one go, and may be all there is.
+        let text_bytes =
+            family.iter().map(|s| s.labels.as_bytes().len() + VALUE_BYTES + bytes_of_value(&s.value)).sum();
+        self.memory.push(self.app.hold(text_bytes).map_err(|refused| io::Error::other(refused.message))?);
         let mut text = Vec::new();
         self.exposition.write_family(&mut text, &name, family);
         self.written += family.len();
         out.write_all(&text)?;
+        self.memory.pop();
         Ok(true)
+    }
+}
+
+/// What a series takes while it waits to be written.
+fn bytes_of(series: &ExposedSeries) -> usize {
+    size_of::<ExposedSeries>() + series.labels.as_bytes().len() + bytes_of_value(&series.value)
+}
+
+fn bytes_of_value(value: &Exposed) -> usize {
+    match value {
+        Exposed::Float(_) => 0,
+        Exposed::Histogram(histogram) => {
+            let buckets = histogram.positive.counts().len() + histogram.negative.counts().len();
+            let spans = histogram.positive.spans().len() + histogram.negative.spans().len();
+            size_of_val(&**histogram) + 8 * (buckets + spans + histogram.custom_bounds.len())
+        }
     }
 }
 

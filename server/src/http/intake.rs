@@ -23,7 +23,10 @@ const FIRST_BUFFER_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntakeError {
     /// Longer than allowed, by its claim or in fact.
-    TooLarge,
+    TooLarge {
+        /// How long it is, as far as is known.
+        at_least_bytes: u64,
+    },
     /// It came too slowly.
     TooSlow,
     /// The bodies being read hold all the memory they may.
@@ -36,9 +39,9 @@ impl IntakeError {
     /// The answer to the client; `bytes_max` is the limit that was given to [`BodyPool::read`].
     pub fn into_api(self, side: Side, bytes_max: usize) -> ApiError {
         match self {
-            Self::TooLarge => {
-                ApiError::body_too_large(format!("the body is larger than the limit of {bytes_max} bytes"))
-            }
+            Self::TooLarge { at_least_bytes } => ApiError::body_too_large(format!(
+                "the body is larger than the limit of {bytes_max} bytes: it has {at_least_bytes} bytes or more"
+            )),
             Self::TooSlow => ApiError::body_too_slow(format!(
                 "the body came slower than {RATE_MIN_BYTES_PER_S} bytes a second"
             )),
@@ -125,7 +128,7 @@ impl BodyPool {
     pub async fn read(&self, body: Body, bytes_max: usize) -> Result<HeldBody, IntakeError> {
         let claimed = body.size_hint();
         if claimed.lower() > bytes_max as u64 {
-            return Err(IntakeError::TooLarge);
+            return Err(IntakeError::TooLarge { at_least_bytes: claimed.lower() });
         }
         let expected = claimed.exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(FIRST_BUFFER_BYTES);
         let mut bytes = BytesMut::with_capacity(expected.min(FIRST_BUFFER_BYTES_MAX));
@@ -138,7 +141,7 @@ impl BodyPool {
             let Some(frame) = frame.map_err(|_| IntakeError::TooSlow)? else { break };
             let Ok(data) = frame.map_err(|_| IntakeError::Broken)?.into_data() else { continue };
             if bytes.len() + data.len() > bytes_max {
-                return Err(IntakeError::TooLarge);
+                return Err(IntakeError::TooLarge { at_least_bytes: (bytes.len() + data.len()) as u64 });
             }
             held.grow(data.len()).map_err(|_| IntakeError::NoMemory)?;
             bytes.extend_from_slice(&data);
@@ -179,7 +182,10 @@ mod tests {
         assert_eq!(pool.read(full(3 << 10), 1 << 20).await.unwrap_err(), IntakeError::NoMemory);
         drop(held);
         assert!(pool.read(full(3 << 10), 1 << 20).await.is_ok());
-        assert_eq!(pool.read(full(100), 99).await.unwrap_err(), IntakeError::TooLarge);
+        assert_eq!(
+            pool.read(full(100), 99).await.unwrap_err(),
+            IntakeError::TooLarge { at_least_bytes: 100 }
+        );
         assert_eq!(pool.read(Body::new(Stuck(false)), 99).await.unwrap_err(), IntakeError::TooSlow);
     }
 }

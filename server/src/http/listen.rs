@@ -2,16 +2,17 @@
 //!
 //! A connection is cut when its request head takes longer than [`Deadlines::head`], when it idles between requests
 //! longer than [`Deadlines::idle`], or when it takes nothing of a response for [`Deadlines::write`]. Bodies have their own
-//! rule, where they are read (`http/intake.rs`).
+//! rules: those of requests where they are read (`http/intake.rs`), those of responses in `http/taking.rs`.
 
-use super::timed::{Activity, TimedStream, WatchedBody};
+use super::taking::Taker;
+use super::timed::{Activity, TimedStream};
 use crate::telemetry::Metrics;
 use crate::telemetry::registry::GaugeGuard;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
@@ -201,21 +202,25 @@ async fn requests(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let app = face.app.clone();
+    let (requests, metrics) = (Arc::clone(&activity), Arc::clone(&face.metrics));
+    let grace = face.options.deadlines.write;
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let at_work = activity.begin(request.version() == Version::HTTP_2);
+        let version = request.version();
+        let at_work = requests.begin(version == Version::HTTP_2);
         request.extensions_mut().insert(ConnectInfo(address));
-        let app = app.clone();
-        async move {
-            let response: Response<axum::body::Body> = app.oneshot(request).await?;
-            Ok::<_, Infallible>(response.map(|body| WatchedBody { body, _at_work: at_work }))
-        }
+        let (app, taker) = (app.clone(), Taker { version, grace, metrics: Arc::clone(&metrics) });
+        async move { Ok::<_, Infallible>(taker.watch(app.oneshot(request).await?, at_work)) }
     });
     let mut connection = std::pin::pin!(face.builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut shutdown) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = stopped(&mut shutdown) => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            // Its client may say nothing more: the connection must look at its deadline.
+            () = activity.idle() => {}
         }
     };
     if let Err(error) = ended {

@@ -16,5 +16,6 @@ pub mod respond;
 pub mod router;
 pub mod startup;
 pub mod stream;
+mod taking;
 mod timed;
 pub mod v1;

@@ -131,6 +131,11 @@ pub fn router(app: App) -> Router {
 /// Lets in those who may. A path that is no route asks for no role, but for somebody who is known.
 async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
     let access = known(&request).map_or(Access::Anyone, |row| row.access);
+    if [Access::WRITE, Access::ADMIN].contains(&access)
+        && let Some(refusal) = door::refuse_foreign(&app, &request)
+    {
+        return refusal;
+    }
     match door::admit(&app, access, request.headers()).await {
         Ok(()) => next.run(request).await,
         Err(response) => response,

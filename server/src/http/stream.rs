@@ -3,11 +3,13 @@
 use super::admission::{Cancel, run_query};
 use super::app::App;
 use super::respond::{BodyWriter, Encoding, typed_response, unwritten};
+use super::taking::ReadFromStore;
 use crate::error::{ApiError, Side};
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
 use axum::response::Response;
-use hyper::body::{Body as HttpBody, Frame};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use kymo_query::Held;
 use kymo_storage::ErrorKind;
 use std::future::Future;
 use std::io;
@@ -53,7 +55,41 @@ pub async fn read_out(
     let work = move |cancel: &Cancel| start(encoding, begin(cancel)?, cancel).map_err(|e| refused(&e));
     let begun = run_query(&app.query_gate, &app.metrics, work).await?;
     let from_store = |rest| Body::new(FromStore { app: app.clone(), step: Some(make(app.clone(), rest)) });
-    Ok(begun.into_response(content_type, from_store))
+    let mut response = begun.into_response(content_type, from_store);
+    response.extensions_mut().insert(ReadFromStore);
+    Ok(response)
+}
+
+/// A body that is there as a whole, sent slice by slice; `memory` is held until the last is taken.
+pub fn sliced(bytes: Vec<u8>, memory: Vec<Held>) -> Body {
+    Body::new(Sliced { rest: Bytes::from(bytes), _memory: memory })
+}
+
+/// The rest of a body that is there as a whole.
+struct Sliced {
+    rest: Bytes,
+    _memory: Vec<Held>,
+}
+
+impl HttpBody for Sliced {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let length = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }
 
 /// Why there is no answer: what the store says of itself, if it was the store.

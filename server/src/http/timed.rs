@@ -1,8 +1,6 @@
 //! A socket that gives up on slow clients, and what it knows of the requests on it.
 
 use crate::telemetry::Metrics;
-use axum::body::{Body, Bytes};
-use hyper::body::{Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// An HTTP/2 connection without requests is cut after this many idle times even if its client keeps asking for signs of life.
@@ -42,6 +41,8 @@ pub(super) struct Activity {
     turns: AtomicU64,
     /// Set with the first request of HTTP/2.
     http2: AtomicBool,
+    /// Told when a request ends: not always by the connection's own doing.
+    ended: Notify,
 }
 
 /// One request at work; it ends when this is dropped.
@@ -57,38 +58,26 @@ impl Activity {
         self.turns.fetch_add(1, Ordering::Relaxed);
         AtWork(Arc::clone(self))
     }
+
+    /// Whether a request is at work.
+    #[cfg(test)]
+    pub(super) fn is_at_work(&self) -> bool {
+        self.active.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns when the last request at work has ended: the connection is idle then and must be told.
+    pub(super) async fn idle(&self) {
+        self.ended.notified().await;
+    }
 }
 
 impl Drop for AtWork {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        let before = self.0.active.fetch_sub(1, Ordering::Relaxed);
         self.0.turns.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// A response body that keeps its request at work until it has been taken to its end.
-pub(super) struct WatchedBody {
-    pub(super) body: Body,
-    pub(super) _at_work: AtWork,
-}
-
-impl hyper::body::Body for WatchedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if before == 1 && self.0.http2.load(Ordering::Relaxed) {
+            self.0.ended.notify_one();
+        }
     }
 }
 

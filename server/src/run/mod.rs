@@ -2,6 +2,7 @@
 
 mod reload;
 mod shutdown;
+mod supervise;
 
 use crate::access::gatekeeper::Gatekeeper;
 use crate::config::flags::{DurabilityFlag, LogFormat, ServeFlags};
@@ -16,11 +17,12 @@ use kymo_query::{Engine, EngineOptions, QueryLimits};
 use kymo_storage::db::{ReplayProgress, Storage};
 use kymo_storage::env::{Clock, DiskFs, SystemClock};
 use kymo_storage::options::{Durability, Limits, Options};
+use reload::Reasons;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// How long requests may go on after a signal.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -97,8 +99,11 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
         http2: gatekeeper.http2(),
         tls: Arc::new(move || gatekeeper.tls()),
     };
-    tokio::spawn(reload::run(app.clone(), hangups, reloads, stopped.clone()));
-    let face = tokio::spawn(listen::serve(
+    let reasons = Arc::new(Mutex::new(Reasons { hangups, requests: reloads }));
+    let (of_reload, until) = (app.clone(), stopped.clone());
+    let reload = move || reload::run(of_reload.clone(), Arc::clone(&reasons), until.clone());
+    tokio::spawn(supervise::keep("reading the configuration again", Arc::clone(&metrics), reload));
+    let mut face = tokio::spawn(listen::serve(
         listener,
         router(app.clone()),
         options,
@@ -111,17 +116,33 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
     app.set_storage(storage.clone())?;
     tracing::info!(%address, "ready: remote write at /api/v1/write, PromQL at /api/v1/query");
     let monitor = flags.self_monitor.then(|| {
-        tokio::spawn(self_monitor::run(storage.clone(), metrics, clock, address.to_string(), stopped))
+        let (storage, of_monitor, address) = (storage.clone(), Arc::clone(&metrics), address.to_string());
+        let round = move || {
+            let (storage, metrics, clock) = (storage.clone(), Arc::clone(&of_monitor), Arc::clone(&clock));
+            self_monitor::run(storage, metrics, clock, address.clone(), stopped.clone())
+        };
+        tokio::spawn(supervise::keep("self-monitoring", Arc::clone(&metrics), round))
     });
 
-    wait(signals).await;
+    // Nobody can be served without a face, and nobody else would say so.
+    let fallen = tokio::select! {
+        () = wait(signals) => None,
+        ended = &mut face => Some(ended),
+    };
     // Receivers live in the tasks; when they are gone there is nobody to tell.
     let _ = stop.send(true);
     if let Some(monitor) = monitor {
         report(monitor.await, "self-monitoring");
     }
-    report(face.await, "the HTTP face");
+    let is_fallen = fallen.is_some();
+    match fallen {
+        Some(ended) => report(ended, "the HTTP face"),
+        None => report(face.await, "the HTTP face"),
+    }
     close(storage).await?;
+    if is_fallen {
+        return Err("the HTTP face ended before it was told to; see the log".to_owned());
+    }
     tracing::info!("stopped");
     Ok(())
 }

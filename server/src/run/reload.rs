@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the files of the web configuration are looked at.
@@ -35,13 +35,17 @@ pub(super) fn hangups() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }
 
+/// Who may ask for a reload.
+#[derive(Debug)]
+pub(super) struct Reasons {
+    pub(super) hangups: Signal,
+    pub(super) requests: mpsc::Receiver<ReloadReply>,
+}
+
 /// Reloads whenever there is reason to, until the server stops. One reload at a time.
-pub(super) async fn run(
-    app: App,
-    mut hangups: Signal,
-    mut requests: mpsc::Receiver<ReloadReply>,
-    mut stopped: watch::Receiver<bool>,
-) {
+pub(super) async fn run(app: App, reasons: Arc<Mutex<Reasons>>, mut stopped: watch::Receiver<bool>) {
+    let mut reasons = reasons.lock().await;
+    let Reasons { hangups, requests } = &mut *reasons;
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub connections_cut: Family<&'static str, Counter>,
     /// Requests that were not let in, by why.
     pub http_denied: Family<&'static str, Counter>,
+    /// Tasks in the background that met a bug and were started again.
+    pub tasks_restarted: Counter,
     /// 1 if the last reading of the configuration went well.
     pub config_good: Gauge,
     /// When a reading of the configuration last went well, in milliseconds.
@@ -78,6 +80,11 @@ impl Metrics {
     pub fn visit(&self, visitor: &mut dyn Visitor) {
         visitor.family("kymo_build_info", Kind::Gauge, "Always 1; the version is a label.");
         visitor.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        visitor.counter(
+            "kymo_background_task_restarts_total",
+            "Tasks in the background that met a bug and were started again.",
+            self.tasks_restarted.get() as f64,
+        );
         self.visit_config(visitor);
         self.visit_http(visitor);
         self.visit_ingest(visitor);

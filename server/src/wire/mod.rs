@@ -11,6 +11,7 @@ pub mod label_bytes;
 pub mod otlp;
 pub mod protobuf;
 pub mod protobuf_writer;
+pub mod regex_room;
 pub mod remote_read;
 pub mod remote_write_histogram;
 pub mod remote_write_limits;

@@ -16,6 +16,7 @@ use super::protobuf::{Field, FieldValue, ProtobufError, Reader};
 use super::protobuf_writer::{
     bytes_field, double_field, message_field, uvarint, uvarint_len, varint_field, zigzag,
 };
+use super::regex_room::RegexRoom;
 use kymo_storage::api::{HistogramSample, Samples};
 use kymo_storage::model::{
     AnyHistogram, BucketCount, Buckets, Histogram, Labels, MatchOp, Matcher, Span, Timestamp,
@@ -48,6 +49,9 @@ pub enum ReadRequestError {
         /// What is wrong.
         cause: String,
     },
+    /// Regular expressions that are too large together.
+    #[error("{0}")]
+    Programs(String),
     /// Too many of something.
     #[error("the request has more than {limit} {what}")]
     TooMany {
@@ -98,12 +102,12 @@ pub struct ReadRequest {
 /// See [`ReadRequestError`].
 pub fn decode(body: &[u8]) -> Result<ReadRequest, ReadRequestError> {
     let (mut queries, mut accepted) = (Vec::new(), Vec::new());
-    let mut matchers = 0;
+    let (mut matchers, mut compiled) = (0, RegexRoom::default());
     let mut reader = Reader::new(body);
     while let Some(field) = reader.next_field()? {
         match field.number {
             1 => {
-                let query = decode_query(field.bytes()?, &mut matchers)?;
+                let query = decode_query(field.bytes()?, &mut matchers, &mut compiled)?;
                 if queries.len() == QUERIES_MAX {
                     return Err(ReadRequestError::TooMany { what: "queries", limit: QUERIES_MAX });
                 }
@@ -144,7 +148,11 @@ fn accept(field: &Field<'_>, accepted: &mut Vec<u64>) -> Result<(), ProtobufErro
     Ok(())
 }
 
-fn decode_query(message: &[u8], matchers: &mut usize) -> Result<Query, ReadRequestError> {
+fn decode_query(
+    message: &[u8],
+    matchers: &mut usize,
+    compiled: &mut RegexRoom,
+) -> Result<Query, ReadRequestError> {
     let mut query = Query::default();
     let mut reader = Reader::new(message);
     while let Some(field) = reader.next_field()? {
@@ -157,7 +165,9 @@ fn decode_query(message: &[u8], matchers: &mut usize) -> Result<Query, ReadReque
                 if *matchers > MATCHERS_MAX {
                     return Err(ReadRequestError::TooMany { what: "matchers", limit: MATCHERS_MAX });
                 }
-                query.matchers.push(decode_matcher(field.bytes()?)?);
+                let matcher = decode_matcher(field.bytes()?)?;
+                compiled.take([&matcher]).map_err(ReadRequestError::Programs)?;
+                query.matchers.push(matcher);
             }
             _ => {}
         }

@@ -14,7 +14,6 @@ use super::{BLOCK_EXTENSION, Block};
 use crate::codec::crc::crc32;
 use crate::env::Fs;
 use crate::error::{Error, Result};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,12 +53,7 @@ pub struct ManifestBlock {
 
 /// Sixteen random bytes that no other call gives.
 pub fn new_uuid() -> [u8; 16] {
-    let mut uuid = [0; 16];
-    for half in uuid.as_chunks_mut::<8>().0 {
-        // A `RandomState` is keyed by the operating system's randomness.
-        *half = RandomState::new().build_hasher().finish().to_le_bytes();
-    }
-    uuid
+    crate::env::random()
 }
 
 impl Default for Manifest {
@@ -126,7 +120,7 @@ impl Manifest {
     /// # Errors
     /// The directory cannot be listed.
     pub fn rebuild(fs: &Arc<dyn Fs>, blocks_dir: &Path) -> Result<(Self, Vec<(PathBuf, Error)>)> {
-        let mut manifest = Self::new();
+        let mut manifest = Self { directory: fs.unique(), seed: fs.unique(), ..Self::new() };
         let mut unsound = Vec::new();
         let entries =
             fs.list(blocks_dir).map_err(|e| Error::io(format!("list {}", blocks_dir.display()), e))?;

@@ -110,6 +110,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// zstd is written in C, where Miri cannot follow.
+    const FOLLOWS_ZSTD: bool = !cfg!(miri);
+
     #[test]
     fn lengths_are_capped_before_anything_is_allocated() {
         let mut out = Vec::new();
@@ -118,9 +121,11 @@ mod tests {
         bomb.extend_from_slice(&[0xff; 20]);
         let too_large = Err(CompressError::TooLarge { claimed: u64::MAX / 2, limit: 1 << 20 });
         assert_eq!(lz4_decode(&bomb, 1 << 20, &mut out), too_large);
-        assert_eq!(zstd_decode(&bomb, 1 << 20, &mut out), too_large);
         assert_eq!(lz4_decode(&bomb, usize::MAX, &mut out), Err(CompressError::Malformed));
-        assert_eq!(zstd_decode(&bomb, usize::MAX, &mut out), Err(CompressError::Malformed));
+        if FOLLOWS_ZSTD {
+            assert_eq!(zstd_decode(&bomb, 1 << 20, &mut out), too_large);
+            assert_eq!(zstd_decode(&bomb, usize::MAX, &mut out), Err(CompressError::Malformed));
+        }
         assert_eq!(out.capacity(), 0);
     }
 
@@ -131,6 +136,9 @@ mod tests {
             lz4_encode(&raw, &mut packed).unwrap();
             lz4_decode(&packed[1..], raw.len(), &mut out).unwrap();
             prop_assert_eq!(&out, &raw);
+            if !FOLLOWS_ZSTD {
+                return Ok(());
+            }
             packed.truncate(1);
             zstd_encode(&raw, 3, &mut packed).unwrap();
             zstd_decode(&packed[1..], raw.len(), &mut out).unwrap();
@@ -144,7 +152,9 @@ mod tests {
         fn any_bytes_are_refused_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
             let mut out = Vec::new();
             let _ = lz4_decode(&bytes, 1 << 16, &mut out);
-            let _ = zstd_decode(&bytes, 1 << 16, &mut out);
+            if FOLLOWS_ZSTD {
+                let _ = zstd_decode(&bytes, 1 << 16, &mut out);
+            }
             prop_assert!(out.len() <= 1 << 16);
         }
     }

@@ -1,7 +1,7 @@
 //! The background thread: flushes frozen generations, drops expired blocks, watches the free space.
 
 use super::idle::IdleSeries;
-use super::requests::{Answer, Job, Message, closed};
+use super::requests::{Answer, Job, Message, answered, closed};
 use super::shared::Shared;
 use crate::block::{Block, ManifestBlock};
 use crate::env::Space;
@@ -10,10 +10,10 @@ use crate::head::checkpoint;
 use crate::head::view::{Frozen, LiveBlock};
 use crate::maintain::flush::Flush;
 use crate::maintain::retention;
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 /// How often it is seen whether writes are refused: whoever made room should not have to wait long.
@@ -30,9 +30,31 @@ struct Filled {
     newest: i64,
 }
 
+/// What the background thread remembers from one look at the store to the next.
+#[derive(Default)]
+pub(crate) struct Background {
+    filled_since: Option<Filled>,
+    idle: IdleSeries,
+}
+
+impl Background {
+    /// Does a job; without one, looks after the store.
+    pub(crate) fn work(&mut self, shared: &Shared, job: Option<Job>) {
+        match job {
+            Some(Job::Flush) => log_failure(shared.flush_frozen()),
+            Some(Job::FlushAnd(answer)) => answer(shared.flush_frozen()),
+            Some(Job::Maintain(answer)) => {
+                shared.maintain(&mut self.filled_since, &mut self.idle);
+                answer(Ok(()));
+            }
+            Some(Job::Stop) | None => shared.maintain(&mut self.filled_since, &mut self.idle),
+        }
+    }
+}
+
 /// Serves `jobs`, and looks after the store at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
-    let (mut filled_since, mut idle) = (None, IdleSeries::default());
+    let mut background = Background::default();
     shared.order.prepare(&shared.registry);
     let interval = shared.options.maintenance_interval;
     let look = interval.min(LOOK_INTERVAL);
@@ -50,15 +72,7 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
                 None
             }
         };
-        let worked = catch_unwind(AssertUnwindSafe(|| match job {
-            Some(Job::Flush) => log_failure(shared.flush_frozen()),
-            Some(Job::FlushAnd(answer)) => answer(shared.flush_frozen()),
-            Some(Job::Maintain(answer)) => {
-                shared.maintain(&mut filled_since, &mut idle);
-                answer(Ok(()));
-            }
-            _ => shared.maintain(&mut filled_since, &mut idle),
-        }));
+        let worked = catch_unwind(AssertUnwindSafe(|| background.work(shared, job)));
         if worked.is_err() {
             // Its state is in the shared structures, which change in single steps; so it may go on. Failures are counted.
             shared.counters.flush_failures.add(1);
@@ -267,10 +281,8 @@ impl Shared {
     /// `Unavailable` if the store is closed; or what the job answers.
     pub(crate) fn ask_background(&self, job: impl FnOnce(Answer) -> Job) -> Result<()> {
         let jobs = self.background.read().clone().ok_or_else(closed)?;
-        let (sender, receiver) = sync_channel(1);
-        // The receiver waits below and is gone only when this thread is.
-        let answer: Answer = Box::new(move |result| drop(sender.send(result)));
-        jobs.send(job(answer)).map_err(|_| closed())?;
-        receiver.recv().unwrap_or_else(|_| Err(closed()))
+        let (answer, receiver) = answered();
+        self.send(&jobs, job(answer)).map_err(|_| closed())?;
+        self.wait(&receiver).unwrap_or_else(|| Err(self.unanswered()))
     }
 }

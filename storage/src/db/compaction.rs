@@ -2,10 +2,10 @@
 
 use super::Storage;
 use super::open::BLOCKS;
-use super::requests::{Answer, CompactJob, Merges, closed};
+use super::requests::{Answer, CompactJob, Merges, answered, closed};
 use super::scrub::Scrub;
 use super::shared::Shared;
-use crate::block::{BLOCK_EXTENSION, Block, BlockSpec, ManifestBlock, Tombstone, new_uuid, store_tombstones};
+use crate::block::{BLOCK_EXTENSION, Block, BlockSpec, ManifestBlock, Tombstone, store_tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::view::LiveBlock;
 use crate::maintain::merge::Merge;
@@ -13,41 +13,52 @@ use crate::maintain::plan::{Candidate, Policy, plan};
 use crate::maintain::retention::millis;
 use crate::maintain::throttle::Throttle;
 use crate::model::Labels;
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 /// So many blocks of flushes are merged before their window is over.
 const MANY_BLOCKS: usize = 8;
 /// With more samples waiting to be committed the store is busy.
 const BUSY_SAMPLES: usize = 500_000;
 
+/// What the thread that merges blocks remembers from one look at the store to the next.
+#[derive(Default)]
+pub(crate) struct Compactor {
+    scrub: Scrub,
+}
+
+impl Compactor {
+    /// Merges what it is asked to; without a request, reads blocks again for rot and merges what is due.
+    pub(crate) fn work(&mut self, shared: &Shared, job: Option<(Merges, Answer)>) {
+        if let Some((merges, answer)) = job {
+            return answer(shared.compact(1.0, merges));
+        }
+        shared.scrub(&mut self.scrub);
+        if shared.options.compaction_percent == 0 {
+            return;
+        }
+        let share = f64::from(shared.options.compaction_percent) / 100.0;
+        match shared.compact(share, Merges::Due) {
+            Err(error) if error.kind() != ErrorKind::Cancelled => {
+                tracing::error!(%error, "blocks cannot be merged; it will be tried again");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Serves `jobs`, and merges what is to be merged at regular intervals, until told to stop.
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<CompactJob>) {
-    let mut scrub = Scrub::default();
+    let mut compactor = Compactor::default();
     loop {
         let job = match jobs.recv_timeout(shared.options.maintenance_interval) {
             Ok(CompactJob::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(CompactJob::Compact(merges, answer)) => Some((merges, answer)),
             Err(RecvTimeoutError::Timeout) => None,
         };
-        let worked = catch_unwind(AssertUnwindSafe(|| match job {
-            Some((merges, answer)) => answer(shared.compact(1.0, merges)),
-            None => {
-                shared.scrub(&mut scrub);
-                if shared.options.compaction_percent == 0 {
-                    return;
-                }
-                let share = f64::from(shared.options.compaction_percent) / 100.0;
-                match shared.compact(share, Merges::Due) {
-                    Err(error) if error.kind() != ErrorKind::Cancelled => {
-                        tracing::error!(%error, "blocks cannot be merged; it will be tried again");
-                    }
-                    _ => {}
-                }
-            }
-        }));
+        let worked = catch_unwind(AssertUnwindSafe(|| compactor.work(shared, job)));
         if worked.is_err() {
             shared.counters.compaction_failures.add(1);
             tracing::error!("the thread that merges blocks met a bug and goes on");
@@ -91,12 +102,10 @@ impl Storage {
 impl Shared {
     fn ask_compactor(&self, job: impl FnOnce(Answer) -> CompactJob) -> Result<()> {
         let jobs = self.compactor.read().clone().ok_or_else(closed)?;
-        let (sender, receiver) = sync_channel(1);
-        // The receiver waits below and is gone only when this thread is.
-        let answer: Answer = Box::new(move |result| drop(sender.send(result)));
-        jobs.send(job(answer)).map_err(|_| closed())?;
+        let (answer, receiver) = answered();
+        self.send(&jobs, job(answer)).map_err(|_| closed())?;
         drop(jobs);
-        receiver.recv().unwrap_or_else(|_| Err(closed()))
+        self.wait(&receiver).unwrap_or_else(|| Err(self.unanswered()))
     }
 
     /// Merges blocks until nothing is left to merge.
@@ -193,7 +202,7 @@ impl Shared {
             return Ok(());
         };
         let level = if inputs.len() == 1 { level } else { level.saturating_add(1) };
-        let spec = BlockSpec { uuid: new_uuid(), sequence, level };
+        let spec = BlockSpec { uuid: self.fs.unique(), sequence, level };
         // Its inputs are still there under their names.
         let [a, b, c, d, ..] = spec.uuid;
         let file = format!("{sequence:016x}-{a:02x}{b:02x}{c:02x}{d:02x}.{BLOCK_EXTENSION}");

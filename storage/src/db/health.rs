@@ -1,8 +1,8 @@
 //! The state of a store, and the only place that changes it.
 
 use crate::error::{Error, ErrorKind};
-use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a store takes writes. Reads go on in every state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

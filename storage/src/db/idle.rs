@@ -5,10 +5,10 @@ use super::requests::Message;
 use super::shared::Shared;
 use crate::head::retired::Pin;
 use crate::maintain::retention::millis;
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::{SyncSender, sync_channel};
 use roaring::RoaringBitmap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 /// An idle series stays known so long, in case it comes back; and as often idle ones are looked for. Less if
@@ -113,8 +113,8 @@ impl Shared {
     ) -> Option<RoaringBitmap> {
         let queue = self.queue.read().clone()?;
         let (sender, receiver) = sync_channel(1);
-        queue.send(message(sender)).ok()?;
+        self.send(&queue, message(sender)).ok()?;
         drop(queue);
-        receiver.recv().ok()
+        self.wait(&receiver)
     }
 }

@@ -3,6 +3,8 @@
 mod background;
 mod compaction;
 mod delete;
+#[cfg(all(test, feature = "shuttle"))]
+mod explored;
 mod health;
 mod idle;
 mod open;
@@ -12,6 +14,7 @@ mod reserve;
 mod scrub;
 mod shared;
 mod snapshot;
+mod steps;
 pub mod verify;
 mod writer;
 
@@ -20,6 +23,7 @@ pub use crate::head::refusal::Refusal;
 pub use crate::head::replay::ReplayProgress;
 pub use delete::DeleteReport;
 pub use health::Health;
+pub use steps::{Choose, Work};
 
 use crate::api::{Exemplars, Querier, Queryable};
 use crate::block::ManifestBlock;
@@ -30,16 +34,18 @@ use crate::model::{Matcher, Metadata, TimeRange, Timestamp};
 use crate::options::{Options, RetentionRule};
 use crate::read::{KeepRules, StoreQuerier};
 use crate::stats::Stats;
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::sync_channel;
+use crate::sync::thread::{self, JoinHandle, ThreadId};
 use open::Opened;
-use parking_lot::Mutex;
-use requests::{Answer, CompactJob, Done, Job, Message, closed};
+use requests::{Answer, CompactJob, Done, Job, Message, answered, closed};
 use shared::Shared;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
-use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
+use steps::Steps;
 use writer::Writer;
 
 /// How often a flush makes room for itself beside others.
@@ -63,7 +69,9 @@ struct Running {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Who they are; not locked while they are waited for.
     ids: Mutex<Vec<ThreadId>>,
-    /// Held until the threads have ended.
+    /// The work, if no threads do it.
+    steps: Option<Arc<Steps>>,
+    /// Held until the work has ended.
     lock: Mutex<Option<DirLock>>,
 }
 
@@ -100,13 +108,7 @@ impl Storage {
         let Opened { shared, committer, messages, jobs, compact_jobs, lock } =
             open::open(fs, clock, dir, options, progress)?;
         shared.watch_space();
-        let running = Running {
-            shared: Arc::clone(&shared),
-            threads: Mutex::default(),
-            ids: Mutex::default(),
-            lock: Mutex::new(Some(lock)),
-        };
-        let owner = Owner { shared: Arc::clone(&shared), running: Arc::new(running) };
+        let owner = Owner::new(&shared, lock, None);
         let writer = Writer::new(Arc::clone(&shared), committer, messages);
         owner.running.spawn("kymo-commit", move || writer.run())?;
         let compacting = Arc::clone(&shared);
@@ -131,8 +133,9 @@ impl Storage {
             // The receiver waits below and is gone only when this thread is.
             let _ = sender.send(result);
         });
-        self.owner.shared.submit(batch, true, Done::new(done));
-        receiver.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the store is closed")))
+        let shared = &self.owner.shared;
+        shared.submit(batch, true, Done::new(done));
+        shared.wait(&receiver).unwrap_or_else(|| Err(closed()))
     }
 
     /// Commits `batch`; `done` is called once with the outcome, on the commit thread, or at once with `Unavailable` when
@@ -247,9 +250,30 @@ impl Storage {
     }
 }
 
+impl Owner {
+    fn new(shared: &Arc<Shared>, lock: DirLock, steps: Option<Arc<Steps>>) -> Self {
+        let running = Running {
+            shared: Arc::clone(shared),
+            threads: Mutex::default(),
+            ids: Mutex::default(),
+            steps,
+            lock: Mutex::new(Some(lock)),
+        };
+        Self { shared: Arc::clone(shared), running: Arc::new(running) }
+    }
+}
+
 impl Running {
-    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    /// Starts a thread. If a bug ends it, the store takes no more writes: what the thread did for it is not done any more.
+    fn spawn(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let supervised = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                shared.health.poison(format!("the thread {name} met a bug and ended; see the log"));
+                resume_unwind(panic);
+            }
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(supervised);
         let thread = thread.map_err(|e| Error::io(format!("start the thread {name}"), e))?;
         self.ids.lock().push(thread.thread().id());
         self.threads.lock().push(thread);
@@ -258,12 +282,12 @@ impl Running {
 
     /// Whether this is one of the threads.
     fn is_current(&self) -> bool {
-        self.ids.lock().contains(&std::thread::current().id())
+        self.ids.lock().contains(&thread::current().id())
     }
 
     fn close(&self) -> Result<()> {
         let mut threads = self.threads.lock();
-        if threads.is_empty() {
+        if self.lock.lock().is_none() {
             return Ok(());
         }
         self.shared.stop.set();
@@ -273,7 +297,7 @@ impl Running {
         }
         if let Some(jobs) = self.shared.background.write().take() {
             // A thread that is gone needs no word to stop; here and below.
-            let _ = jobs.send(Job::Stop);
+            let _ = self.shared.send(&jobs, Job::Stop);
         }
         let closed = self.shared.ask_writer(Message::Stop);
         let mut panicked = false;
@@ -295,7 +319,7 @@ impl Drop for Owner {
         };
         if !self.running.is_current() {
             close();
-        } else if let Err(error) = std::thread::Builder::new().name("kymo-close".to_owned()).spawn(close) {
+        } else if let Err(error) = thread::Builder::new().name("kymo-close".to_owned()).spawn(close) {
             // The threads go on until the process ends; what was acknowledged is in the log.
             tracing::error!(%error, "no thread to close the store");
         }
@@ -324,12 +348,10 @@ impl Shared {
     /// Sends a message to the commit thread and waits for its answer.
     fn ask_writer(&self, message: impl FnOnce(Answer) -> Message) -> Result<()> {
         let queue = self.queue.read().clone().ok_or_else(closed)?;
-        let (sender, receiver) = sync_channel(1);
-        // The receiver waits below and is gone only when this thread is.
-        let answer: Answer = Box::new(move |result| drop(sender.send(result)));
-        queue.send(message(answer)).map_err(|_| closed())?;
+        let (answer, receiver) = answered();
+        self.send(&queue, message(answer)).map_err(|_| closed())?;
         drop(queue);
-        receiver.recv().unwrap_or_else(|_| Err(closed()))
+        self.wait(&receiver).unwrap_or_else(|| Err(closed()))
     }
 
     /// Sends a message that freezes the head as soon as there is room for one more frozen generation, then flushes.

@@ -22,12 +22,12 @@ use crate::model::{Metadata, TimeRange, Timestamp};
 use crate::options::{Durability, Options};
 use crate::read::Missing;
 use crate::stats::Counters;
+use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
+use crate::sync::mpsc::Receiver;
+use crate::sync::{Mutex, RwLock};
 use crate::wal::{ReplayReport, Wal, WalOptions};
-use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
-use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 
 pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const HEAD: &str = "head";
@@ -110,6 +110,7 @@ impl Found {
             wal_live_bytes: AtomicU64::new(self.wal_live_bytes),
             queued: AtomicUsize::new(0),
             newest: AtomicI64::new(newest.unwrap_or(i64::MIN)),
+            help: OnceLock::new(),
             fs,
         };
         shared.remember_metadata(self.metadata);
@@ -272,7 +273,7 @@ impl<'a> Opening<'a> {
 
     /// What was deleted. New blocks get sequences that no tombstone hides, also under a manifest that was rebuilt.
     pub(super) fn load_tombstones(&mut self, manifest: &mut Manifest) -> Result<Vec<Arc<Tombstone>>> {
-        let tombstones = match load_tombstones(self.fs, self.dir) {
+        let tombstones = match Error::or_again(|| load_tombstones(self.fs, self.dir)) {
             Ok(tombstones) => tombstones,
             Err(error) if error.is_damage() => {
                 let path = self.dir.join(TOMBSTONES_FILE);
@@ -308,7 +309,7 @@ impl<'a> Opening<'a> {
         let mut blocks = Vec::new();
         manifest.blocks.retain(|entry| {
             let path = self.dir.join(BLOCKS).join(&entry.file);
-            match Block::open(self.fs, &path) {
+            match Error::or_again(|| Block::open(self.fs, &path)) {
                 Ok(block) => {
                     blocks.push(Arc::new(LiveBlock::new(block, tombstones)));
                     true
@@ -367,7 +368,8 @@ impl<'a> Opening<'a> {
         names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         while let Some(name) = names.pop() {
             let path = self.dir.join(HEAD).join(&name);
-            match checkpoint::load(self.fs.as_ref(), &path, options.limits_within_budget()) {
+            let load = || checkpoint::load(self.fs.as_ref(), &path, options.limits_within_budget());
+            match Error::or_again(load) {
                 Ok(loaded) => {
                     manifest.checkpoint = Some(name);
                     return Ok(loaded);

@@ -7,8 +7,8 @@ use crate::env::{Clock, Fs, ReadOnlyFs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::replay::{Replay, Replayed};
 use crate::options::Options;
+use crate::sync::Mutex;
 use crate::wal;
-use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -108,6 +108,7 @@ fn look(
         shared: Arc::clone(&shared),
         threads: Mutex::default(),
         ids: Mutex::default(),
+        steps: None,
         lock: Mutex::default(),
     };
     Ok((Storage { owner: Arc::new(Owner { shared, running: Arc::new(running) }) }, is_damaged))

@@ -3,10 +3,10 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::append::{CommitReport, WriteBatch};
 use crate::model::{TimeRange, Timestamp};
+use crate::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use roaring::RoaringBitmap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// Whom to tell what became of a batch: called once, on the commit thread as a rule. Who is dropped unanswered, because
 /// the commit thread ended with messages on their way to it, hears that the store is closed.
@@ -48,6 +48,13 @@ pub(crate) fn closed() -> Error {
 
 /// Called with the outcome of another request; dropped if there is none.
 pub(crate) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// An answer, and where it arrives.
+pub(crate) fn answered() -> (Answer, Receiver<Result<()>>) {
+    let (sender, receiver) = sync_channel(1);
+    // The receiver waits and is gone only when its thread is.
+    (Box::new(move |result| drop(sender.send(result))), receiver)
+}
 
 /// What the commit thread is asked to do.
 pub(crate) enum Message {

@@ -3,7 +3,7 @@
 use super::Storage;
 use super::open::{BLOCKS, HEAD};
 use super::shared::Shared;
-use crate::block::{Manifest, TOMBSTONES_FILE, new_uuid};
+use crate::block::{Manifest, TOMBSTONES_FILE};
 use crate::error::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl Storage {
 
 impl Shared {
     fn link_snapshot(&self, directory: &Path) -> Result<PathBuf> {
-        let [a, b, c, d, e, f, g, h, ..] = new_uuid();
+        let [a, b, c, d, e, f, g, h, ..] = self.fs.unique();
         let chance = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let name = format!("{}-{chance:016x}", utc_name(self.clock.now_ms()));
         let (unfinished, path) = (directory.join(format!("{name}.{UNFINISHED}")), directory.join(&name));

@@ -9,10 +9,11 @@ use crate::head::commit::{Committer, Judged};
 use crate::head::last::Bounds;
 use crate::head::view::View;
 use crate::maintain::retention::millis;
+use crate::sync::atomic::Ordering;
+use crate::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, TrySendError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError};
+use std::time::Duration;
 
 /// Samples after which a group is full.
 const GROUP_SAMPLES: usize = 1_000_000;
@@ -46,7 +47,7 @@ impl Shared {
         let refused = if is_full {
             Some((Message::Batch(batch, done), "the write queue is full"))
         } else if may_wait {
-            queue.send(Message::Batch(batch, done)).err().map(|e| (e.0, "the store is closed"))
+            self.send(&queue, Message::Batch(batch, done)).err().map(|e| (e.0, "the store is closed"))
         } else {
             queue.try_send(Message::Batch(batch, done)).err().map(|e| match e {
                 TrySendError::Full(message) => (message, "the write queue is full"),
@@ -84,8 +85,32 @@ impl Writer {
     /// Serves the queue until it is told to stop. A bug that panics here poisons the store instead of stopping it
     /// silently.
     pub(crate) fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
         let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        self.end(served);
+    }
+
+    /// Commits what waits, without waiting for more. Answers itself, unless it was told to stop, and whether there was
+    /// anything to do.
+    pub(crate) fn step(mut self) -> (Option<Self>, bool) {
+        let stopped = match self.receiver.try_recv() {
+            Ok(message) => match self.serve_from(message, &mut Vec::new()) {
+                None => return (Some(self), true),
+                stopped => stopped,
+            },
+            Err(TryRecvError::Empty) => {
+                let is_due = self.committer.wal().sync_due_in() == Some(Duration::ZERO);
+                self.sync_if_due();
+                return (Some(self), is_due);
+            }
+            Err(TryRecvError::Disconnected) => None,
+        };
+        self.end(Ok(stopped));
+        (None, true)
+    }
+
+    /// Takes nothing more, and says so to who is still in the queue and to who asked for it.
+    fn end(self, served: std::thread::Result<Option<Answer>>) {
+        let shared = Arc::clone(&self.shared);
         shared.queue.write().take();
         while let Ok(message) = self.receiver.try_recv() {
             match message {
@@ -114,32 +139,40 @@ impl Writer {
     fn serve(&mut self) -> Option<Answer> {
         let mut group = Vec::new();
         loop {
-            let mut message = self.wait()?;
-            let mut samples = 0;
-            loop {
-                match message {
-                    Message::Batch(batch, done) => {
-                        samples += batch.weight();
-                        group.push((batch, done));
-                    }
-                    other => {
-                        self.commit(&mut group);
-                        if let Some(answer) = self.control(other) {
-                            return Some(answer);
-                        }
-                    }
+            let message = self.wait()?;
+            if let Some(answer) = self.serve_from(message, &mut group) {
+                return Some(answer);
+            }
+        }
+    }
+
+    /// Takes `message` and what waits behind it, as one group. Answers who is to be told of the end.
+    fn serve_from(&mut self, mut message: Message, group: &mut Vec<(WriteBatch, Done)>) -> Option<Answer> {
+        let mut samples = 0;
+        loop {
+            match message {
+                Message::Batch(batch, done) => {
+                    samples += batch.weight();
+                    group.push((batch, done));
                 }
-                if samples >= GROUP_SAMPLES || group.len() >= GROUP_BATCHES {
-                    break;
-                }
-                match self.receiver.try_recv() {
-                    Ok(next) => message = next,
-                    Err(_) => break,
+                other => {
+                    self.commit(group);
+                    if let Some(answer) = self.control(other) {
+                        return Some(answer);
+                    }
                 }
             }
-            self.commit(&mut group);
-            self.freeze_if_large();
+            if samples >= GROUP_SAMPLES || group.len() >= GROUP_BATCHES {
+                break;
+            }
+            match self.receiver.try_recv() {
+                Ok(next) => message = next,
+                Err(_) => break,
+            }
         }
+        self.commit(group);
+        self.freeze_if_large();
+        None
     }
 
     /// The next message; meanwhile the log is synced when its interval is over. Nothing when nobody can send any more.
@@ -149,12 +182,14 @@ impl Writer {
             match self.receiver.recv_timeout(due) {
                 Ok(message) => return Some(message),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.committer.wal().sync_if_due().is_err() {
-                        self.note_poison();
-                    }
-                }
+                Err(RecvTimeoutError::Timeout) => self.sync_if_due(),
             }
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        if self.committer.wal().sync_if_due().is_err() {
+            self.note_poison();
         }
     }
 

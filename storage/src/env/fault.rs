@@ -55,6 +55,7 @@ enum Effect {
     ShortWrite { bytes: usize, errno: i32 },
     Delay(Duration),
     Space(Space),
+    Panic,
 }
 
 /// One fault: which call, how often, and what happens. Made by [`Fault::on`], EIO at the first call unless said otherwise.
@@ -119,6 +120,13 @@ impl Fault {
     #[must_use]
     pub fn delay(mut self, by: Duration) -> Self {
         self.effect = Effect::Delay(by);
+        self
+    }
+
+    /// Does not come back: stands for a bug of the code that called.
+    #[must_use]
+    pub fn panic(mut self) -> Self {
+        self.effect = Effect::Panic;
         self
     }
 
@@ -207,8 +215,14 @@ impl FaultPlan {
                 std::thread::sleep(by);
                 Ok(())
             }
+            Some(Effect::Panic) => panic_here(op, path),
         }
     }
+}
+
+#[allow(clippy::panic, reason = "it is what was asked for")]
+fn panic_here(op: FaultOp, path: &Path) -> ! {
+    std::panic::panic_any(format!("a panic was asked for: {op:?} of {}", path.display()))
 }
 
 /// A file system that follows a [`FaultPlan`] before it asks the one it wraps.
@@ -302,6 +316,10 @@ impl<F: Fs> Fs for FaultFs<F> {
         self.plan.check(FaultOp::Lock, path)?;
         self.inner.lock(path)
     }
+
+    fn unique(&self) -> [u8; 16] {
+        self.inner.unique()
+    }
 }
 
 #[derive(Debug)]
@@ -327,6 +345,7 @@ impl File for FaultFile {
                 return Err(io::Error::from_raw_os_error(errno));
             }
             Some(Effect::Delay(by)) => std::thread::sleep(by),
+            Some(Effect::Panic) => panic_here(FaultOp::Write, &self.path),
         }
         self.inner.write_all_at(bytes, offset)
     }

@@ -4,9 +4,9 @@
 //! strict one of POSIX: syncing a file makes its bytes durable, not its name; unsynced operations reach the disk in any
 //! order or not at all, and an unsynced write may reach it in part, by sectors of 512 bytes.
 
-use super::crash::{CrashChoice, Operation, Tree, durable, survivors};
+use super::crash::{CrashChoice, Operation, Tree, durable, next_random, survivors};
 use super::lock::held_by;
-use super::{DirLock, File, Fs, Mapped, Space};
+use super::{DirLock, File, Fs, Mapped, Space, random};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::io;
@@ -32,6 +32,9 @@ struct State {
     unrecorded: bool,
     locks: BTreeSet<PathBuf>,
     space: Option<Space>,
+    /// Where chance comes from, if not from the operating system.
+    chance: Option<u64>,
+    /// What all files may take together.
     capacity: Option<u64>,
 }
 
@@ -45,6 +48,14 @@ impl MemoryFs {
     pub fn unrecorded() -> Self {
         let fs = Self::default();
         fs.state.lock().unrecorded = true;
+        fs
+    }
+
+    /// An empty file system that logs its operations and whose chance comes from `seed`: everything that happens on it can
+    /// happen again.
+    pub fn seeded(seed: u64) -> Self {
+        let fs = Self::default();
+        fs.state.lock().chance = Some(seed);
         fs
     }
 
@@ -84,9 +95,10 @@ impl MemoryFs {
         let mut tree = survivors(&state.base, &state.log, at, choice);
         // Directories appear with their first use; a store that relies on their absence does not exist.
         tree.dirs.clone_from(&state.now.dirs);
+        let chance = state.chance;
         drop(state);
         tree.prune();
-        let state = State { base: tree.clone(), now: tree, ..State::default() };
+        let state = State { base: tree.clone(), now: tree, chance, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 }
@@ -255,6 +267,16 @@ impl Fs for MemoryFs {
         let total_bytes = state.capacity.unwrap_or(1 << 40);
         let free_bytes = total_bytes.saturating_sub(state.capacity.map_or(0, |_| state.used()));
         Ok(state.space.unwrap_or(Space { free_bytes, total_bytes }))
+    }
+
+    fn unique(&self) -> [u8; 16] {
+        let mut state = self.state.lock();
+        let Some(chance) = &mut state.chance else { return random() };
+        let mut bytes = [0; 16];
+        for half in bytes.as_chunks_mut::<8>().0 {
+            *half = next_random(chance).to_le_bytes();
+        }
+        bytes
     }
 
     fn lock(&self, path: &Path) -> io::Result<DirLock> {

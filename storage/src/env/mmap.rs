@@ -1,6 +1,9 @@
 //! `Mapped`: the bytes of a sealed file, mapped or in memory. The only unsafe code of the crate.
 
-#![allow(unsafe_code)]
+#![allow(
+    unsafe_code,
+    reason = "a map of a file is unsafe by nature; this is the one place of the crate that makes any"
+)]
 
 use std::fmt;
 use std::fs::File;

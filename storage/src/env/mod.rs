@@ -1,4 +1,4 @@
-//! The door: the only way to the disk and the clock, so that tests can put memory, faults and simulated time behind it.
+//! The door: the only way to the disk, the clock and chance, so that tests can put memory, faults, simulated time and a seed behind it.
 
 mod clock;
 mod crash;
@@ -19,6 +19,7 @@ pub use mmap::Mapped;
 pub use read_only::ReadOnlyFs;
 
 use std::fmt::Debug;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -52,6 +53,22 @@ pub trait Fs: Send + Sync + Debug {
     fn space(&self, path: &Path) -> io::Result<Space>;
     /// Takes the lock of the data directory `path`, or says who holds it (`WouldBlock`).
     fn lock(&self, path: &Path) -> io::Result<DirLock>;
+    /// Sixteen random bytes that no other call gives: identities of directories and files, and seeds that nobody outside can
+    /// foresee.
+    fn unique(&self) -> [u8; 16] {
+        random()
+    }
+}
+
+/// Sixteen bytes of the operating system's randomness.
+#[allow(clippy::disallowed_methods, reason = "this is the door the rule points to")]
+pub(crate) fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for half in bytes.as_chunks_mut::<8>().0 {
+        // A `RandomState` is keyed by it.
+        *half = RandomState::new().build_hasher().finish().to_le_bytes();
+    }
+    bytes
 }
 
 /// Room on a file system, in bytes.

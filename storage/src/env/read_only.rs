@@ -27,6 +27,10 @@ impl Fs for ReadOnlyFs {
         self.inner.open(path)
     }
 
+    fn unique(&self) -> [u8; 16] {
+        self.inner.unique()
+    }
+
     fn create(&self, _path: &Path) -> io::Result<Arc<dyn File>> {
         refused()
     }

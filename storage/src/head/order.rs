@@ -3,9 +3,9 @@
 use super::catalog::Catalog;
 use super::registry::Registry;
 use crate::index::memory::Pair;
+use crate::sync::Mutex;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use super::retired::{Pin, Retired};
 use crate::error::ErrorKind;
 use crate::model::{Labels, METRIC_NAME, SeriesRef};
 use crate::options::Limits;
+use crate::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use hashbrown::{HashMap, HashTable};
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const SHARDS: usize = 64;

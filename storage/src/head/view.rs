@@ -8,7 +8,7 @@ use super::retired::Pin;
 use crate::block::{Block, Deletions, Tombstone};
 use crate::error::Result;
 use crate::model::{Labels, TimeRange};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use roaring::RoaringBitmap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};

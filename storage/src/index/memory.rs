@@ -237,7 +237,8 @@ mod tests {
         let mut index = MemoryIndex::default();
         let pairs = |id: u32| [(0, 1), (2, id % 20), (3, 1000 + id)].into_iter();
         let mut firsts = 0;
-        for round in 0..3 {
+        // Miri is a hundred times slower than a processor.
+        for round in 0..if cfg!(miri) { 1 } else { 3 } {
             (0..100).for_each(|id| index.insert(id, pairs(id), |_| firsts += 1));
             assert_eq!(firsts, 121 * (round + 1));
             for id in 0..100 {

@@ -185,6 +185,9 @@ fn read_entry(cursor: &mut Cursor<'_>, singles: &mut Vec<u32>, series: &mut Roar
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Miri is a hundred times slower than a processor.
+    const MANY: usize = if cfg!(miri) { 16 } else { 200 };
     use std::collections::BTreeSet;
 
     #[test]
@@ -204,7 +207,7 @@ mod tests {
 
         #[test]
         fn every_list_comes_back(
-            lists in proptest::collection::vec(proptest::collection::btree_set(0_u32..100_000, 1..200), 1..50),
+            lists in proptest::collection::vec(proptest::collection::btree_set(0_u32..100_000, 1..MANY), 1..MANY / 4),
             picks in proptest::collection::vec(0_u32..60, 0..20),
         ) {
             let builders: Vec<PostingsBuilder> = lists.iter().map(|l| {

@@ -3,7 +3,7 @@
 //! Most samples lie within a day of the newest and make one block. Much older ones (backfill) are put into blocks of their
 //! own by day, so that retention can drop them in time.
 
-use crate::block::{BlockSpec, BlockWriter, ManifestBlock, SeriesContent, new_uuid};
+use crate::block::{BlockSpec, BlockWriter, ManifestBlock, SeriesContent};
 use crate::env::Fs;
 use crate::error::Result;
 use crate::head::generation::Generation;
@@ -99,7 +99,7 @@ impl Flush<'_> {
     ) -> Result<Option<ManifestBlock>> {
         let file = format!("{sequence:016x}.{}", crate::block::BLOCK_EXTENSION);
         let path = self.blocks_dir.join(&file);
-        let spec = BlockSpec { uuid: new_uuid(), sequence: *sequence, level: 0 };
+        let spec = BlockSpec { uuid: self.fs.unique(), sequence: *sequence, level: 0 };
         let mut writer = BlockWriter::create(self.fs, &path, spec)?;
         let (mut times, mut values, mut histograms) = (Vec::new(), Vec::new(), Vec::new());
         let (mut float_starts, mut histogram_starts) = (Vec::new(), Vec::new());

@@ -450,12 +450,15 @@ const FILE_BYTES_MAX: u64 = 2 << 30;
 fn read_file(fs: &dyn Fs, path: &Path, bytes: &mut Vec<u8>) -> Result<Unreadable> {
     let attempt = |e| Error::io(format!("read the log segment {}", path.display()), e);
     bytes.clear();
-    let file = match fs.open(path) {
+    let open = || fs.open(path).map_err(|e| Error::io(format!("open the log segment {}", path.display()), e));
+    let file = match Error::or_again(open) {
         Ok(file) => file,
-        Err(error) => {
+        Err(error) if error.is_damage() || error.io_kind() == Some(std::io::ErrorKind::NotFound) => {
             tracing::warn!(path = %path.display(), %error, "a log segment cannot be opened");
             return Ok(Unreadable { bytes: 1, first: 0 });
         }
+        // Going on without it would cost its samples, and the next start may find it.
+        Err(error) => return Err(error),
     };
     let size = file.len().map_err(attempt)?;
     let len = size.min(FILE_BYTES_MAX) as usize;

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A running program. Dropping it kills it and waits for it.
@@ -113,6 +114,35 @@ impl Usage {
             anonymous_bytes: kib("RssAnon:") * 1024,
         }
     }
+}
+
+/// Follows the memory of process `id` while `work` goes on: the most that was resident in bytes, and what `work` gave.
+///
+/// # Panics
+/// As `work`.
+pub fn most_memory<T>(id: u32, work: impl FnOnce() -> T) -> (u64, T) {
+    /// Ends the watch even if the work panics.
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(Usage::of(id).resident_bytes);
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            most
+        });
+        let guard = Done(&done);
+        let given = work();
+        drop(guard);
+        (watch.join().expect("the watch only reads"), given)
+    })
 }
 
 impl Drop for Process {

@@ -177,9 +177,9 @@ impl Launch {
         let mut client = Client::new(address).with_timeout(Duration::from_secs(5));
         let deadline = Instant::now() + self.limit;
         while process.ended().is_none() && Instant::now() < deadline {
-            // A server that asks who we are, or speaks TLS, does not tell whether it is ready; its log does.
+            // A server that asks who we are, speaks TLS or has heard enough does not tell whether it is ready; its log does.
             let answer = client.get(self.product.ready_page()).map(|r| r.status).unwrap_or_default();
-            if answer == 200 || ([400, 401].contains(&answer) && process.output().contains("ready: ")) {
+            if answer == 200 || ([400, 401, 429].contains(&answer) && process.output().contains("ready: ")) {
                 return Ok(process);
             }
             std::thread::sleep(Duration::from_millis(3));

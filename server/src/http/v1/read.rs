@@ -5,15 +5,15 @@ use crate::http::admission::{Cancel, run_query};
 use crate::http::app::App;
 use crate::http::external::External;
 use crate::http::respond::{self, BodyWriter, Encoding};
-use crate::http::stream::{Pieces, read_out};
+use crate::http::stream::{Pieces, read_out, sliced};
 use crate::wire::body;
 use crate::wire::protobuf_writer::bytes_field;
 use crate::wire::remote_read::{self, Query, ReadRequest, ResponseType};
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::Response;
+use kymo_query::Held;
 use kymo_storage::ErrorKind;
 use kymo_storage::api::{Queryable, Samples, SeriesSet};
 use kymo_storage::db::Storage;
@@ -25,11 +25,14 @@ use std::io::{self, Write};
 const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a frame's chunks; one chunk goes over that at most.
 const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Memory of an answer is reserved so much ahead.
+const HOLD_BYTES: usize = 256 << 10;
 /// Bytes of an answer that is sent at once, before compression.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 /// What the answer to a request is made from.
 struct Source {
+    app: App,
     storage: Storage,
     external: External,
     samples_max: u64,
@@ -54,6 +57,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
         remote_read::decode(decoded).map_err(|e| ApiError::bad_data(e.to_string()))?;
     let settings = app.settings();
     let source = Source {
+        app: app.clone(),
         storage: app.storage(Side::Read)?,
         external: External(settings.external_labels.clone()),
         samples_max: settings.query.samples_max,
@@ -61,8 +65,8 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
     match response_type {
         ResponseType::Samples => {
             let work = move |cancel: &Cancel| source.all(queries, cancel);
-            let bytes = run_query(&app.query_gate, &app.metrics, work).await?;
-            let mut response = Response::new(Body::from(bytes));
+            let (bytes, memory) = run_query(&app.query_gate, &app.metrics, work).await?;
+            let mut response = Response::new(sliced(bytes, memory));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("snappy"));
@@ -116,9 +120,10 @@ impl Source {
         Ok(Some(Selected { set, range, order }))
     }
 
-    /// One message with all samples, compressed.
-    fn all(&self, queries: Vec<Query>, cancel: &Cancel) -> Result<Vec<u8>, ApiError> {
+    /// One message with all samples, compressed; and its memory.
+    fn all(&self, queries: Vec<Query>, cancel: &Cancel) -> Result<(Vec<u8>, Vec<Held>), ApiError> {
         let (mut response, mut total) = (Vec::new(), 0_u64);
+        let (mut memory, mut held) = (Vec::new(), 0);
         let mut samples = Samples::new();
         for query in queries {
             let mut result = Vec::new();
@@ -139,6 +144,12 @@ impl Source {
                     return Err(ApiError::bad_data(format!("exceeded sample limit ({})", self.samples_max)));
                 }
                 remote_read::write_series(&mut result, &labels, &samples);
+                // What grows is twice as large for a moment, and is there once more when it is compressed.
+                let needed = 2 * (response.len() + result.len());
+                if needed > held {
+                    memory.push(self.app.hold(needed - held + HOLD_BYTES)?);
+                    held = needed + HOLD_BYTES;
+                }
                 if response.len() + result.len() > ANSWER_BYTES_MAX {
                     return Err(ApiError::bad_data(format!(
                         "the answer is larger than {ANSWER_BYTES_MAX} bytes; ask for a shorter range, or for STREAMED_XOR_CHUNKS"
@@ -148,7 +159,12 @@ impl Source {
             bytes_field(&mut response, 1, &result);
         }
         let compressed = snap::raw::Encoder::new().compress_vec(&response);
-        compressed.map_err(|e| ApiError::new(Side::Read, ErrorKind::Internal, e.to_string()))
+        let mut compressed =
+            compressed.map_err(|e| ApiError::new(Side::Read, ErrorKind::Internal, e.to_string()))?;
+        compressed.shrink_to_fit();
+        drop(memory);
+        let memory = vec![self.app.hold(compressed.capacity())?];
+        Ok((compressed, memory))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::http::queries::{Peer, Question};
 use crate::http::respond::{self, BodyWriter, Encoding, Notes};
 use crate::http::stream;
 use crate::wire::json;
+use crate::wire::regex_room::RegexRoom;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -25,11 +26,6 @@ const CANCEL_CHECK_EVERY: usize = 1_024;
 
 /// What a series of the answer takes besides its labels.
 const SERIES_BYTES: usize = 64;
-
-/// Memory of an answer, out of that of all queries.
-fn hold(app: &App, bytes: usize) -> Result<Held, ApiError> {
-    app.engine.hold(bytes as u64).map_err(|e| ApiError::query(&e))
-}
 
 /// The answer to how much room a list may take, out of the memory of all queries; what is granted is put into `memory`.
 pub(super) fn granting<'m>(
@@ -88,9 +84,10 @@ pub(super) fn selector(text: &str) -> Result<Vec<Matcher>, String> {
 /// # Errors
 /// One of them is not a selector, or would match everything. Whether the parameter is named depends on the endpoint.
 pub(super) fn matcher_sets(params: &Params) -> Result<Vec<Vec<Matcher>>, String> {
-    let mut matcher_sets = Vec::new();
+    let (mut matcher_sets, mut compiled) = (Vec::new(), RegexRoom::default());
     for text in params.all("match[]") {
         let matchers = selector(text)?;
+        compiled.take(&matchers)?;
         if matchers.iter().all(Matcher::matches_empty) {
             return Err("match[] must contain at least one non-empty matcher".to_owned());
         }
@@ -135,7 +132,7 @@ pub async fn series(State(app): State<App>, request: Request) -> Result<Response
                     if running.cancel.is_cancelled() {
                         return Err(ApiError::cancelled());
                     }
-                    memory.push(hold(&work_app, unheld + CANCEL_CHECK_EVERY * SERIES_BYTES)?);
+                    memory.push(work_app.hold(unheld + CANCEL_CHECK_EVERY * SERIES_BYTES)?);
                     unheld = 0;
                 }
                 let labels = set.labels(index);

@@ -309,7 +309,10 @@ impl<'p> Parser<'p> {
     /// `None` inside. Without well-formed counts the brace is a literal and nothing is taken.
     #[expect(clippy::option_option, reason = "no end, an end too large to count, an end")]
     fn counts(&mut self) -> Option<(Option<u32>, Option<Option<u32>>)> {
-        let (inside, _) = self.rest().strip_prefix('{')?.split_once('}')?;
+        let rest = self.rest().strip_prefix('{')?;
+        // No further than counts may go: of many open braces each would look at all the rest.
+        let end = rest.bytes().position(|b| !b.is_ascii_digit() && b != b',')?;
+        let inside = rest.get(..end).filter(|_| rest.as_bytes().get(end) == Some(&b'}'))?;
         let number = |digits: &str| {
             let plain = !digits.is_empty()
                 && digits.bytes().all(|b| b.is_ascii_digit())

@@ -1,8 +1,15 @@
 //! The checks, one file per group: what each does in which tier, and when its promise is kept.
 
+mod access;
 mod disk;
 mod life;
+mod limits;
+mod making;
+mod measure;
+mod queries;
 mod rot;
+mod senders;
+mod slow;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -81,6 +88,8 @@ enum Way {
     /// By tests of the workspace, with the numbers of smoke and of the night in an environment variable. The figures are
     /// what a test prints behind the check's name.
     Tests { arguments: &'static [&'static str], variable: &'static str, count: (u64, u64) },
+    /// By tests of the workspace that always do the same. The figures are all that they print behind the check's name.
+    Suite(&'static [&'static str]),
 }
 
 /// All checks, group by group, in the order in which they run.
@@ -88,7 +97,17 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Check> {
     GROUPS.iter().copied().flatten()
 }
 
-const GROUPS: &[&[Check]] = &[disk::CHECKS, rot::CHECKS, life::CHECKS];
+const GROUPS: &[&[Check]] = &[
+    disk::CHECKS,
+    rot::CHECKS,
+    life::CHECKS,
+    making::CHECKS,
+    queries::CHECKS,
+    limits::CHECKS,
+    senders::CHECKS,
+    slow::CHECKS,
+    access::CHECKS,
+];
 
 /// A check whose expectations fail has failed, and the next ones run all the same.
 fn run_guarded(run: fn(&Place<'_>) -> Result<Figures, String>, place: &Place<'_>) -> Result<Figures, String> {
@@ -110,8 +129,9 @@ impl Check {
         match &self.way {
             Way::Server(run) => run_guarded(*run, place),
             Way::Tests { arguments, variable, count } => {
-                self.tests(place, arguments, (variable, place.count(count.0, count.1)))
+                self.tests(place, arguments, Some((variable, place.count(count.0, count.1))))
             }
+            Way::Suite(arguments) => self.tests(place, arguments, None),
         }
     }
 
@@ -119,17 +139,21 @@ impl Check {
         &self,
         place: &Place<'_>,
         arguments: &[&str],
-        (name, value): (&str, u64),
+        variable: Option<(&str, u64)>,
     ) -> Result<Figures, String> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = Command::new(cargo);
         command.args(["test", "--quiet"]).args(crate::profile()).args(arguments).args(["--", "--nocapture"]);
-        command.env(name, value.to_string()).env("PROPTEST_RNG_SEED", place.seed.to_string());
+        command.envs(variable.map(|(name, value)| (name, value.to_string())));
+        command.env("PROPTEST_RNG_SEED", place.seed.to_string());
         let output = command.current_dir(&place.root).output().map_err(|e| format!("cargo: {e}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let mark = format!("{} ", self.name);
         // The test harness writes a dot in front for a test that ended meanwhile.
-        let figures = text.lines().find_map(|line| line.trim_start_matches('.').strip_prefix(&mark));
+        let told: Vec<&str> =
+            text.lines().filter_map(|line| line.trim_start_matches('.').strip_prefix(&mark)).collect();
+        let told = if variable.is_some() { told.get(..1).unwrap_or_default() } else { &told };
+        let figures = (!told.is_empty()).then(|| told.join(" "));
         match (output.status.success(), figures) {
             (kept, Some(figures)) => Ok(Figures::new(figures, kept)),
             (true, None) => Err(format!("no test printed a line that begins with {mark:?}")),

@@ -1,0 +1,109 @@
+//! A whole store, its disk and its clock, simulated on one thread: writes, reads, deletes, merges, retention, full disks, failing
+//! disks, power cuts and clocks that jump, in an order that follows from a seed. What is acknowledged is there, nothing else
+//! is, and a seed always gives the same run.
+//!
+//! ```text
+//! cargo test -p kymo-storage --test simulation                                       100 seeds
+//! KYMO_SIM_SEEDS=100000 cargo test --release -p kymo-storage --test simulation -- --nocapture
+//! KYMO_SIM_SEED=42 cargo test -p kymo-storage --test simulation                      one of them
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a failed expectation is a failed test; the figures are printed"
+)]
+
+mod acts;
+mod chance;
+mod oracle;
+#[path = "../model/steps.rs"]
+#[allow(dead_code, reason = "only its series and histograms are used")]
+mod steps;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::{Figures, World};
+
+/// Seeds tried unless `KYMO_SIM_SEEDS` says otherwise.
+const SEEDS: u64 = 100;
+/// What happens in one run.
+const ACTIONS: u64 = 120;
+/// Every so manieth seed is run twice.
+const TWICE_EVERY: u64 = 10;
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok())
+}
+
+/// Runs a seed; what went wrong is said in one line that can be copied to run it again.
+fn run(seed: u64, lie: Option<&'static str>) -> Result<Figures, String> {
+    let world = AssertUnwindSafe(|| World::new(seed, lie).live(ACTIONS));
+    catch_unwind(world).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words");
+        format!(
+            "{text}; again: KYMO_SIM_SEED={seed} cargo test -p kymo-storage --test simulation -- --nocapture"
+        )
+    })
+}
+
+#[test]
+fn what_is_acknowledged_is_there_whatever_happens() {
+    let first = number("PROPTEST_RNG_SEED").unwrap_or(0).wrapping_mul(1_000_003);
+    let seeds: Vec<u64> = match number("KYMO_SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..number("KYMO_SIM_SEEDS").unwrap_or(SEEDS)).map(|i| first.wrapping_add(i)).collect(),
+    };
+    let (mut all, mut violations, mut different) = (Figures::default(), Vec::new(), Vec::new());
+    for (index, seed) in seeds.iter().enumerate() {
+        let figures = match run(*seed, None) {
+            Ok(figures) => figures,
+            Err(violation) => {
+                violations.push(violation);
+                continue;
+            }
+        };
+        if (index as u64).is_multiple_of(TWICE_EVERY) {
+            let again = run(*seed, None).map(|figures| figures.trace);
+            if again != Ok(figures.trace) {
+                different.push(format!("seed {seed}: {:016x}, then {again:x?}", figures.trace));
+            }
+        }
+        all.simulated_ms += figures.simulated_ms;
+        all.faults += figures.faults;
+        all.crashes += figures.crashes;
+        all.actions += figures.actions;
+        all.acknowledged += figures.acknowledged;
+        all.events += figures.events;
+        all.rotten += figures.rotten;
+    }
+    println!(
+        "sim seeds={} days={} actions={} disk_calls={} faults={} crashes={} unreadable={} acknowledged={} violations={} deterministic={}",
+        seeds.len(),
+        all.simulated_ms / 86_400_000,
+        all.actions,
+        all.events,
+        all.faults,
+        all.crashes,
+        all.rotten,
+        all.acknowledged,
+        violations.len(),
+        u8::from(different.is_empty()),
+    );
+    assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
+    assert!(different.is_empty(), "a seed does not always give the same run:\n{}", different.join("\n"));
+    assert!(seeds.len() == 1 || (all.faults > 0 && all.crashes > 0 && all.acknowledged > 0), "{all:?}");
+}
+
+/// A simulation that finds nothing proves nothing unless it finds what is there.
+#[test]
+fn a_disk_that_lies_about_syncs_is_found_out() {
+    for lie in ["wal", "blocks", "head"] {
+        let found = (0..200).find_map(|seed| run(seed, Some(lie)).err());
+        assert!(found.is_some(), "no seed shows that syncs of {lie} do nothing");
+    }
+}
