@@ -16,6 +16,7 @@ use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
+use rustix::net::sockopt;
 use rustls::ServerConfig;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -40,6 +41,9 @@ const STREAMS_MAX: u32 = 128;
 const HTTP2_HEADERS_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of a request body that an HTTP/2 client may send ahead: in one stream, and in all.
 const HTTP2_WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
+/// What the system may hold for a client that has not taken it, in bytes; it takes twice that. By itself it would go up to
+/// megabytes, which ten thousand slow clients are not worth; and a client that is slow, but takes all, shows that it moves.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// What a client beyond the limit of connections is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n\
     Content-Length: 59\r\nConnection: close\r\n\r\ntoo many connections; the limit is set by --max-connections\n";
@@ -120,6 +124,7 @@ pub async fn serve(
         };
         // Answers are small and complete: there is nothing to gain from waiting for more bytes.
         let _ = stream.set_nodelay(true);
+        let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
         let task = connection(Arc::clone(&face), stream, address, shutdown.clone());
         let open = open.clone();
         tokio::spawn(async move {

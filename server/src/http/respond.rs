@@ -318,7 +318,8 @@ fn error(failure: &ApiError, data: Option<&serde_json::Value>) -> Response {
     // Writing to memory cannot fail.
     let _ = body.write_all(br#"{"status":"error","#);
     if let Some(data) = data {
-        let _ = write!(body, "\"data\":{data},");
+        let _ = body.write_all(b"\"data\":").and_then(|()| json::page(&mut body, data));
+        body.push(b',');
     }
     let _ = body.write_all(br#""errorType":"#);
     let _ = json::string(&mut body, failure.error_type);

@@ -18,6 +18,24 @@ pub fn string(out: &mut impl Write, text: &str) -> io::Result<()> {
     string_bytes(out, text.as_bytes())
 }
 
+/// Writes anything that serializes. What a page could take for markup is written as [`string`] writes it: these bytes stand in
+/// strings only.
+///
+/// # Errors
+/// As the writer.
+pub fn page(out: &mut impl Write, page: &impl serde::Serialize) -> io::Result<()> {
+    let text = serde_json::to_string(page)?;
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(['<', '>', '&']) {
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.write_all(plain.as_bytes())?;
+        let mut tail = tail.chars();
+        write!(out, "\\u{:04x}", tail.next().map_or(0, u32::from))?;
+        rest = tail.as_str();
+    }
+    out.write_all(rest.as_bytes())
+}
+
 /// Bytes that cannot stand in a string as they are.
 const ESCAPED: [bool; 256] = {
     let mut table = [false; 256];
@@ -265,6 +283,13 @@ pub fn short_timestamp(out: &mut impl Write, timestamp: Timestamp) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn markup_is_no_markup_in_any_value() {
+        let mut out = Vec::new();
+        page(&mut out, &serde_json::json!({"<a>": ["&", "é", 1.5]})).unwrap();
+        assert_eq!(out, br#"{"\u003ca\u003e":["\u0026",""#.iter().copied().chain("é".bytes()).chain(*br#"",1.5]}"#).collect::<Vec<u8>>());
+    }
     use proptest::prelude::*;
 
     fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {

@@ -4,6 +4,7 @@ use super::series::needed_matcher_sets;
 use crate::error::{ApiError, Side};
 use crate::http::app::App;
 use crate::http::respond::{self, Encoding, Notes};
+use crate::wire::json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -54,7 +55,7 @@ pub async fn snapshot(State(app): State<App>, request: Request) -> Result<Respon
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     tracing::info!(path = %path.display(), "snapshot made");
     let data = json!({ "name": name });
-    Ok(respond::success(encoding, &Notes::default(), |out| Ok(serde_json::to_writer(out, &data)?)))
+    Ok(respond::success(encoding, &Notes::default(), |out| json::page(out, &data)))
 }
 
 /// A switch in one of the words of Go's `ParseBool`, which Prometheus takes.

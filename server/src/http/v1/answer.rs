@@ -98,7 +98,7 @@ impl Pieces for Answer {
         }
         if let Some(operator) = &self.explain {
             out.write_all(b",\"explain\":")?;
-            serde_json::to_writer(&mut *out, &operator_json(operator))?;
+            json::page(out, &operator_json(operator))?;
         }
         out.write_all(b"}")?;
         write_notes(out, &self.notes)?;
@@ -248,7 +248,7 @@ fn write_stats(out: &mut BodyWriter, told: &Stats) -> io::Result<()> {
         let steps: Vec<_> = per_step.iter().map(|(t, samples)| json!([seconds(*t), samples])).collect();
         page["samples"]["totalQueryableSamplesPerStep"] = steps.into();
     }
-    Ok(serde_json::to_writer(out, &page)?)
+    json::page(out, &page)
 }
 
 /// Seconds, without a fraction if they are whole.

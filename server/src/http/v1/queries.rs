@@ -3,6 +3,7 @@
 use crate::error::{ApiError, Side};
 use crate::http::app::App;
 use crate::http::respond::{self, Encoding, Notes};
+use crate::wire::json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -29,7 +30,7 @@ pub async fn list(State(app): State<App>, request: Request) -> Response {
             })
         })
         .collect();
-    respond::success(encoding, &Notes::default(), |out| Ok(serde_json::to_writer(out, &running)?))
+    respond::success(encoding, &Notes::default(), |out| json::page(out, &running))
 }
 
 /// `POST /api/v1/status/active_queries/<id>/cancel`: ends a query; who asked it is told so.
@@ -51,5 +52,5 @@ pub async fn cancel(
     }
     tracing::info!(id, "a query is cancelled on request");
     let answer = json!({ "id": id, "cancelled": true });
-    Ok(respond::success(encoding, &Notes::default(), |out| Ok(serde_json::to_writer(out, &answer)?)))
+    Ok(respond::success(encoding, &Notes::default(), |out| json::page(out, &answer)))
 }

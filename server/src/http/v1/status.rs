@@ -2,6 +2,7 @@
 
 use crate::http::app::App;
 use crate::http::respond::{self, Encoding, Notes};
+use crate::wire::json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ const PROMETHEUS_API_VERSION: &str = "3.14.0";
 
 pub(super) fn page(request: &Request, data: &Value) -> Response {
     let encoding = Encoding::accepted(request.headers());
-    respond::success(encoding, &Notes::default(), |out| Ok(serde_json::to_writer(out, data)?))
+    respond::success(encoding, &Notes::default(), |out| json::page(out, data))
 }
 
 fn build() -> Value {

@@ -25,7 +25,7 @@ pub async fn format(State(app): State<App>, request: Request) -> Result<Response
 /// # Errors
 /// As [`format()`].
 pub async fn parse(State(app): State<App>, request: Request) -> Result<Response, ApiError> {
-    answer(app, request, |out, expr| Ok(serde_json::to_writer(out, &syntax_tree(expr))?)).await
+    answer(app, request, |out, expr| json::page(out, &syntax_tree(expr))).await
 }
 
 /// Texts are of bounded length and need no turn, but the longest are too much work for a thread that others share.
