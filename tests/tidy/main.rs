@@ -100,9 +100,11 @@ fn files_stay_readable() {
 }
 
 #[test]
-fn unsafe_has_two_rooms() {
+fn unsafe_has_three_rooms() {
     require_none(&complaints(|s| {
-        let allowed = ["storage/src/env/mmap.rs", "server/src/allocator.rs"].contains(&&*s.path);
+        const ROOMS: [&str; 3] =
+            ["storage/src/env/mmap.rs", "server/src/allocator.rs", "tests/fuzz_bodies/src/allocations.rs"];
+        let allowed = ROOMS.contains(&&*s.path);
         let line = s.code_lines().into_iter().find(|l| {
             ["{", "fn", "impl", "trait"].iter().any(|u| l.1.contains(&[concat!("un", "safe "), u].concat()))
         })?;

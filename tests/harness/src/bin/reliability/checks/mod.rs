@@ -10,6 +10,7 @@ mod queries;
 mod rot;
 mod senders;
 mod slow;
+mod white_box;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -107,6 +108,7 @@ const GROUPS: &[&[Check]] = &[
     senders::CHECKS,
     slow::CHECKS,
     access::CHECKS,
+    white_box::CHECKS,
 ];
 
 /// A check whose expectations fail has failed, and the next ones run all the same.
