@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 static GUARD: Guard = Guard;
 
 /// An input that takes longer hangs; fuzzing itself is stricter.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 static LAST: Mutex<String> = Mutex::new(String::new());

@@ -128,7 +128,7 @@ fn note(target: &Target, run: &Run) -> std::io::Result<()> {
     let mut ledger = fs::OpenOptions::new().append(true).open(root().join("fuzz/ledger.txt"))?;
     writeln!(
         ledger,
-        "{day} {:<10} {:>7} {:>11} {:>7} {:>7} {:>7} {:>8} {:>8}",
+        "{day} {:<10} {:>7} {:>11} {:>7} {:>8} {:>8} {:>8} {:>8}",
         target.name,
         run.seconds,
         run.executions,
