@@ -24,7 +24,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// What the load's series have in common.
 const SELECTOR: &str = "{cluster=\"eu-west-1\"}";
 /// What is deleted of the second window.
-const DELETED: &str = "{cluster=\"eu-west-1\",job=\"job-3\"}";
+const DELETED: &str = "{cluster=\"eu-west-1\",number=~\".*7\"}";
 
 /// A kind of file, and how many of a hundred flips it gets.
 pub type Kind = (&'static str, u64);
