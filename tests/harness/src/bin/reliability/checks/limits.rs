@@ -137,7 +137,7 @@ fn of_series(client: &mut Client, t: i64) -> Vec<Case> {
         ("bytes of a label name", names, &["256", "257"]),
         ("bytes of a label value", values, &["4096", "4097"]),
         ("time ahead", times, &["too far in the future"]),
-        ("age", ages, &["out of bounds"]),
+        ("age", ages, &["older than the retention"]),
     ];
     expected
         .into_iter()
