@@ -3,9 +3,9 @@
 
 mod appending;
 mod asking;
+mod handles;
 mod life;
 mod looking_after;
-mod memory;
 mod reading;
 
 use kymo::{Db, Labels, Options};
