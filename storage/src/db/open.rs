@@ -413,7 +413,7 @@ impl<'a> Opening<'a> {
                     continue;
                 }
                 let is_block = path.extension().is_some_and(|e| e == BLOCK_EXTENSION);
-                let opened = is_block.then(|| Block::open(self.fs, &path));
+                let opened = is_block.then(|| Error::or_again(|| Block::open(self.fs, &path)));
                 match opened {
                     Some(Err(error)) if error.is_damage() => drop(self.put_aside(&path, &error, None)),
                     // Nothing refers to it; if it cannot be removed now, the next start tries again.
