@@ -92,6 +92,7 @@ fn options(chance: &mut Chance) -> Options {
         compaction_widths: [60, 8 * 3600, 24 * 3600].map(Duration::from_secs).to_vec(),
         delete_reclaim_after: millis(chance.one_of(&[MINUTE, 1000 * HOUR])),
         free_space_min: Some(1 << 20),
+        reserve_bytes: chance.one_of(&[0, 4096]),
         ..Options::default()
     }
 }
