@@ -342,7 +342,8 @@ impl Replay<'_> {
                         // Left from a commit that was cut back, behind a shorter one in its place.
                         continue;
                     }
-                    if index > pending.expected {
+                    let follows_gap = index > pending.expected;
+                    if follows_gap {
                         pending.gaps.push((pending.expected, index, before));
                         tear = (durable <= pending.expected).then_some(index);
                         self.visitor.torn(tear.is_some());
@@ -356,7 +357,8 @@ impl Replay<'_> {
                     self.out.report.frames += 1;
                     self.out.report.bytes += body.len() as u64;
                     self.visitor.frame(pending.sequence, offset as u64);
-                    if !self.record(cursor.rest())? {
+                    let is_needed = follows_gap || !record::is_copy(cursor.rest());
+                    if is_needed && !self.record(cursor.rest())? {
                         pending.undecodable.push(offset as u64);
                     }
                 }
