@@ -60,8 +60,14 @@ impl Block {
             }
         }
         self.check_pages(&mut found);
-        if self.columns().is_ok() {
-            self.check_series(&mut found);
+        match self.columns() {
+            Ok(_) => self.check_series(&mut found),
+            // If the section fails its checksum, that is said already.
+            Err(error) if self.section(Section::Tscol).is_ok() => {
+                let offset = self.section_offset(Section::Tscol);
+                found.push(Damage { offset, series: None, what: text(&error) });
+            }
+            Err(_) => {}
         }
         if let Err(error) = self.check_exemplars() {
             let offset = self.section_offset(Section::Exemplars);

@@ -1,6 +1,7 @@
 //! `Storage`: opening, writing, reading, flushing and closing a store.
 
 mod background;
+mod catch_up;
 mod compaction;
 mod delete;
 #[cfg(all(test, feature = "shuttle"))]

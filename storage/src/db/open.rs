@@ -48,8 +48,8 @@ pub(crate) struct Opened {
 }
 
 pub(super) struct Opening<'a> {
-    fs: &'a Arc<dyn Fs>,
-    dir: &'a Path,
+    pub(super) fs: &'a Arc<dyn Fs>,
+    pub(super) dir: &'a Path,
     pub(super) counters: Counters,
     /// Damaged files that could not be put aside: not to be removed.
     stuck: Vec<PathBuf>,
@@ -140,6 +140,7 @@ pub(crate) fn open(
     }
     let mut opening = Opening::new(&fs, dir);
     let (mut manifest, stored) = opening.load_manifest()?;
+    opening.catch_up(&mut manifest);
     let tombstones = opening.load_tombstones(&mut manifest)?;
     let blocks = opening.open_blocks(&mut manifest, &tombstones);
     let loaded = opening.load_checkpoint(&mut manifest, &options)?;
@@ -195,20 +196,14 @@ pub(crate) fn open(
     Ok(Opened { shared, committer, messages, jobs, compact_jobs, lock })
 }
 
-/// So many places of a damaged log are told to readers; the log of the process has them all.
-const PLACES_TOLD: usize = 5;
-
 /// What readers are told of a damaged log. Nobody knows the times of what is lost.
 fn lost_sentence(dir: &Path, report: &ReplayReport, lost_samples: u64) -> String {
     let (frames, log) = (report.lost_frames + report.undecodable_frames, dir.join(WAL));
     let mut segments: Vec<u64> = report.damaged_segments.clone();
     segments.extend(&report.missing_segments);
     segments.sort_unstable();
-    let places = report.places.iter().take(PLACES_TOLD);
-    let places: Vec<String> = places.map(|p| format!("{:016}.wal at {}", p.segment, p.offset)).collect();
-    let places = places.join(", ");
     format!(
-        "stored data is damaged and left out: {}: {frames} requests of the log are lost (segments {segments:?}: {places}), and \
+        "stored data is damaged and left out: {}: {frames} requests of the log are lost (segments {segments:?}), and \
          {lost_samples} samples of series whose names are lost; copies of damaged segments are in quarantine",
         log.display()
     )
@@ -219,7 +214,7 @@ pub(crate) fn checkpoint_name(boundary: u64) -> String {
     format!("registry-{boundary:016x}.{CHECKPOINT_EXTENSION}")
 }
 
-fn checkpoint_boundary(name: &str) -> Option<u64> {
+pub(super) fn checkpoint_boundary(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("registry-")?.strip_suffix(CHECKPOINT_EXTENSION)?.strip_suffix('.')?;
     u64::from_str_radix(digits, 16).ok()
 }
@@ -297,7 +292,7 @@ impl<'a> Opening<'a> {
     }
 
     /// The names of the checkpoint files, oldest first.
-    fn checkpoints(&self) -> Vec<String> {
+    pub(super) fn checkpoints(&self) -> Vec<String> {
         let entries = self.fs.list(&self.dir.join(HEAD)).unwrap_or_default();
         let files = entries.iter().filter(|p| p.extension().is_some_and(|e| e == CHECKPOINT_EXTENSION));
         let mut names: Vec<String> =
@@ -419,7 +414,7 @@ impl<'a> Opening<'a> {
                     continue;
                 }
                 let is_block = path.extension().is_some_and(|e| e == BLOCK_EXTENSION);
-                let opened = is_block.then(|| Error::or_again(|| Block::open(self.fs, &path)));
+                let opened = is_block.then(|| Block::open(self.fs, &path));
                 match opened {
                     Some(Err(error)) if error.is_damage() => drop(self.put_aside(&path, &error, None)),
                     // Nothing refers to it; if it cannot be removed now, the next start tries again.

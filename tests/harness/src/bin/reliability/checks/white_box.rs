@@ -3,7 +3,48 @@
 use super::{Check, Figures, Place, Way};
 use std::process::Command;
 
+/// A test of `storage/tests/white_box`, which tries a twentieth in smoke and everything in the night.
+const fn white_box(arguments: &'static [&'static str]) -> Way {
+    Way::Tests { arguments, variable: "KYMO_WHITE_BOX", count: (5, 100) }
+}
+
 pub(super) const CHECKS: &[Check] = &[
+    Check {
+        number: "R5",
+        name: "torn",
+        what: "a log cut at every byte of its last 64 KiB",
+        way: white_box(&["-p", "kymo-storage", "--test", "white_box", "a_log_cut_anywhere"]),
+    },
+    Check {
+        number: "R6",
+        name: "walflip_wb",
+        what: "one bit flipped in every byte of a log",
+        way: white_box(&["-p", "kymo-storage", "--test", "white_box", "a_flipped_bit_of_a_log"]),
+    },
+    Check {
+        number: "R8",
+        name: "points",
+        what: "a kill and a power cut at every call of flush, compaction, retention, delete, snapshot, import",
+        way: white_box(&["-p", "kymo-storage", "--test", "white_box", "a_kill_at_every_call"]),
+    },
+    Check {
+        number: "R15",
+        name: "rot_wb",
+        what: "one bit flipped in each page of each file, and in each byte of its edges",
+        way: white_box(&["-p", "kymo-storage", "--test", "white_box", "one_flipped_bit"]),
+    },
+    Check {
+        number: "R18",
+        name: "manifest",
+        what: "the manifest lost, torn, an older copy",
+        way: white_box(&["-p", "kymo-storage", "--test", "white_box", "a_manifest_can_be"]),
+    },
+    Check {
+        number: "R19",
+        name: "misdirect",
+        what: "sectors that hold another file's bytes or none",
+        way: white_box(&["-p", "kymo-storage", "--test", "white_box", "misdirected"]),
+    },
     Check {
         number: "R22",
         name: "alloc",
