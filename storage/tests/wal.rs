@@ -232,6 +232,26 @@ fn a_flipped_bit_costs_at_most_one_request() {
 }
 
 #[test]
+fn a_flipped_bit_takes_no_names() {
+    let fs = MemoryFs::new();
+    let (mut wal, ..) = open(&fs);
+    let names: Vec<(u32, Vec<u8>)> = (0..40).map(|id| (id, format!("labels of {id}").into_bytes())).collect();
+    // Some come first, some with a later request.
+    for (n, part) in [(0, &names[..30]), (1, &names[30..])] {
+        wal.push_series(part.iter().map(|(id, labels)| (*id, labels.as_slice()))).unwrap();
+        append(&mut wal, n).unwrap();
+    }
+    wal.close().unwrap();
+    let path = segments(&fs).remove(0);
+    assert_eq!(open(&fs.crash_image(fs.log_len(), CrashChoice::Everything)).2.series, names, "each once");
+    for at in 0..fs.map(&path).unwrap().len() {
+        let (_, report, seen) = open(&altered(&fs, &path, |bytes| bytes[at] ^= 1 << (at % 8)));
+        assert_eq!(seen.series, names, "flip at {at}");
+        assert!(seen.samples.len() as u64 + report.lost_frames >= 2, "flip at {at}: {report:?}");
+    }
+}
+
+#[test]
 fn damaged_headers_and_missing_segments_are_reported() {
     let fs = filled(30);
     let paths = segments(&fs);

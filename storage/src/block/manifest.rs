@@ -128,7 +128,7 @@ impl Manifest {
             if path.extension().is_none_or(|e| e != BLOCK_EXTENSION) {
                 continue;
             }
-            match Block::open(fs, &path) {
+            match Error::or_again(|| Block::open(fs, &path)) {
                 Ok(block) => manifest.blocks.push(ManifestBlock {
                     file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                     bytes: block.file_bytes(),

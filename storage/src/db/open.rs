@@ -196,14 +196,20 @@ pub(crate) fn open(
     Ok(Opened { shared, committer, messages, jobs, compact_jobs, lock })
 }
 
+/// So many places of a damaged log are told to readers; the log of the process has them all.
+const PLACES_TOLD: usize = 5;
+
 /// What readers are told of a damaged log. Nobody knows the times of what is lost.
 fn lost_sentence(dir: &Path, report: &ReplayReport, lost_samples: u64) -> String {
     let (frames, log) = (report.lost_frames + report.undecodable_frames, dir.join(WAL));
     let mut segments: Vec<u64> = report.damaged_segments.clone();
     segments.extend(&report.missing_segments);
     segments.sort_unstable();
+    let places = report.places.iter().take(PLACES_TOLD);
+    let places: Vec<String> = places.map(|p| format!("{:016}.wal at {}", p.segment, p.offset)).collect();
+    let places = places.join(", ");
     format!(
-        "stored data is damaged and left out: {}: {frames} requests of the log are lost (segments {segments:?}), and \
+        "stored data is damaged and left out: {}: {frames} requests of the log are lost (segments {segments:?}: {places}), and \
          {lost_samples} samples of series whose names are lost; copies of damaged segments are in quarantine",
         log.display()
     )
@@ -414,7 +420,7 @@ impl<'a> Opening<'a> {
                     continue;
                 }
                 let is_block = path.extension().is_some_and(|e| e == BLOCK_EXTENSION);
-                let opened = is_block.then(|| Block::open(self.fs, &path));
+                let opened = is_block.then(|| Error::or_again(|| Block::open(self.fs, &path)));
                 match opened {
                     Some(Err(error)) if error.is_damage() => drop(self.put_aside(&path, &error, None)),
                     // Nothing refers to it; if it cannot be removed now, the next start tries again.

@@ -176,7 +176,8 @@ impl Verifier<'_> {
     fn log(&mut self, first: u64, registered: Option<u32>) {
         let dir = self.dir.join(super::open::WAL);
         let Ok(files) = self.fs.list(&dir) else { return };
-        let mut looked = Looked { named: RoaringBitmap::new(), place: (0, 0), unnamed: Vec::new() };
+        let mut looked =
+            Looked { named: RoaringBitmap::new(), place: (0, 0), unnamed: Vec::new(), is_torn: false };
         looked.named.insert_range(0..registered.unwrap_or(u32::MAX));
         let report = match wal::check(self.fs.as_ref(), &dir, first, &mut looked) {
             Ok(report) => report,
@@ -208,6 +209,8 @@ struct Looked {
     place: (u64, u64),
     /// Where samples of other series lie first, and whose.
     unnamed: Vec<((u64, u64), u32)>,
+    /// See [`ReplayVisitor::torn`].
+    is_torn: bool,
 }
 
 /// So many series without labels are named.
@@ -215,6 +218,9 @@ const UNNAMED_MAX: usize = 1000;
 
 impl Looked {
     fn needs(&mut self, ids: impl Iterator<Item = u32>) {
+        if self.is_torn {
+            return;
+        }
         for id in ids {
             if self.unnamed.len() < UNNAMED_MAX && self.named.insert(id) {
                 self.unnamed.push((self.place, id));
@@ -226,6 +232,10 @@ impl Looked {
 impl ReplayVisitor for Looked {
     fn frame(&mut self, segment: u64, offset: u64) {
         self.place = (segment, offset);
+    }
+
+    fn torn(&mut self, is_torn: bool) {
+        self.is_torn = is_torn;
     }
 
     fn series(&mut self, id: u32, _labels: &[u8]) -> Result<()> {

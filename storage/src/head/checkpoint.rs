@@ -249,4 +249,23 @@ mod tests {
         }
         assert!(load(&fs, path, Limits::default()).is_ok());
     }
+
+    #[test]
+    fn a_series_on_its_way_out_is_not_known_again() {
+        let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
+        let labels = Labels::from_pairs([("__name__", "m")]);
+        let resolve = || registry.resolve(labels.as_bytes(), &mut Position::default()).unwrap().number;
+        let first = resolve();
+        let gone = registry.mark(&[first].into_iter().collect());
+        registry.unlink(&gone, |_| false, |_| ());
+        let second = resolve();
+        assert_ne!(first, second);
+        let (fs, path) = (MemoryFs::new(), Path::new("out.ckpt"));
+        let mut last = LastSamples::default();
+        last.grow(registry.len());
+        write(&fs, path, &registry, &last, &[]).unwrap();
+        let loaded = load(&fs, path, Limits::default()).unwrap().registry;
+        assert_eq!((loaded.find(&labels), loaded.series_count()), (Some(second), 1));
+        assert!(loaded.labels(first).is_empty());
+    }
 }

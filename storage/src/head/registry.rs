@@ -91,22 +91,24 @@ impl Registry {
     pub(crate) fn from_parts(
         key: HashKey,
         limits: Limits,
-        catalog: Catalog,
+        mut catalog: Catalog,
         hashes: impl Iterator<Item = LabelsHash>,
     ) -> Option<Self> {
         let registry = Self::new(key, limits);
+        let mut unknown = Vec::new();
         for (id, hash) in hashes.enumerate() {
             let id = u32::try_from(id).ok()?;
-            if catalog.is_placeholder(id) {
+            if catalog.is_placeholder(id) || hash == LabelsHash::NONE {
                 registry.hashes.push(LabelsHash::NONE)?;
                 registry.unnamed.fetch_add(1, Ordering::Relaxed);
-            } else if hash == LabelsHash::NONE {
-                // Its number was given just when the checkpoint was written.
-                registry.publish(registry.key.hash(catalog.labels(id).as_bytes()))?;
+                unknown.push(id);
             } else {
                 registry.publish(hash.plain())?;
             }
         }
+        // Labels without a hash are those of a series that was unknown and had not been removed: they may be known under
+        // another number. Or the number was given just when the checkpoint was written: then the log says so.
+        catalog.remove(&unknown);
         let is_whole = registry.len() == catalog.len();
         *registry.catalog.write() = catalog;
         is_whole.then_some(registry)

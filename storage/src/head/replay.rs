@@ -27,6 +27,8 @@ pub(crate) struct Replay<'a> {
     load_samples: usize,
     metadata: Vec<(String, Metadata)>,
     lost_samples: u64,
+    /// See [`ReplayVisitor::torn`].
+    is_torn: bool,
     /// Numbers of the log under which series came back that the checkpoint has under others.
     renumbered: HashMap<u32, u32>,
     /// One more than the highest series number any record names.
@@ -74,6 +76,7 @@ impl<'a> Replay<'a> {
             load_samples,
             metadata: Vec::new(),
             lost_samples: 0,
+            is_torn: false,
             renumbered: HashMap::new(),
             numbers_used: 0,
         }
@@ -125,6 +128,10 @@ impl ReplayVisitor for Replay<'_> {
         (self.progress)(ReplayProgress { first_segment, last_segment, current_segment });
     }
 
+    fn torn(&mut self, is_torn: bool) {
+        self.is_torn = is_torn;
+    }
+
     fn series(&mut self, id: u32, labels: &[u8]) -> Result<()> {
         self.note_number(id);
         let labels = Labels::from_canonical(labels);
@@ -161,7 +168,7 @@ impl ReplayVisitor for Replay<'_> {
             for (index, ((id, time), value)) in ids.iter().zip(timestamps).zip(values).enumerate() {
                 let id = self.renumbered.get(id).copied().unwrap_or(*id);
                 if self.registry.is_unnamed(id) {
-                    self.lost_samples += 1;
+                    self.lost_samples += u64::from(!self.is_torn);
                     continue;
                 }
                 load.series.push(id);
@@ -179,7 +186,7 @@ impl ReplayVisitor for Replay<'_> {
             self.note_number(series);
             let series = self.number(series);
             if self.registry.is_unnamed(series) {
-                self.lost_samples += 1;
+                self.lost_samples += u64::from(!self.is_torn);
                 continue;
             }
             let load = &mut self.load;

@@ -27,6 +27,12 @@ pub trait ReplayVisitor {
         let _ = (first, last, current);
     }
 
+    /// Whether the frames from here on lie behind others of the same unsynced write that did not reach the disk: nobody was promised
+    /// anything of them, and what they need may be among what is lost.
+    fn torn(&mut self, is_torn: bool) {
+        let _ = is_torn;
+    }
+
     /// A series was created.
     ///
     /// # Errors
@@ -318,6 +324,8 @@ impl Replay<'_> {
         self.out.report.segments += 1;
         self.out.report.clean_end = false;
         let mut end = segment::HEADER_BYTES;
+        let mut tear = None;
+        self.visitor.torn(false);
         for piece in FrameReader::new(bytes, segment::HEADER_BYTES, epoch.seed()) {
             match piece {
                 Piece::Damage { len, .. } => pending.damaged_bytes += len as u64,
@@ -334,15 +342,23 @@ impl Replay<'_> {
                         // Left from a commit that was cut back, behind a shorter one in its place.
                         continue;
                     }
-                    if index > pending.expected {
+                    let follows_gap = index > pending.expected;
+                    if follows_gap {
                         pending.gaps.push((pending.expected, index, before));
+                        tear = (durable <= pending.expected).then_some(index);
+                        self.visitor.torn(tear.is_some());
+                    } else if tear.is_some_and(|index| durable >= index) {
+                        // They did reach the disk; they are damaged.
+                        tear = None;
+                        self.visitor.torn(false);
                     }
                     pending.expected = index + 1;
                     pending.durable = pending.durable.max(durable.min(index));
                     self.out.report.frames += 1;
                     self.out.report.bytes += body.len() as u64;
                     self.visitor.frame(pending.sequence, offset as u64);
-                    if !self.record(cursor.rest())? {
+                    let is_needed = follows_gap || !record::is_copy(cursor.rest());
+                    if is_needed && !self.record(cursor.rest())? {
                         pending.undecodable.push(offset as u64);
                     }
                 }

@@ -4,7 +4,7 @@
 //! frame body  index u32 | durable u32 | kind u8 | record          index: of the frame in its segment, from 0
 //!                                                                 durable: frames before it that were synced by then
 //! kind        2 SERIES  3 SAMPLES  4 HISTOGRAMS  5 SAMPLE_STARTS  6 METADATA  7 HISTOGRAM_STARTS  8 EXEMPLARS  10 END
-//!             11 BATCH;  | 0x80: uvarint raw length, then the record as an lz4 block
+//!             11 BATCH  12 SERIES_COPY;  | 0x80: uvarint raw length, then the record as an lz4 block
 //!
 //! SERIES      uvarint n | n × { zigzag id − (previous id + 1) | uvarint length | label bytes }
 //! SAMPLES     uvarint n | ids: runs until n | timestamps: runs until n | n values          columns as in `wal::columns`
@@ -14,6 +14,8 @@
 //!                                                                         as in `chunk::starts`
 //! EXEMPLARS   uvarint n | n × { zigzag id − previous id | zigzag t − previous t | value | uvarint length | label bytes }
 //! METADATA    uvarint n | n × { family | u8 type | unit | help }   texts: uvarint length | bytes
+//! SERIES_COPY a SERIES in the frame before, again: what it names is needed by all records behind it, so one damaged place must
+//!             not take it. Read only if the frame before is gone
 //! END         nothing: the log was closed in order
 //! BATCH       to the end: { uvarint length | kind u8 | record }    kinds 3 to 8, each once at most, starts behind theirs
 //! ```
@@ -47,6 +49,8 @@ pub const KIND_EXEMPLARS: u8 = 8;
 pub const KIND_END: u8 = 10;
 /// Kind of a record of several kinds of content that belong together.
 pub const KIND_BATCH: u8 = 11;
+/// Kind of a record that repeats the SERIES in the frame before.
+pub const KIND_SERIES_COPY: u8 = 12;
 /// Flag of a kind: the record is an lz4 block.
 pub const COMPRESSED: u8 = 0x80;
 
@@ -202,6 +206,20 @@ pub fn encode_series(series: &[(u32, &[u8])], out: &mut Vec<u8>) {
     compress(out, start);
 }
 
+/// The SERIES_COPY of an encoded SERIES record.
+pub fn copy_of_series(series: &[u8]) -> Vec<u8> {
+    let mut copy = series.to_vec();
+    if let Some(kind) = copy.first_mut() {
+        *kind = (*kind & COMPRESSED) | KIND_SERIES_COPY;
+    }
+    copy
+}
+
+/// Whether an encoded record is a SERIES_COPY.
+pub fn is_copy(record: &[u8]) -> bool {
+    record.first().is_some_and(|kind| kind & !COMPRESSED == KIND_SERIES_COPY)
+}
+
 /// Appends kind and body of the record of what a request stores; nothing if it is empty. The columns must be of equal
 /// length; what is longer is left out.
 pub fn encode_batch(batch: &BatchRecord<'_>, compress_samples: bool, out: &mut Vec<u8>) {
@@ -336,7 +354,7 @@ fn compress(out: &mut Vec<u8>, start: usize) {
 pub fn decode<'a>(bytes: &'a [u8], scratch: &'a mut Scratch) -> Option<Record<'a>> {
     let (kind, body) = bytes.split_first()?;
     match kind & !COMPRESSED {
-        KIND_SERIES => {
+        KIND_SERIES | KIND_SERIES_COPY => {
             let [raw, ..] = &mut scratch.raw;
             let mut cursor = Cursor::new(unpacked(*kind, body, raw)?);
             // A series takes two bytes at least.

@@ -130,7 +130,7 @@ impl Wal {
             part.push((id, labels));
             bytes += labels.len();
             if bytes >= SERIES_RECORD_BYTES {
-                self.push(|out| record::encode_series(&part, out))?;
+                self.push_series_twice(&part)?;
                 part.clear();
                 bytes = 0;
             }
@@ -138,7 +138,15 @@ impl Wal {
         if part.is_empty() {
             return Ok(());
         }
-        self.push(|out| record::encode_series(&part, out))
+        self.push_series_twice(&part)
+    }
+
+    /// Every later record needs the names: a copy in a frame of its own keeps them when one place is damaged.
+    fn push_series_twice(&mut self, part: &[(u32, &[u8])]) -> Result<()> {
+        self.push(|out| record::encode_series(part, out))?;
+        let start = self.starts.last().map_or(0, |start| start + frame::HEADER_BYTES + PREFIX_BYTES);
+        let copy = record::copy_of_series(self.buffer.get(start..).unwrap_or_default());
+        self.push(|out| out.extend_from_slice(&copy))
     }
 
     /// Adds what one request stores to the group, as one record: what is recovered, or damaged, together. Nothing is added

@@ -92,6 +92,7 @@ fn options(chance: &mut Chance) -> Options {
         compaction_widths: [60, 8 * 3600, 24 * 3600].map(Duration::from_secs).to_vec(),
         delete_reclaim_after: millis(chance.one_of(&[MINUTE, 1000 * HOUR])),
         free_space_min: Some(1 << 20),
+        reserve_bytes: chance.one_of(&[0, 4096]),
         ..Options::default()
     }
 }
@@ -215,6 +216,31 @@ impl World {
     }
 
     pub(crate) fn open(&mut self) {
+        let hits = self.plan.hits();
+        let store = loop {
+            let before = self.plan.hits();
+            match self.try_open() {
+                Ok(store) => break store,
+                // A fault may refuse a start; without one it succeeds.
+                Err(error) => {
+                    let is_sound = self.plan.hits() == before;
+                    assert!(!is_sound, "a sound disk, and the store does not open: {error}");
+                    self.heal();
+                }
+            }
+        };
+        self.oracle.reopened();
+        self.is_doubtful = self.plan.hits() > hits;
+        self.say(|| format!("open in {}, {} faults", self.dir.display(), self.plan.hits() - hits));
+        let aside = self.fs.list(&self.dir.join("quarantine")).unwrap_or_default();
+        let lost = store.stats().wal_lost_frames;
+        if !aside.is_empty() || lost > 0 {
+            self.note_rot(&format!("{lost} frames of the log are lost, {aside:?}"));
+        }
+        self.store = Some(store);
+    }
+
+    fn try_open(&self) -> Result<Storage, Error> {
         let traced = TraceFs::new(self.fs.clone(), self.trace.clone(), self.lie);
         let (choices, trace) = (Arc::clone(&self.choices), self.trace.clone());
         let choose = move || {
@@ -223,32 +249,15 @@ impl World {
             work
         };
         let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(traced, self.plan.clone()));
-        let hits = self.plan.hits();
         let clock = Arc::new(self.clock.clone());
-        let opened = Storage::open_stepped(fs, clock, &self.dir, self.options.clone(), Box::new(choose));
-        match opened {
-            Ok(store) => {
-                self.oracle.reopened();
-                self.is_doubtful = self.plan.hits() > hits;
-                self.say(|| format!("open in {}, {} faults", self.dir.display(), self.plan.hits() - hits));
-                let aside = self.fs.list(&self.dir.join("quarantine")).unwrap_or_default();
-                self.note_rot(!aside.is_empty() || store.stats().wal_lost_frames > 0);
-                self.store = Some(store);
-            }
-            // A fault may refuse a start; without one it succeeds.
-            Err(error) => {
-                assert!(self.plan.hits() > hits, "a sound disk, and the store does not open: {error}");
-                self.heal();
-                self.open();
-            }
-        }
+        Storage::open_stepped(fs, clock, &self.dir, self.options.clone(), Box::new(choose))
     }
 
     /// What a device refuses to read again and again is damage: the store puts it aside and says so, and what was in it is lost.
-    fn note_rot(&mut self, is_rotten: bool) {
-        if is_rotten && !self.is_rotten {
-            assert!(self.is_doubtful, "a sound disk, and something is put aside");
-            self.say(|| "something is put aside".to_owned());
+    fn note_rot(&mut self, what: &str) {
+        if !self.is_rotten {
+            assert!(self.is_doubtful, "a sound disk, and damage: {what}");
+            self.say(|| format!("damage: {what}"));
             self.is_rotten = true;
         }
     }
@@ -377,7 +386,9 @@ impl World {
             Some(newest) if !self.has_jumped => self.clock.now_ms().min(newest + FUTURE) - RETENTION,
             _ => i64::MIN,
         };
-        self.note_rot(warnings.iter().any(|warning| warning.contains("of the log are lost")));
+        if let Some(warning) = warnings.iter().find(|warning| warning.contains("of the log are lost")) {
+            self.note_rot(warning);
+        }
         let is_partial = !warnings.is_empty() || met_fault;
         if self.is_rotten {
             return;
