@@ -156,7 +156,7 @@ fn series_labels(client: u64, series: u64) -> Vec<u8> {
     label_bytes(&[("__name__", "kill_nine"), ("client", &client), ("series", &series)])
 }
 
-/// Carries out `trials` kills of `program`, one after the other, each [`TRIALS_OF_A_STORE`] on one data directory below `dir`, and
+/// Carries out `trials` kills of `program`, one after the other, each `TRIALS_OF_A_STORE` on one data directory below `dir`, and
 /// judges all that was ever written to it after each.
 ///
 /// # Panics
