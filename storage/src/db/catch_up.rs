@@ -6,19 +6,23 @@
 
 use super::open::{BLOCKS, Opening, checkpoint_boundary};
 use crate::block::{BLOCK_EXTENSION, Block, Manifest, ManifestBlock};
+use crate::error::Result;
 use std::path::Path;
 
 impl Opening<'_> {
     /// Takes the blocks that are newer than the manifest into it, and recovery begins behind them.
-    pub(super) fn catch_up(&self, manifest: &mut Manifest) {
-        let entries = self.fs.list(&self.dir.join(BLOCKS)).unwrap_or_default();
+    ///
+    /// # Errors
+    /// A folder cannot be listed.
+    pub(super) fn catch_up(&self, manifest: &mut Manifest) -> Result<()> {
+        let entries = self.list(BLOCKS)?;
         let is_there =
             |file: &str| entries.iter().any(|path| path.file_name().is_some_and(|name| name == file));
         let is_gone = |block: &&ManifestBlock| !is_there(&block.file);
         let gone: Vec<u64> = manifest.blocks.iter().filter(is_gone).map(|b| b.meta.sequence).collect();
-        let newest = self.checkpoints().pop().filter(|name| Some(name) > manifest.checkpoint.as_ref());
+        let newest = self.checkpoints()?.pop().filter(|name| Some(name) > manifest.checkpoint.as_ref());
         if gone.is_empty() && newest.is_none() {
-            return;
+            return Ok(());
         }
         let is_newer =
             |sequence| gone.contains(&sequence) || (newest.is_some() && sequence >= manifest.next_sequence);
@@ -35,7 +39,7 @@ impl Opening<'_> {
             }
         }
         if newer.is_empty() {
-            return;
+            return Ok(());
         }
         tracing::warn!(blocks = newer.len(), "the manifest is older than the blocks: they are taken into it");
         let is_within = |old: &ManifestBlock, new: &ManifestBlock| {
@@ -54,6 +58,7 @@ impl Opening<'_> {
             manifest.first_wal_segment = boundary;
             manifest.checkpoint = newest;
         }
+        Ok(())
     }
 
     /// The block at `path`, if it is a sound one that the manifest does not have. Damaged ones are put aside later.

@@ -26,6 +26,7 @@ use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use crate::sync::mpsc::Receiver;
 use crate::sync::{Mutex, RwLock};
 use crate::wal::{ReplayReport, Wal, WalOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -140,7 +141,7 @@ pub(crate) fn open(
     }
     let mut opening = Opening::new(&fs, dir);
     let (mut manifest, stored) = opening.load_manifest()?;
-    opening.catch_up(&mut manifest);
+    opening.catch_up(&mut manifest)?;
     let tombstones = opening.load_tombstones(&mut manifest)?;
     let blocks = opening.open_blocks(&mut manifest, &tombstones);
     let loaded = opening.load_checkpoint(&mut manifest, &options)?;
@@ -267,7 +268,7 @@ impl<'a> Opening<'a> {
                 self.stuck.push(path);
             }
         }
-        manifest.checkpoint = self.checkpoints().pop();
+        manifest.checkpoint = self.checkpoints()?.pop();
         // A checkpoint is written when what lies before its place in the log is in blocks. Older segments may still be
         // there to be written again; their samples would come back over newer ones.
         manifest.first_wal_segment =
@@ -297,14 +298,26 @@ impl<'a> Opening<'a> {
         Ok(tombstones)
     }
 
+    /// What is in a folder of the store. One that cannot be listed is not an empty one: what is in it would be taken for lost, or
+    /// for left over.
+    pub(super) fn list(&self, folder: &str) -> Result<Vec<PathBuf>> {
+        let dir = self.dir.join(folder);
+        let list = || match self.fs.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed,
+        };
+        // A hiccup of the device refuses no start.
+        list().or_else(|_| list()).map_err(|e| Error::io(format!("list {}", dir.display()), e))
+    }
+
     /// The names of the checkpoint files, oldest first.
-    pub(super) fn checkpoints(&self) -> Vec<String> {
-        let entries = self.fs.list(&self.dir.join(HEAD)).unwrap_or_default();
+    pub(super) fn checkpoints(&self) -> Result<Vec<String>> {
+        let entries = self.list(HEAD)?;
         let files = entries.iter().filter(|p| p.extension().is_some_and(|e| e == CHECKPOINT_EXTENSION));
         let mut names: Vec<String> =
             files.filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect();
         names.sort_unstable();
-        names
+        Ok(names)
     }
 
     /// Opens the blocks of the manifest, oldest first. A damaged one is put aside and taken off the list.
@@ -371,7 +384,7 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// The operating system refuses for now. Going on would cost the samples in the log their names.
     pub(super) fn load_checkpoint(&mut self, manifest: &mut Manifest, options: &Options) -> Result<Loaded> {
-        let mut names = self.checkpoints();
+        let mut names = self.checkpoints()?;
         names.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         while let Some(name) = names.pop() {
             let path = self.dir.join(HEAD).join(&name);
@@ -405,14 +418,14 @@ impl<'a> Opening<'a> {
 
     /// Removes what interrupted flushes and retention left behind: whole files. A damaged one was none of these.
     fn remove_leftovers(&self, manifest: &Manifest) {
-        let mut kept = self.checkpoints();
+        let Ok(mut kept) = self.checkpoints() else { return };
         kept.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         let is_live = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             manifest.blocks.iter().any(|b| b.file == name) || kept.iter().any(|kept| *kept == name)
         };
         for folder in [BLOCKS, HEAD] {
-            for path in self.fs.list(&self.dir.join(folder)).unwrap_or_default() {
+            for path in self.list(folder).unwrap_or_default() {
                 let is_ours = path
                     .extension()
                     .is_some_and(|e| e == "tmp" || e == BLOCK_EXTENSION || e == CHECKPOINT_EXTENSION);
