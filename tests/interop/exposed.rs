@@ -176,7 +176,12 @@ fn scrape_and_send(prometheus: &Program, python: &Path) {
         command.args(["serve", &address.port().to_string()]);
         command
     });
-    let told: Value = serde_json::from_str(exposer.process.output().lines().next().unwrap()).unwrap();
+    // It may answer before it has said what it exposes.
+    let told: Value = wait_for(|| {
+        let output = exposer.process.output();
+        let line = output.split_inclusive('\n').next().unwrap_or_default();
+        serde_json::from_str(line).map_err(|error| format!("{error} in {line:?}"))
+    });
     std::fs::write(&targets, format!("[{{\"targets\": [\"{}\"]}}]", exposer.address)).unwrap();
     let expected = told["samples"].as_array().unwrap().len();
     let count = wait_for(|| {
