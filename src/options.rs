@@ -90,6 +90,13 @@ impl Options {
         self
     }
 
+    /// Below how many free bytes of disk writes are refused with [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), until
+    /// there is room again. The default, `None`, is 1 % of the disk, at least 256 MiB and at most 1 GiB.
+    pub fn free_space_min(mut self, bytes: Option<u64>) -> Self {
+        self.store.free_space_min = bytes;
+        self
+    }
+
     /// Keeps the series that match all of `matchers` for `keep` instead of [`Options::retention`]. Of several rules the first that
     /// matches a series decides.
     pub fn retention_rule(mut self, matchers: Vec<Matcher>, keep: Duration) -> Self {

@@ -16,6 +16,11 @@ pub enum Durability {
     Os,
 }
 
+/// The least of what [`Options::free_space_min`] is by itself: room for a flush of the head and a little more.
+pub const FREE_SPACE_LEAST: u64 = 256 << 20;
+/// The most of what [`Options::free_space_min`] is by itself: 1 % of a large disk is more than any flush needs.
+pub const FREE_SPACE_MOST: u64 = 1 << 30;
+
 /// How much one sender may ask of the store. What exceeds a limit is refused with its name; the rest is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -139,7 +144,8 @@ pub struct Options {
     /// minutes later at the earliest (or after this time, if that is less). It comes back with its next sample. What was known
     /// of its newest sample is gone then: a sample at the same time is stored, and the last one written counts.
     pub series_idle_after: Duration,
-    /// Writes are refused below this many free bytes; `None` means the larger of 1 % of the disk and 256 MiB.
+    /// Writes are refused below this many free bytes; `None` means 1 % of the disk, at least [`FREE_SPACE_LEAST`] and at most
+    /// [`FREE_SPACE_MOST`].
     pub free_space_min: Option<u64>,
     /// So many bytes are kept in a file that is given up when the disk is full and samples are to be deleted, or dropped by
     /// retention; it is laid down again when there is room, at the next maintenance. 0 keeps none.

@@ -44,7 +44,7 @@ fn rows_columns_and_labels_say_the_same() {
 #[test]
 fn late_samples_are_taken_and_contradictions_are_told() {
     let clock = SimClock::new(10_000_000);
-    let options = Options::new().retention(Some(Duration::from_secs(3600))).clock(clock);
+    let options = crate::options().retention(Some(Duration::from_secs(3600))).clock(clock);
     let db = Db::in_memory_with(options).unwrap();
     let mut appender = db.appender();
     let series = appender.series(&labels("m", 0)).unwrap();

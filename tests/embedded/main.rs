@@ -16,7 +16,7 @@ fn labels(name: &str, i: usize) -> Labels {
 }
 
 fn options() -> Options {
-    Options::new().retention(None).memory_bytes(64 << 20)
+    Options::new().retention(None).memory_bytes(64 << 20).free_space_min(Some(0))
 }
 
 /// Stores the value `t` at each of `times`, in each of `series` series.

@@ -83,7 +83,7 @@ fn a_logger_that_is_killed_again_and_again_loses_nothing_it_said() {
         }
         logger.wait().unwrap();
         assert!(heard >= 20, "the logger ended by itself after {heard} readings");
-        let db = Db::open(folder.path(), Options::new().retention(None)).unwrap();
+        let db = Db::open(folder.path(), Options::new().retention(None).free_space_min(Some(0))).unwrap();
         let next = sensor_logger::next_number(&db).unwrap();
         assert!(next > said, "reading {said} was said to be stored, the next is {next}");
         let count = db.instant("count_over_time(celsius[10y])", next * 1_000).unwrap().single();

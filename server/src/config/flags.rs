@@ -174,6 +174,10 @@ pub struct StorageFlags {
     /// Bytes of blocks a second that are read again to find rot. 0: none.
     #[arg(long, env = "KYMO_SCRUB_RATE", default_value = "1MiB", value_parser = duration::size_flag)]
     pub scrub_rate: usize,
+    /// Below so many free bytes of disk writes are refused with 503, until there is room again. [default: 1 % of the disk, at least
+    /// 256 MiB and at most 1 GiB]
+    #[arg(long, env = "KYMO_FREE_SPACE_MIN", value_parser = duration::size_flag)]
+    pub free_space_min: Option<usize>,
     /// How long after a delete the room of what was deleted is given back, if no merge does it before.
     #[arg(long, env = "KYMO_DELETE_RECLAIM_AFTER", default_value = "1h", value_parser = duration::flag)]
     pub delete_reclaim_after: Duration,

@@ -188,6 +188,7 @@ fn storage_options(flags: &ServeFlags, settings: &Settings) -> Options {
         compaction_percent: flags.storage.compaction_percent,
         scrub_bytes_per_second: flags.storage.scrub_rate as u64,
         delete_reclaim_after: flags.storage.delete_reclaim_after,
+        free_space_min: flags.storage.free_space_min.map(|bytes| bytes as u64),
         durability: match flags.durability {
             DurabilityFlag::Sync => Durability::Sync,
             DurabilityFlag::Interval(period) => Durability::Interval(period),

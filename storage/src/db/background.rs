@@ -10,6 +10,7 @@ use crate::head::checkpoint;
 use crate::head::view::{Frozen, LiveBlock};
 use crate::maintain::flush::Flush;
 use crate::maintain::retention;
+use crate::options::{FREE_SPACE_LEAST, FREE_SPACE_MOST};
 use crate::sync::atomic::Ordering;
 use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -135,7 +136,9 @@ impl Shared {
 
     /// So many bytes of the disk are to stay free.
     pub(super) fn least_free(&self, space: Space) -> u64 {
-        self.options.free_space_min.unwrap_or_else(|| (space.total_bytes / 100).max(256 << 20))
+        self.options
+            .free_space_min
+            .unwrap_or_else(|| (space.total_bytes / 100).clamp(FREE_SPACE_LEAST, FREE_SPACE_MOST))
     }
 
     /// Refuses writes while the disk is nearly full, and takes them again when there is room.
@@ -144,7 +147,9 @@ impl Shared {
         let least = self.least_free(space);
         if space.free_bytes < least {
             let (free, dir) = (space.free_bytes, self.dir.display());
-            self.health.set_read_only(format!("{free} bytes are free at {dir}, the least is {least}"));
+            self.health.set_read_only(format!(
+                "{free} bytes are free at {dir}, the least (free_space_min) is {least}"
+            ));
         } else {
             self.health.set_writable();
         }
