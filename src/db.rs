@@ -40,7 +40,7 @@ enum Place {
 
 impl Db {
     /// Opens the database in the directory `path`, which is created if need be. Nobody else may have it open for writing;
-    /// [`Db::open_read_only`] may. After a crash it reads its log back: 26 ns of CPU a sample that is not in a block yet. Damage is
+    /// [`Db::open_read_only`] may. After a crash it reads its log back: 26 to 40 ns of CPU a sample that is not in a block yet. Damage is
     /// stepped around, put aside, and told as a warning of the answers it concerns.
     ///
     /// # Errors

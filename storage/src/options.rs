@@ -125,8 +125,8 @@ pub struct Options {
     /// be there, and requests add to them at once. Queries, caches and requests come on top. `None`: only the other limits hold.
     pub memory_budget: Option<usize>,
     /// The head is flushed when this many bytes of the write-ahead log are needed to rebuild it, however many series it has; this
-    /// bounds the start after a crash. A sample of real exporters takes 2.2 B of log and 26 ns of CPU to replay, so the default is
-    /// 120 million samples or 3.2 CPU seconds, shared by all cores: 1.6 s on two. To that comes about a second for a million series.
+    /// bounds the start after a crash. A sample of real exporters takes 2.2 B of log and 26 to 40 ns of CPU to replay, so the default
+    /// is 45 million samples or at most 1.8 CPU seconds, shared by all cores. To that comes about a second for a million series.
     pub flush_wal_bytes: u64,
     /// With few series the head is flushed earlier: at so many bytes of log for each series in it, but not below 16 MiB. The default
     /// is about an hour at 15 s; a flush costs some 15 to 40 bytes a series until blocks are merged.
@@ -176,7 +176,7 @@ impl Default for Options {
             limits: Limits::default(),
             flush_bytes: 256 << 20,
             memory_budget: None,
-            flush_wal_bytes: 256 << 20,
+            flush_wal_bytes: 96 << 20,
             flush_wal_bytes_per_series: 512,
             flush_on_close_bytes: 4 << 20,
             wal_segment_bytes: 16 << 20,
@@ -329,7 +329,7 @@ mod tests {
     fn few_series_are_flushed_with_less_log() {
         const MIB: u64 = 1 << 20;
         let options = Options::default();
-        for (series, mib) in [(0, 16), (1000, 16), (1 << 16, 32), (100 << 10, 50), (1 << 20, 256)] {
+        for (series, mib) in [(0, 16), (1000, 16), (1 << 16, 32), (100 << 10, 50), (1 << 20, 96)] {
             assert_eq!(options.flush_wal_bytes_of(series), mib * MIB, "{series} series");
         }
         let small = Options { flush_wal_bytes: 1000, ..Options::default() };
