@@ -165,7 +165,7 @@ pub(super) struct Replayed {
     pub(super) spares: Vec<PathBuf>,
     /// The highest sequence ever used as a name.
     pub(super) last_sequence: u64,
-    /// The last segment with frames, and how many.
+    /// The last segment with frames, and how many from its front on are all there, but for damage.
     pub(super) last_used: u64,
     pub(super) last_frames: u32,
 }
@@ -276,9 +276,6 @@ impl Replay<'_> {
                 let end = self.frames(&epoch, &bytes, &mut pending)?;
                 let used = Retired { path: pending.path.clone(), bytes: end as u64 };
                 self.out.needed.insert(sequence, used);
-                if pending.expected > 0 {
-                    (self.out.last_used, self.out.last_frames) = (sequence, pending.expected);
-                }
                 self.pending = Some(pending);
             }
             Header::Damaged | Header::Unused => {
@@ -407,6 +404,9 @@ impl Replay<'_> {
     fn settle(&mut self, pending: &Pending) {
         let report = &mut self.out.report;
         let mut lost = 0;
+        if pending.expected > 0 {
+            (self.out.last_used, self.out.last_frames) = (pending.sequence, pending.unbroken());
+        }
         let mut places = Vec::new();
         let mut place = |offset, kind| places.push(DamagedPlace { segment: pending.sequence, offset, kind });
         for (from, to, offset) in &pending.gaps {
@@ -457,6 +457,13 @@ impl Pending {
     }
 }
 
+
+    /// How many frames from the front on are there or were durable. Behind a frame that was torn others of its write may be whole;
+    /// were they counted, the next start would miss the torn one among them.
+    fn unbroken(&self) -> u32 {
+        let torn = self.gaps.iter().find(|(_, to, _)| *to > self.durable);
+        torn.map_or(self.expected, |(from, ..)| self.durable.max(*from))
+    }
 /// The unit in which a file that cannot be read at once is tried again.
 const BLOCK_BYTES: usize = 4096;
 /// What is read of one file; no group of records is that long.

@@ -11,7 +11,7 @@ use kymo_storage::env::{Clock, CrashChoice, FaultFs, FaultPlan, Fs, MemoryFs, Si
 use kymo_storage::model::{AnyHistogram, TimeRange};
 use kymo_storage::options::{Limits, Options};
 use kymo_storage::{Error, Storage};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,6 +83,8 @@ fn options(chance: &mut Chance) -> Options {
     Options {
         retention: Some(millis(RETENTION)),
         limits: Limits { future: millis(FUTURE), ..Limits::default() },
+    /// What was ever put aside. Who asks is reminded of it at every start, also by a disk that is sound again.
+    aside: BTreeSet<PathBuf>,
         wal_segment_bytes: chance.one_of(&[4096, 16_384]),
         flush_wal_bytes: chance.one_of(&[8192, 65_536, 1 << 30]),
         flush_bytes: 64 << 10,
@@ -160,6 +162,7 @@ impl World {
         for _ in 0..actions {
             self.begin();
             self.act();
+            aside: BTreeSet::new(),
             self.figures.actions += 1;
             self.settle();
             self.check_views();
@@ -232,9 +235,10 @@ impl World {
         self.oracle.reopened();
         self.is_doubtful = self.plan.hits() > hits;
         self.say(|| format!("open in {}, {} faults", self.dir.display(), self.plan.hits() - hits));
-        let aside = self.fs.list(&self.dir.join("quarantine")).unwrap_or_default();
+        let mut aside = self.fs.list(&self.dir.join("quarantine")).unwrap_or_default();
+        aside.retain(|file| !self.aside.contains(file));
         let lost = store.stats().wal_lost_frames;
-        if !aside.is_empty() || lost > 0 {
+        if !aside.is_empty() || (lost > 0 && !self.has_lost_of_the_log()) {
             self.note_rot(&format!("{lost} frames of the log are lost, {aside:?}"));
         }
         self.store = Some(store);
@@ -251,15 +255,30 @@ impl World {
         let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(traced, self.plan.clone()));
         let clock = Arc::new(self.clock.clone());
         Storage::open_stepped(fs, clock, &self.dir, self.options.clone(), Box::new(choose))
+        self.aside.extend(aside);
     }
 
     /// What a device refuses to read again and again is damage: the store puts it aside and says so, and what was in it is lost.
     fn note_rot(&mut self, what: &str) {
-        if !self.is_rotten {
-            assert!(self.is_doubtful, "a sound disk, and damage: {what}");
-            self.say(|| format!("damage: {what}"));
-            self.is_rotten = true;
-        }
+        assert!(self.is_doubtful, "a sound disk, and damage: {what}");
+        self.say(|| format!("damage: {what}"));
+        self.is_rotten = true;
+    }
+
+    /// Whether something was put aside that the log cannot be read in full without: a segment, or the names of its series.
+    fn has_lost_of_the_log(&self) -> bool {
+        let is_of_log = |file: &PathBuf| {
+            file.extension().is_some_and(|e| e == "wal" || e == "ckpt")
+                || file.to_string_lossy().contains(".ckpt.")
+        };
+        self.aside.iter().any(is_of_log)
+    }
+
+    /// Whether a warning is a reminder of what was put aside earlier.
+    fn is_reminder(&self, warning: &str) -> bool {
+        let names = |file: &PathBuf| warning.contains(&*file.to_string_lossy());
+        self.aside.iter().any(names)
+            || (warning.contains("of the log are lost") && self.has_lost_of_the_log())
     }
 
     pub(crate) fn heal(&mut self) {
@@ -376,7 +395,8 @@ impl World {
                 return;
             }
         };
-        assert!(self.is_doubtful || warnings.is_empty(), "a sound disk, and: {warnings:?}");
+        let is_explained = warnings.iter().all(|warning| self.is_reminder(warning));
+        assert!(self.is_doubtful || is_explained, "a sound disk, and: {warnings:?}");
         for (series, samples) in &answer {
             self.trace.note("read", format!("{series} {samples:?}").as_bytes());
         }
@@ -386,7 +406,9 @@ impl World {
             Some(newest) if !self.has_jumped => self.clock.now_ms().min(newest + FUTURE) - RETENTION,
             _ => i64::MIN,
         };
-        if let Some(warning) = warnings.iter().find(|warning| warning.contains("of the log are lost")) {
+        if let Some(warning) = warnings.iter().find(|warning| warning.contains("of the log are lost"))
+            && !self.is_rotten
+        {
             self.note_rot(warning);
         }
         let is_partial = !warnings.is_empty() || met_fault;
