@@ -79,13 +79,13 @@ impl Error {
         self.kind
     }
 
-    /// Whether the bytes of a file are wrong or gone for good: its checks fail, it is cut off, or the device cannot read
-    /// it. Other refusals of the operating system (too many open files, no permission) may pass.
+    /// Whether the bytes of a file are wrong or gone for good: its checks fail, it is cut off, a directory has its name, or the device
+    /// cannot read it. Other refusals of the operating system (too many open files, no permission) may pass.
     pub(crate) fn is_damage(&self) -> bool {
         let io = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
         self.kind == ErrorKind::Corrupt
             || io.is_some_and(|e| {
-                e.kind() == std::io::ErrorKind::UnexpectedEof
+                matches!(e.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::IsADirectory)
                     || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
             })
     }

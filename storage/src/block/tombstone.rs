@@ -107,17 +107,25 @@ fn encode(tombstones: &[Arc<Tombstone>]) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> std::result::Result<Vec<Arc<Tombstone>>, String> {
+/// Why bytes are not a list of deletes for us.
+#[derive(Debug)]
+enum Unreadable {
+    Damaged(&'static str),
+    /// Whole, and of this format.
+    Newer(u32),
+}
+
+fn decode(bytes: &[u8]) -> std::result::Result<Vec<Arc<Tombstone>>, Unreadable> {
     let mut fields = Fields(bytes);
     if fields.array() != Some(&MAGIC) {
-        return Err("not a list of deletes".to_owned());
+        return Err(Unreadable::Damaged("not a list of deletes"));
     }
     let (version, length, crc) = (fields.u32().unwrap_or_default(), fields.u32(), fields.u32());
     if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32(version, fields.0)) {
-        return Err("checksum mismatch".to_owned());
+        return Err(Unreadable::Damaged("checksum mismatch"));
     }
     if version != VERSION {
-        return Err(format!("the list of deletes is of format {version}; this program knows {VERSION}"));
+        return Err(Unreadable::Newer(version));
     }
     let mut read = || {
         let mut all = Vec::new();
@@ -126,17 +134,24 @@ fn decode(bytes: &[u8]) -> std::result::Result<Vec<Arc<Tombstone>>, String> {
         }
         fields.0.is_empty().then_some(all)
     };
-    read().ok_or_else(|| "the body is cut off".to_owned())
+    read().ok_or(Unreadable::Damaged("the body is cut off"))
 }
 
 /// The deletes of the data directory `dir`, oldest first; none if there is no file.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Corrupt`] if the file is damaged, or the disk refuses.
+/// [`crate::ErrorKind::Corrupt`] if the file is damaged, [`crate::ErrorKind::Invalid`] if it is of a later format, or the disk
+/// refuses.
 pub fn load_tombstones(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Vec<Arc<Tombstone>>> {
     let path = dir.join(TOMBSTONES_FILE);
     match fs.map(&path) {
-        Ok(bytes) => decode(&bytes).map_err(|why| Error::corrupt(format!("{} at 0: {why}", path.display()))),
+        Ok(bytes) => decode(&bytes).map_err(|why| match why {
+            Unreadable::Newer(version) => Error::invalid(format!(
+                "{} is of format {version}, written by a later release; this one knows {VERSION}",
+                path.display()
+            )),
+            Unreadable::Damaged(why) => Error::corrupt(format!("{} at 0: {why}", path.display())),
+        }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(Error::io(format!("map {}", path.display()), e)),
     }
@@ -200,8 +215,8 @@ mod tests {
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 4;
-            assert!(decode(&bad).is_err(), "{at}");
-            assert!(decode(&bytes[..at]).is_err(), "{at}");
+            assert!(matches!(decode(&bad), Err(Unreadable::Damaged(_))), "{at}");
+            assert!(matches!(decode(&bytes[..at]), Err(Unreadable::Damaged(_))), "{at}");
         }
         fs.remove(&dir.join(TOMBSTONES_FILE)).unwrap();
         fs.create(&dir.join(TOMBSTONES_FILE)).unwrap().write_all_at(b"KYMOTMB1", 0).unwrap();

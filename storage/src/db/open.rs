@@ -140,6 +140,7 @@ pub(crate) fn open(
         let _ = fs.sync_dir(parent);
     }
     let mut opening = Opening::new(&fs, dir);
+    opening.refuse_later_formats()?;
     let (mut manifest, stored) = opening.load_manifest()?;
     opening.catch_up(&mut manifest)?;
     let tombstones = opening.load_tombstones(&mut manifest)?;
@@ -198,6 +199,11 @@ pub(crate) fn open(
 }
 
 /// So many places of a damaged log are told to readers; the log of the process has them all.
+/// Whether a directory stands where a file should.
+fn is_directory(error: &Error) -> bool {
+    error.io_kind() == Some(io::ErrorKind::IsADirectory)
+}
+
 const PLACES_TOLD: usize = 5;
 
 /// What readers are told of a damaged log. Nobody knows the times of what is lost.
@@ -247,11 +253,24 @@ impl<'a> Opening<'a> {
     }
 
     /// The manifest, and the same as it is on disk; rebuilt from the blocks if it is damaged or gone.
+    /// Looks whether a later release wrote this store, before anything in it is changed or put aside. Damage is seen to afterwards.
+    ///
+    /// # Errors
+    /// It did.
+    fn refuse_later_formats(&self) -> Result<()> {
+        let manifest = Manifest::load(self.fs, self.dir).map(drop);
+        let tombstones = load_tombstones(self.fs, self.dir).map(drop);
+        [manifest, tombstones]
+            .into_iter()
+            .filter(|r| matches!(r, Err(e) if e.kind() == ErrorKind::Invalid))
+            .collect()
+    }
+
     fn load_manifest(&mut self) -> Result<(Manifest, Option<Manifest>)> {
         let damaged = match Manifest::load(self.fs, self.dir) {
             Ok(Some(manifest)) => return Ok((manifest.clone(), Some(manifest))),
             Ok(None) => false,
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Err(error) if error.kind() == ErrorKind::Corrupt || is_directory(&error) => {
                 tracing::error!(%error, "the manifest is rebuilt from the blocks");
                 self.put_aside(&self.dir.join(MANIFEST), &error, None);
                 true

@@ -16,9 +16,15 @@ pub struct DiskFs;
 #[derive(Debug)]
 struct DiskFile(std::fs::File);
 
+/// Opens a file for reading. The operating system would open a directory too, and refuse only what is done with it.
+fn open_file(path: &Path) -> io::Result<std::fs::File> {
+    let file = std::fs::File::open(path)?;
+    if file.metadata()?.is_dir() { Err(io::Error::from(io::ErrorKind::IsADirectory)) } else { Ok(file) }
+}
+
 impl Fs for DiskFs {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(DiskFile(std::fs::File::open(path)?)))
+        Ok(Arc::new(DiskFile(open_file(path)?)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -31,7 +37,7 @@ impl Fs for DiskFs {
     }
 
     fn map(&self, path: &Path) -> io::Result<Mapped> {
-        Mapped::from_file(&std::fs::File::open(path)?)
+        Mapped::from_file(&open_file(path)?)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

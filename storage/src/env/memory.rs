@@ -133,6 +133,9 @@ impl State {
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
+        if self.now.dirs.contains(path) {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory));
+        }
         self.now.names.get(path).copied().ok_or_else(|| not_found(path))
     }
 

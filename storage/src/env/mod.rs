@@ -26,7 +26,8 @@ use std::sync::Arc;
 
 /// A file system. Paths are used as given; errors are the operating system's, the caller adds what it was doing.
 pub trait Fs: Send + Sync + Debug {
-    /// Opens an existing file for reading.
+    /// Opens an existing file for reading. To this, [`Fs::open_write`], [`Fs::map`] and [`Fs::remove`] a directory in its place is
+    /// `IsADirectory`.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Creates a file for reading and writing; fails if it exists.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;

@@ -155,6 +155,8 @@ impl ReplayReport {
 pub(super) struct Retired {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
+    /// Whether its header was whole, so that it may hold records.
+    pub(super) is_sound: bool,
 }
 
 /// What the writer goes on from.
@@ -274,7 +276,7 @@ impl Replay<'_> {
                 self.judge_previous(&epoch);
                 let mut pending = Pending { unreadable, ..Pending::new(sequence, path) };
                 let end = self.frames(&epoch, &bytes, &mut pending)?;
-                let used = Retired { path: pending.path.clone(), bytes: end as u64 };
+                let used = Retired { path: pending.path.clone(), bytes: end as u64, is_sound: true };
                 self.out.needed.insert(sequence, used);
                 self.pending = Some(pending);
             }
@@ -282,7 +284,7 @@ impl Replay<'_> {
                 if let Some(before) = self.pending.take() {
                     self.settle(&before);
                 }
-                let used = Retired { path: path.clone(), bytes: bytes.len() as u64 };
+                let used = Retired { path: path.clone(), bytes: bytes.len() as u64, is_sound: false };
                 self.out.needed.insert(sequence, used);
                 let pending = Pending::new(sequence, path);
                 self.pending = Some(Pending { unreadable, header_damaged: true, ..pending });

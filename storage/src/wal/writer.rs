@@ -113,7 +113,8 @@ impl Wal {
         if let Some(beside) = self.dir.parent().filter(|p| !p.as_os_str().is_empty()) {
             self.fs.sync_dir(beside)?;
         }
-        for retired in self.retired.values() {
+        // What nothing was read from may be no file of ours at all.
+        for retired in self.retired.values().filter(|retired| retired.is_sound) {
             self.fs.open_write(&retired.path)?.sync_data()?;
         }
         self.fs.sync_dir(&self.dir)
@@ -364,6 +365,10 @@ impl Wal {
         let mut result = Ok(());
         for (sequence, retired) in released {
             if let Err(error) = self.keep_or_remove(retired.path.clone()) {
+                if error.kind() == io::ErrorKind::IsADirectory {
+                    // It was never ours, and is left to whoever made it.
+                    continue;
+                }
                 let attempt = format!("remove the log segment {}", retired.path.display());
                 result = Err(Error::io(attempt, error));
                 self.retired.insert(sequence, retired);
@@ -452,7 +457,8 @@ impl Wal {
         if active.frames > 0 {
             (self.last_used, self.last_frames) = (active.sequence, active.frames);
         }
-        self.retired.insert(active.sequence, Retired { path: active.path, bytes: active.offset });
+        self.retired
+            .insert(active.sequence, Retired { path: active.path, bytes: active.offset, is_sound: true });
         Ok(())
     }
 

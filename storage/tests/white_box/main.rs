@@ -9,6 +9,8 @@
     reason = "a failed expectation is a failed test; each prints its figures"
 )]
 
+mod errnos;
+mod formats;
 mod log;
 mod points;
 mod rot;
@@ -16,9 +18,11 @@ mod structure;
 
 use kymo_storage::Storage;
 use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::codec::frame::{FrameReader, HEADER_BYTES as FRAME_HEADER, Piece};
 use kymo_storage::env::{CrashChoice, Fs, MemoryFs, SimClock};
 use kymo_storage::model::{AnyHistogram, Buckets, IntHistogram, Labels, Matcher, TimeRange};
 use kymo_storage::options::Options;
+use kymo_storage::wal::segment::{HEADER_BYTES as SEGMENT_HEADER, Header, read_header, sequence_of};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -178,12 +182,20 @@ impl Verdict {
     }
 }
 
-/// The end of what the newest segment of the log holds. Nobody can tell what is missing there from what a crash would have left:
-/// a request that was under way.
+/// The end of the last record of the log; behind it a segment that was used before has bytes of its former use. Nobody can tell what is
+/// missing there from what a crash would have left: a request that was under way.
 fn end_of_log(fs: &MemoryFs) -> (PathBuf, usize) {
+    let end = |path: &PathBuf| {
+        let bytes = bytes_of(fs, path);
+        let Header::Ours(epoch) = read_header(&bytes, sequence_of(path)?) else { return None };
+        let ends = FrameReader::new(&bytes, SEGMENT_HEADER, epoch.seed()).filter_map(|piece| match piece {
+            Piece::Frame { offset, body } => Some(offset + FRAME_HEADER + body.len()),
+            Piece::Damage { .. } | Piece::Tail { .. } => None,
+        });
+        ends.last()
+    };
     let newest = fs.list(Path::new("/data/wal")).unwrap().into_iter().rev();
-    let end = |path: &PathBuf| bytes_of(fs, path).iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
-    newest.map(|path| (path.clone(), end(&path))).find(|(_, end)| *end > 0).unwrap()
+    newest.map(|path| (end(&path), path)).find_map(|(end, path)| Some((path, end?))).unwrap()
 }
 
 /// Opens and asks; `Err` if it does not open.

@@ -1,13 +1,105 @@
-//! A manifest that is gone, torn or old, and sectors that were written to the wrong place or not at all.
+//! Whole pieces of a store that are gone, cut, blank, foreign, exchanged, old, or written to the wrong place.
 
 use super::{
-    Answers, HOUR, MemoryFs, NOW, answers, bytes_of, end_of_log, files, filled, image, judge, open, put,
-    sampled, write,
+    Answers, HOUR, MemoryFs, NOW, answers, bytes_of, end_of_log, files, filled, image, judge, open, panics,
+    put, sampled, write,
 };
 use kymo_storage::env::Fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 const SECTOR: usize = 512;
+
+fn is_block(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "block")
+}
+
+/// Where parts of a block begin and end, by its footer; of any other file a few places.
+fn borders(path: &Path, bytes: &[u8]) -> Vec<usize> {
+    let mut at = vec![0, 1, bytes.len() / 2, bytes.len().saturating_sub(1), bytes.len().saturating_sub(512)];
+    if is_block(path) && bytes.len() > 100 {
+        let end = bytes.len() - 16;
+        let length = u32::from_le_bytes(bytes[end + 4..end + 8].try_into().unwrap()) as usize;
+        for entry in bytes[end - length..end - 60].chunks_exact(24) {
+            let field = |at: usize| u64::from_le_bytes(entry[at..at + 8].try_into().unwrap()) as usize;
+            at.extend([field(8), field(8) + field(16)]);
+        }
+        at.push(end - length);
+    }
+    let near = |at: usize| [at.saturating_sub(1), at, at + 1];
+    let mut all: Vec<usize> = at.into_iter().flat_map(near).filter(|at| *at < bytes.len()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// What is wrong, the store it is wrong in, and whether a crash would have left it like that.
+type Case = (String, MemoryFs, bool);
+
+fn without_zeros(bytes: &[u8]) -> &[u8] {
+    bytes.get(..bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)).unwrap_or_default()
+}
+
+fn cases(fs: &MemoryFs) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    let all: Vec<PathBuf> = files(fs).into_iter().filter(|path| !path.ends_with("LOCK")).collect();
+    let newest = end_of_log(fs).0;
+    for path in &all {
+        let bytes = bytes_of(fs, path);
+        let mut with = |what: String, changed: &[u8]| {
+            let damaged = image(fs);
+            put(&damaged, path, changed);
+            let is_torn = *path == newest && bytes.starts_with(without_zeros(changed));
+            cases.push((format!("{}: {what}", path.display()), damaged, is_torn));
+        };
+        for at in borders(path, &bytes) {
+            with(format!("cut at {at}"), &bytes[..at]);
+        }
+        for blank in [1, SECTOR, bytes.len() / 2, bytes.len()] {
+            let mut changed = bytes.clone();
+            let from = bytes.len().saturating_sub(blank);
+            changed[from..].fill(0);
+            with(format!("blank from {from} on"), &changed);
+        }
+        with("foreign".to_owned(), b"\x89PNG\r\n\x1a\n and nothing of ours");
+        with("longer than it was".to_owned(), &[&*bytes, b"more"].concat());
+        let damaged = image(fs);
+        damaged.remove(path).unwrap();
+        cases.push((format!("{}: missing", path.display()), damaged, *path == newest));
+        let damaged = image(fs);
+        damaged.remove(path).unwrap();
+        damaged.create_dir_all(path).unwrap();
+        cases.push((format!("{}: a folder", path.display()), damaged, false));
+        let twins = all
+            .iter()
+            .filter(|p| *p > path && p.parent() == path.parent() && p.extension() == path.extension());
+        for twin in twins {
+            let damaged = image(fs);
+            put(&damaged, path, &bytes_of(fs, twin));
+            put(&damaged, twin, &bytes);
+            cases.push((format!("{} and {} exchanged", path.display(), twin.display()), damaged, false));
+        }
+    }
+    cases
+}
+
+#[test]
+fn structural_damage_is_stepped_around() {
+    let before = panics().load(Ordering::SeqCst);
+    let (fs, expected) = filled(40, 20);
+    let all = cases(&fs);
+    let mut tried = 0;
+    for number in sampled(all.len()) {
+        let (what, damaged, is_torn) = &all[number];
+        let verdict =
+            judge(damaged, &expected).unwrap_or_else(|e| panic!("{what}: the start is refused: {e}"));
+        assert!(!verdict.is_silent() || (*is_torn && verdict.invented == 0), "{what}: {verdict:?}");
+        tried += 1;
+    }
+    let panics = panics().load(Ordering::SeqCst) - before;
+    println!("damage cases={tried} silent=0 panics={panics} refused=0");
+    assert_eq!(panics, 0);
+}
 
 /// A store, and every manifest it ever had.
 fn with_history() -> (MemoryFs, Answers, Vec<Vec<u8>>) {
@@ -105,7 +197,8 @@ fn misdirected_and_lost_writes_are_seen() {
         let verdict = judge(&damaged, &expected)
             .unwrap_or_else(|e| panic!("sector {at} of {}: the start is refused: {e}", path.display()));
         let is_torn = *path == newest.0 && end >= newest.1 && verdict.invented == 0;
-        assert!(!verdict.is_silent() || is_torn, "sector {at} of {} {twin:?}: {verdict:?}", path.display());
+        let place = (path.display(), at, twin);
+        assert!(!verdict.is_silent() || is_torn, "{place:?}: {verdict:?}; the log ends in {newest:?}");
         tried += 1;
         told += usize::from(verdict.told);
     }
