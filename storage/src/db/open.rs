@@ -166,7 +166,7 @@ pub(crate) fn open(
         manifest.first_wal_segment,
         &mut replay,
     )?;
-    let Replayed { last, generation, metadata, lost_samples, samples } = replay.finish()?;
+    let Replayed { last, generation, metadata, lost_samples, samples, named_anew } = replay.finish()?;
     opening.note_replay(&report, samples, lost_samples);
 
     let (queue, messages) = requests::queue();
@@ -194,16 +194,17 @@ pub(crate) fn open(
     if let Some(why) = wal.poisoned() {
         shared.health.poison(why.to_owned());
     }
-    let committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
+    let mut committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
+    committer.name_anew(named_anew);
     Ok(Opened { shared, committer, messages, jobs, compact_jobs, lock })
 }
 
-/// So many places of a damaged log are told to readers; the log of the process has them all.
 /// Whether a directory stands where a file should.
 fn is_directory(error: &Error) -> bool {
     error.io_kind() == Some(io::ErrorKind::IsADirectory)
 }
 
+/// So many places of a damaged log are told to readers; the log of the process has them all.
 const PLACES_TOLD: usize = 5;
 
 /// What readers are told of a damaged log. Nobody knows the times of what is lost.
@@ -252,7 +253,6 @@ impl<'a> Opening<'a> {
         Self { fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() }
     }
 
-    /// The manifest, and the same as it is on disk; rebuilt from the blocks if it is damaged or gone.
     /// Looks whether a later release wrote this store, before anything in it is changed or put aside. Damage is seen to afterwards.
     ///
     /// # Errors
@@ -266,6 +266,7 @@ impl<'a> Opening<'a> {
             .collect()
     }
 
+    /// The manifest, and the same as it is on disk; rebuilt from the blocks if it is damaged or gone.
     fn load_manifest(&mut self) -> Result<(Manifest, Option<Manifest>)> {
         let damaged = match Manifest::load(self.fs, self.dir) {
             Ok(Some(manifest)) => return Ok((manifest.clone(), Some(manifest))),

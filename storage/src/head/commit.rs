@@ -29,7 +29,7 @@ pub(crate) struct Committer {
     logged: u32,
     /// The series that existed when the group began.
     known: u32,
-    /// Lower numbers that were given again, which the log does not know yet.
+    /// Lower numbers that were given again or differ from those of the log, which the log does not know yet.
     given: Vec<u32>,
     /// Where the log was cut last: what lies before is frozen or in blocks.
     boundary: u64,
@@ -86,6 +86,11 @@ impl Committer {
             newest_exemplars,
             undo_exemplars: Vec::new(),
         }
+    }
+
+    /// The log is to name `series` before it names samples of them: it knows them under other numbers.
+    pub(crate) fn name_anew(&mut self, series: Vec<u32>) {
+        self.given.extend(series);
     }
 
     /// Starts a group: what the group before left is forgotten.

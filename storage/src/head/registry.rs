@@ -21,8 +21,6 @@ const SHARDS: usize = 64;
 const MEASURED_EVERY: u32 = 4096;
 /// What a series not measured yet is believed to take: more than most do.
 const SERIES_BYTES_BELIEVED: usize = 512;
-/// Numbers up to here are believed to a log even if the limit of series is far lower now. 20 bytes each.
-const NUMBERS_RESTORED_MAX: u32 = 1 << 26;
 
 /// The labels of all series known, shared by all who write and read.
 pub(crate) struct Registry {
@@ -332,23 +330,15 @@ impl Registry {
         Some(())
     }
 
-    /// Whether a log or checkpoint of ours may name `id`, whatever the limit of series was then. Bounds the memory that
-    /// numbers without labels can take.
-    pub(crate) fn is_possible(&self, id: u32) -> bool {
-        id < self.limits.series.saturating_mul(2).max(NUMBERS_RESTORED_MAX)
-    }
-
     /// Puts the series `labels` at the number `id`, as a log or checkpoint says; numbers left out in between stay
     /// without labels. Only for a registry that nobody else uses yet. Answers the number that stands for `labels` now: another
-    /// one if the series was known before under that, stopped, came back, and the process ended before a checkpoint said so.
+    /// one if the series was known before under that, stopped, came back, and the process ended before a checkpoint said so. Nothing
+    /// if the number is that of another series.
     pub(crate) fn restore(&self, id: u32, labels: &Labels, hash: Option<LabelsHash>) -> Option<u32> {
         let hash = hash.unwrap_or_else(|| self.key.hash(labels.as_bytes()));
         if let Some(known) = self.find_hash(hash) {
             let is_same = self.catalog.read().compare_labels(known, labels).is_eq();
             return is_same.then_some(known);
-        }
-        if !self.is_possible(id) {
-            return None;
         }
         if id >= self.len() {
             self.reserve_numbers(id);

@@ -29,11 +29,22 @@ pub(crate) struct Replay<'a> {
     lost_samples: u64,
     /// See [`ReplayVisitor::torn`].
     is_torn: bool,
-    /// Numbers of the log under which series came back that the checkpoint has under others.
+    /// Numbers of the log that stand for other numbers of the registry: of series that came back and that the checkpoint has under
+    /// another, and of those in `named_anew`.
     renumbered: HashMap<u32, u32>,
-    /// One more than the highest series number any record names.
+    /// Series that could not have the number that the log gives them, so that the log must name them again.
+    named_anew: Vec<u32>,
+    /// So many numbers the log may still leave out.
+    left_out: u32,
+    /// One more than the highest series number any record names, of those that are believed.
     numbers_used: u32,
 }
+
+/// A store gives numbers in a row, so a log leaves some out only where names of series are lost. So many are kept free then, at 36
+/// bytes each; behind them series get the next number there is, and memory goes by the series that the log names.
+const NUMBERS_LEFT_OUT_MAX: u32 = 1 << 16;
+/// In the place of a number: no series.
+const NOBODY: u32 = u32::MAX;
 
 /// How far the log is read back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -54,6 +65,8 @@ pub(crate) struct Replayed {
     /// Samples of series whose registration is lost.
     pub(crate) lost_samples: u64,
     pub(crate) samples: u64,
+    /// Series that the log knows under other numbers than theirs: it must name them before it names their samples.
+    pub(crate) named_anew: Vec<u32>,
 }
 
 impl<'a> Replay<'a> {
@@ -78,6 +91,8 @@ impl<'a> Replay<'a> {
             lost_samples: 0,
             is_torn: false,
             renumbered: HashMap::new(),
+            named_anew: Vec::new(),
+            left_out: NUMBERS_LEFT_OUT_MAX,
             numbers_used: 0,
         }
     }
@@ -88,10 +103,16 @@ impl<'a> Replay<'a> {
     /// A thread cannot be had, or met a bug.
     pub(crate) fn finish(self) -> Result<Replayed> {
         self.registry.reserve_numbers(self.numbers_used);
-        let Self { mut load, lanes, metadata, lost_samples, .. } = self;
+        let Self { mut load, lanes, metadata, lost_samples, named_anew, .. } = self;
         load.pad_starts();
         let Applied { last, generation, samples } = lanes.finish(load, self.registry.len())?;
-        Ok(Replayed { last, generation, metadata, lost_samples, samples })
+        if !named_anew.is_empty() {
+            tracing::warn!(
+                series = named_anew.len(),
+                "the log gives series numbers that cannot be theirs; they get others"
+            );
+        }
+        Ok(Replayed { last, generation, metadata, lost_samples, samples, named_anew })
     }
 }
 
@@ -102,10 +123,34 @@ impl Replay<'_> {
         if self.renumbered.is_empty() { id } else { self.renumbered.get(&id).copied().unwrap_or(id) }
     }
 
+    /// Whether a log may name `id`, with so many series known and numbers left out.
+    fn is_believed(&self, id: u32) -> bool {
+        id < self.registry.len().saturating_add(self.left_out)
+    }
+
     fn note_number(&mut self, id: u32) {
-        if self.registry.is_possible(id) {
+        if self.is_believed(id) {
             self.numbers_used = self.numbers_used.max(id.saturating_add(1));
         }
+    }
+
+    /// The number of the series `labels`, which is `id` in the log.
+    fn restore(&mut self, id: u32, labels: &Labels) -> Option<u32> {
+        let next = self.registry.len();
+        if self.is_believed(id)
+            && let Some(number) = self.registry.restore(id, labels, None)
+        {
+            let left_out = self.registry.len().saturating_sub(next).saturating_sub(1);
+            self.left_out = self.left_out.saturating_sub(left_out);
+            return Some(number);
+        }
+        let number = self.registry.restore(next, labels, None)?;
+        if number == next {
+            self.named_anew.push(number);
+            // In the log that number is not this series.
+            self.renumbered.insert(number, NOBODY);
+        }
+        Some(number)
     }
 
     /// Lets the lanes apply what has gathered, if it is enough.
@@ -136,11 +181,12 @@ impl ReplayVisitor for Replay<'_> {
         self.note_number(id);
         let labels = Labels::from_canonical(labels);
         self.renumbered.remove(&id);
-        match self.registry.restore(id, &labels, None) {
+        match self.restore(id, &labels) {
             Some(known) if known == id => {}
             Some(known) => drop(self.renumbered.insert(id, known)),
             None => {
-                tracing::warn!(id, %labels, "the log gives a series number twice; its samples are left out");
+                tracing::warn!(id, %labels, "there is no number for a series of the log; its samples are left out");
+                self.renumbered.insert(id, NOBODY);
             }
         }
         Ok(())
@@ -149,7 +195,7 @@ impl ReplayVisitor for Replay<'_> {
     fn samples(&mut self, samples: SamplesRecord<'_>) -> Result<()> {
         let SamplesRecord { ids, timestamps, values, starts } = samples;
         let highest = ids.iter().copied().max().unwrap_or(0);
-        if self.registry.is_possible(highest) {
+        if self.is_believed(highest) {
             self.note_number(highest);
         } else {
             ids.iter().for_each(|id| self.note_number(*id));
@@ -284,17 +330,54 @@ mod tests {
         }
     }
 
+    fn one(replay: &mut Replay<'_>, id: u32, time: i64) {
+        let record = SamplesRecord { ids: &[id], timestamps: &[time], values: &[1.0], starts: &[] };
+        replay.samples(record).unwrap();
+    }
+
     #[test]
     fn numbers_no_store_gives_take_no_memory() {
         let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
         let mut replay = Replay::with_lanes(&registry, LastSamples::default(), 2, 100);
-        for id in [u32::MAX, u32::MAX - 1, 7] {
-            replay.series(id, labels(0).as_bytes()).unwrap();
-            let record =
-                SamplesRecord { ids: &[id, 9], timestamps: &[5, 5], values: &[1.0, 1.0], starts: &[] };
-            replay.samples(record).unwrap();
+        let far = [u32::MAX, u32::MAX - 1, 1 << 26, 70_000, 7, 1 << 17];
+        for (i, id) in (0..).zip(far) {
+            replay.series(id, labels(i).as_bytes()).unwrap();
+            one(&mut replay, id, 5);
+            // Numbers that nothing names, and those that the series before got instead of their own.
+            [0, 1, 9, 1 << 30].into_iter().for_each(|id| one(&mut replay, id, 6));
         }
         let replayed = replay.finish().unwrap();
-        assert_eq!((registry.len(), replayed.samples, replayed.lost_samples), (10, 1, 5));
+        assert_eq!((replayed.samples, replayed.lost_samples), (6, 24));
+        assert!(registry.len() < NUMBERS_LEFT_OUT_MAX, "{}", registry.len());
+        assert_eq!(registry.series_count(), 6);
+        assert_eq!(registry.find(&labels(4)), Some(7));
+        let mut anew = replayed.named_anew;
+        anew.sort_unstable();
+        let of = |i| registry.find(&labels(i)).unwrap();
+        let mut expected = vec![of(0), of(1), of(2), of(3), of(5)];
+        expected.sort_unstable();
+        assert_eq!(anew, expected);
+    }
+
+    #[test]
+    fn a_number_given_twice_means_what_it_was_given_last() {
+        let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
+        let mut replay = Replay::with_lanes(&registry, LastSamples::default(), 1, 100);
+        for (id, i) in [(0, 0), (0, 1), (1, 2), (0, 0)] {
+            replay.series(id, labels(i).as_bytes()).unwrap();
+            one(&mut replay, id, i64::from(10 * i + id));
+        }
+        let replayed = replay.finish().unwrap();
+        assert_eq!((registry.len(), replayed.lost_samples), (3, 0));
+        assert_eq!(replayed.named_anew, [1, 2], "the second stands at the number of the third");
+        for (i, expected) in [(0, 0), (1, 10), (2, 21)] {
+            let (mut times, mut values) = (Vec::new(), Vec::new());
+            let id = registry.find(&labels(i)).unwrap();
+            let generation = &replayed.generation;
+            generation
+                .read::<FloatHistogram>(id, TimeRange::ALL, &mut times, &mut values, &mut Vec::new())
+                .unwrap();
+            assert_eq!(times, [expected], "{i}");
+        }
     }
 }
