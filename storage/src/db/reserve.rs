@@ -1,15 +1,13 @@
 //! A file that gives up its room when the disk is full, so that samples can be deleted and retention goes on.
 
 use super::shared::Shared;
-use crate::env::Fs;
+use crate::env::{Fs, lay_down_zeros};
 use crate::error::{Error, Result};
 use std::io;
 use std::path::Path;
 
 /// The name of the file in the data directory.
 pub(crate) const RESERVE: &str = "RESERVE";
-/// How many bytes one write lays down.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// Whether an error says that the disk is full.
 pub(crate) fn is_disk_full(error: &Error) -> bool {
@@ -37,27 +35,6 @@ fn release(fs: &dyn Fs, dir: &Path) -> bool {
     removed
 }
 
-/// Lays down `bytes` zeros, durable with their name. What cannot be finished is removed again.
-fn lay_down(fs: &dyn Fs, dir: &Path, bytes: u64) -> io::Result<()> {
-    let path = dir.join(RESERVE);
-    let file = fs.create(&path)?;
-    let fill = || {
-        let zeros = vec![0; CHUNK_BYTES];
-        let mut at = 0;
-        while at < bytes {
-            let len = usize::try_from(bytes - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-            file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
-            at += len as u64;
-        }
-        file.sync_data()?;
-        fs.sync_dir(dir)
-    };
-    fill().inspect_err(|_| {
-        // It is tried again later.
-        let _ = fs.remove(&path);
-    })
-}
-
 impl Shared {
     /// Lays the reserve down if it is not there and the disk has room for it beyond what must stay free.
     pub(crate) fn keep_reserve(&self) {
@@ -75,7 +52,8 @@ impl Shared {
         if bytes == 0 || space.free_bytes < self.least_free(space).saturating_add(bytes) {
             return;
         }
-        if let Err(error) = lay_down(self.fs.as_ref(), &self.dir, bytes) {
+        if let Err(error) = lay_down_zeros(self.fs.as_ref(), &self.dir, &path, bytes) {
+            // It is tried again later.
             tracing::warn!(%error, "the reserve for a full disk cannot be laid down");
         }
     }

@@ -8,6 +8,7 @@ mod lock;
 mod memory;
 mod mmap;
 mod read_only;
+mod zeros;
 
 pub use clock::{Clock, SimClock, SystemClock};
 pub use crash::CrashChoice;
@@ -17,6 +18,7 @@ pub use lock::DirLock;
 pub use memory::MemoryFs;
 pub use mmap::Mapped;
 pub use read_only::ReadOnlyFs;
+pub(crate) use zeros::lay_down_zeros;
 
 use std::fmt::Debug;
 use std::hash::{BuildHasher, Hasher, RandomState};

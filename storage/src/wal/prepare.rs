@@ -1,13 +1,10 @@
 //! The next segment, made ready while the present one is written.
 
-use crate::env::{File, Fs};
+use crate::env::{File, Fs, lay_down_zeros};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
-/// How many zeros one write lays down.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// A file that can become a segment.
 #[derive(Debug)]
@@ -34,7 +31,10 @@ impl Preparation {
         sequence: u64,
         bytes: u64,
     ) -> Option<Self> {
-        let work = move || zeroed(fs.as_ref(), &dir, &path, sequence, bytes);
+        let work = move || {
+            let file = lay_down_zeros(fs.as_ref(), &dir, &path, bytes)?;
+            Ok(Prepared { sequence, file, allocated: bytes })
+        };
         let thread = std::thread::Builder::new().name("kymo-wal-prepare".to_owned()).spawn(work).ok()?;
         Some(Self { sequence, thread })
     }
@@ -48,29 +48,5 @@ impl Preparation {
         self.thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the thread that prepares segments failed")))
-    }
-}
-
-/// A new file of `bytes` zeros, durable with its name. What cannot be finished is removed again.
-fn zeroed(fs: &dyn Fs, dir: &Path, path: &Path, sequence: u64, bytes: u64) -> io::Result<Prepared> {
-    let file = fs.create(path)?;
-    let fill = || {
-        let zeros = vec![0; CHUNK_BYTES];
-        let mut at = 0;
-        while at < bytes {
-            let len = usize::try_from(bytes - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-            file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
-            at += len as u64;
-        }
-        file.sync_data()?;
-        fs.sync_dir(dir)
-    };
-    match fill() {
-        Ok(()) => Ok(Prepared { sequence, file, allocated: bytes }),
-        Err(error) => {
-            // The disk may be full: give back what was taken. A file that stays is an unused segment to the next start.
-            let _ = fs.remove(path);
-            Err(error)
-        }
     }
 }

@@ -404,11 +404,11 @@ impl Replay<'_> {
     }
 
     fn settle(&mut self, pending: &Pending) {
-        let report = &mut self.out.report;
-        let mut lost = 0;
         if pending.expected > 0 {
             (self.out.last_used, self.out.last_frames) = (pending.sequence, pending.unbroken());
         }
+        let report = &mut self.out.report;
+        let mut lost = 0;
         let mut places = Vec::new();
         let mut place = |offset, kind| places.push(DamagedPlace { segment: pending.sequence, offset, kind });
         for (from, to, offset) in &pending.gaps {
@@ -457,8 +457,6 @@ impl Pending {
             header_damaged: false,
         }
     }
-}
-
 
     /// How many frames from the front on are there or were durable. Behind a frame that was torn others of its write may be whole;
     /// were they counted, the next start would miss the torn one among them.
@@ -466,6 +464,8 @@ impl Pending {
         let torn = self.gaps.iter().find(|(_, to, _)| *to > self.durable);
         torn.map_or(self.expected, |(from, ..)| self.durable.max(*from))
     }
+}
+
 /// The unit in which a file that cannot be read at once is tried again.
 const BLOCK_BYTES: usize = 4096;
 /// What is read of one file; no group of records is that long.
