@@ -24,7 +24,8 @@ pub(super) const CHECKS: &[Check] = &[
         name: "states",
         what: "a crash after every operation of the file system, with each choice of what survived",
         way: Way::Tests {
-            arguments: &["-p", "kymo-storage", "--test", "recovery", "every_crash"],
+            arguments: &["-p", "kymo-storage", "--test", "recovery"],
+            only: "every_crash",
             variable: "KYMO_CRASH_HISTORIES",
             count: (4, 2000),
         },
@@ -47,6 +48,7 @@ pub(super) const CHECKS: &[Check] = &[
         what: "random histories: a restart changes no answer",
         way: Way::Tests {
             arguments: &["-p", "kymo-storage", "--test", "model"],
+            only: "",
             variable: "KYMO_MODEL_CASES",
             count: (200, 10_000),
         },

@@ -19,7 +19,8 @@ pub(super) const CHECKS: &[Check] = &[
         name: "sim",
         what: "a whole store simulated on one thread: power cuts, failing disks, jumping clocks, from seeds",
         way: Way::Tests {
-            arguments: &["-p", "kymo-storage", "--test", "simulation", "what_is_acknowledged"],
+            arguments: &["-p", "kymo-storage", "--test", "simulation"],
+            only: "what_is_acknowledged",
             variable: "KYMO_SIM_SEEDS",
             count: (100, 100_000),
         },
@@ -29,7 +30,8 @@ pub(super) const CHECKS: &[Check] = &[
         name: "schedules_of_commit",
         what: "group commit, reads and a flush under a schedule explorer: who is answered is on the disk, no reader sees half",
         way: Way::Tests {
-            arguments: &["-p", "kymo-storage", "--features", "shuttle", "--lib", "explored"],
+            arguments: &["-p", "kymo-storage", "--features", "shuttle", "--lib"],
+            only: "explored",
             variable: "KYMO_SCHEDULES",
             count: (400, 100_000),
         },
@@ -39,7 +41,8 @@ pub(super) const CHECKS: &[Check] = &[
         name: "schedules_of_memory",
         what: "memory and turns of queries under a schedule explorer: never more than there is, all is given back",
         way: Way::Tests {
-            arguments: &["-p", "kymo-query", "--features", "shuttle", "--lib", "explored"],
+            arguments: &["-p", "kymo-query", "--features", "shuttle", "--lib"],
+            only: "explored",
             variable: "KYMO_SCHEDULES",
             count: (4_000, 1_000_000),
         },

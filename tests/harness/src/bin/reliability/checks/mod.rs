@@ -86,9 +86,14 @@ pub(crate) struct Check {
 enum Way {
     /// By this program, against a server.
     Server(fn(&Place<'_>) -> Result<Figures, String>),
-    /// By tests of the workspace, with the numbers of smoke and of the night in an environment variable. The figures are
-    /// what a test prints behind the check's name.
-    Tests { arguments: &'static [&'static str], variable: &'static str, count: (u64, u64) },
+    /// By tests of the workspace whose names hold `only`, with the numbers of smoke and of the night in an environment variable. The
+    /// figures are what a test prints behind the check's name.
+    Tests {
+        arguments: &'static [&'static str],
+        only: &'static str,
+        variable: &'static str,
+        count: (u64, u64),
+    },
     /// By tests of the workspace that always do the same. The figures are all that they print behind the check's name.
     Suite(&'static [&'static str]),
 }
@@ -130,8 +135,10 @@ impl Check {
     pub(crate) fn run(&self, place: &Place<'_>) -> Result<Figures, String> {
         match &self.way {
             Way::Server(run) => run_guarded(*run, place),
-            Way::Tests { arguments, variable, count } => {
-                self.tests(place, arguments, Some((variable, place.count(count.0, count.1))))
+            Way::Tests { arguments, only, variable, count } => {
+                let arguments =
+                    [*arguments, if only.is_empty() { &[][..] } else { std::slice::from_ref(only) }];
+                self.tests(place, &arguments.concat(), Some((variable, place.count(count.0, count.1))))
             }
             Way::Suite(arguments) => self.tests(place, arguments, None),
         }
