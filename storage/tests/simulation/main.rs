@@ -1,12 +1,13 @@
 //! A whole store, its disk and its clock, simulated on one thread: writes, reads, deletes, merges, retention, full disks, failing
 //! disks, power cuts and clocks that jump, in an order that follows from a seed. What is acknowledged is there, nothing else
-//! is, and a seed always gives the same run.
+//! is, and a seed always gives the same run. Each run has one thread; seeds are shared out among the cores.
 //!
 //! ```text
 //! cargo test -p kymo-storage --test simulation                                       100 seeds
 //! KYMO_SIM_SEEDS=100000 cargo test --release -p kymo-storage --test simulation -- --nocapture
-//! KYMO_SIM_SEED=42 cargo test -p kymo-storage --test simulation                      one of them
+//! KYMO_SIM_SEED=42 cargo test -p kymo-storage --test simulation -- --nocapture       one of them, told step by step
 //! ```
+//! `KYMO_SIM_WATCH=1` looks at everything after each step, which is another run of the seed, but often shows the first step that is wrong.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +27,12 @@ mod trace;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use world::{Figures, World};
+
+/// A run is mostly small pieces of memory that come and go.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeds tried unless `KYMO_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 100;
@@ -51,6 +57,37 @@ fn run(seed: u64, lie: Option<&'static str>) -> Result<Figures, String> {
     })
 }
 
+/// What came of some seeds.
+#[derive(Debug, Default)]
+struct Tried {
+    figures: Figures,
+    violations: Vec<String>,
+    different: Vec<String>,
+}
+
+/// Runs one seed after the other until none is left.
+fn tried(seeds: &[u64], next: &AtomicUsize) -> Tried {
+    let mut all = Tried::default();
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(seed) = seeds.get(index).copied() else { return all };
+        let figures = match run(seed, None) {
+            Ok(figures) => figures,
+            Err(violation) => {
+                all.violations.push(violation);
+                continue;
+            }
+        };
+        if (index as u64).is_multiple_of(TWICE_EVERY) {
+            let again = run(seed, None).map(|figures| figures.trace);
+            if again != Ok(figures.trace) {
+                all.different.push(format!("seed {seed}: {:016x}, then {again:x?}", figures.trace));
+            }
+        }
+        all.figures.add(&figures);
+    }
+}
+
 #[test]
 fn what_is_acknowledged_is_there_whatever_happens() {
     let first = number("PROPTEST_RNG_SEED").unwrap_or(0).wrapping_mul(1_000_003);
@@ -58,29 +95,20 @@ fn what_is_acknowledged_is_there_whatever_happens() {
         Some(seed) => vec![seed],
         None => (0..number("KYMO_SIM_SEEDS").unwrap_or(SEEDS)).map(|i| first.wrapping_add(i)).collect(),
     };
+    let next = AtomicUsize::new(0);
+    let work = || tried(&seeds, &next);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<Tried> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores.min(seeds.len())).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
     let (mut all, mut violations, mut different) = (Figures::default(), Vec::new(), Vec::new());
-    for (index, seed) in seeds.iter().enumerate() {
-        let figures = match run(*seed, None) {
-            Ok(figures) => figures,
-            Err(violation) => {
-                violations.push(violation);
-                continue;
-            }
-        };
-        if (index as u64).is_multiple_of(TWICE_EVERY) {
-            let again = run(*seed, None).map(|figures| figures.trace);
-            if again != Ok(figures.trace) {
-                different.push(format!("seed {seed}: {:016x}, then {again:x?}", figures.trace));
-            }
-        }
-        all.simulated_ms += figures.simulated_ms;
-        all.faults += figures.faults;
-        all.crashes += figures.crashes;
-        all.actions += figures.actions;
-        all.acknowledged += figures.acknowledged;
-        all.events += figures.events;
-        all.rotten += figures.rotten;
+    for part in parts {
+        all.add(&part.figures);
+        violations.extend(part.violations);
+        different.extend(part.different);
     }
+    violations.sort();
     println!(
         "sim seeds={} days={} actions={} disk_calls={} faults={} crashes={} unreadable={} acknowledged={} violations={} deterministic={}",
         seeds.len(),

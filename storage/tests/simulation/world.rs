@@ -37,6 +37,19 @@ pub(crate) struct Figures {
     pub(crate) trace: u64,
 }
 
+impl Figures {
+    /// Adds those of another run.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.simulated_ms += other.simulated_ms;
+        self.faults += other.faults;
+        self.crashes += other.crashes;
+        self.actions += other.actions;
+        self.acknowledged += other.acknowledged;
+        self.rotten += other.rotten;
+        self.events += other.events;
+    }
+}
+
 /// Series that were selected a while ago: whatever happened since, they read as they did then.
 pub(crate) struct OldView {
     set: Box<dyn SeriesSet>,
@@ -70,9 +83,13 @@ pub(crate) struct World {
     pub(crate) is_doubtful: bool,
     /// Whether something was lost that the disk could not read, so that nobody knows what there must be.
     is_rotten: bool,
+    /// What was ever put aside. Who asks is reminded of it at every start, also by a disk that is sound again.
+    aside: BTreeSet<PathBuf>,
     pub(crate) figures: Figures,
     /// Whether somebody wants to see what happens.
     is_told: bool,
+    /// Whether everything is looked at after each action, which makes another run of it.
+    is_watched: bool,
 }
 
 pub(crate) fn millis(ms: i64) -> Duration {
@@ -83,8 +100,6 @@ fn options(chance: &mut Chance) -> Options {
     Options {
         retention: Some(millis(RETENTION)),
         limits: Limits { future: millis(FUTURE), ..Limits::default() },
-    /// What was ever put aside. Who asks is reminded of it at every start, also by a disk that is sound again.
-    aside: BTreeSet<PathBuf>,
         wal_segment_bytes: chance.one_of(&[4096, 16_384]),
         flush_wal_bytes: chance.one_of(&[8192, 65_536, 1 << 30]),
         flush_bytes: 64 << 10,
@@ -149,8 +164,10 @@ impl World {
             newest: i64::MIN,
             is_doubtful: false,
             is_rotten: false,
+            aside: BTreeSet::new(),
             figures: Figures::default(),
             is_told: std::env::var_os("KYMO_SIM_SEED").is_some(),
+            is_watched: std::env::var_os("KYMO_SIM_WATCH").is_some(),
             chance,
         };
         world.open();
@@ -159,16 +176,16 @@ impl World {
 
     /// So many things happen; then the disk is sound and everything is looked at.
     pub(crate) fn live(mut self, actions: u64) -> Figures {
+        self.begin();
         for _ in 0..actions {
-            self.begin();
             self.act();
-            aside: BTreeSet::new(),
             self.figures.actions += 1;
             self.settle();
             self.check_views();
-            if self.is_told {
+            if self.is_watched {
                 // The first moment at which something is wrong.
                 self.check();
+                self.begin();
             }
         }
         self.heal();
@@ -241,6 +258,7 @@ impl World {
         if !aside.is_empty() || (lost > 0 && !self.has_lost_of_the_log()) {
             self.note_rot(&format!("{lost} frames of the log are lost, {aside:?}"));
         }
+        self.aside.extend(aside);
         self.store = Some(store);
     }
 
@@ -255,7 +273,6 @@ impl World {
         let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(traced, self.plan.clone()));
         let clock = Arc::new(self.clock.clone());
         Storage::open_stepped(fs, clock, &self.dir, self.options.clone(), Box::new(choose))
-        self.aside.extend(aside);
     }
 
     /// What a device refuses to read again and again is damage: the store puts it aside and says so, and what was in it is lost.
