@@ -228,6 +228,31 @@ fn a_damaged_list_of_deletes_is_put_aside_and_told() {
 }
 
 #[test]
+fn a_list_of_deletes_that_is_gone_is_missed_until_the_next_delete() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    write(&store, "a", NOW, 1.0);
+    store.delete(TimeRange::ALL, &series("a")).unwrap();
+    store.close().unwrap();
+    drop(store);
+    fs.remove(Path::new("/data/TOMBSTONES")).unwrap();
+    let dyn_fs = Arc::new(fs.clone()) as Arc<dyn Fs>;
+    let findings = kymo_storage::verify::verify(&dyn_fs, Path::new("/data")).unwrap().findings;
+    assert!(findings.iter().any(|f| f.file.ends_with("TOMBSTONES")), "{findings:?}");
+    for start in 0..4 {
+        let store = open(&fs);
+        let querier = store.querier(TimeRange::ALL).unwrap();
+        let warnings = querier.select(TimeRange::ALL, &[]).unwrap().warnings();
+        let is_told = warnings.iter().any(|w| w.contains("/data/TOMBSTONES: is gone"));
+        assert_eq!(is_told, start < 3, "start {start}: {warnings:?}");
+        if start == 2 {
+            store.delete(TimeRange::ALL, &series("a")).unwrap();
+        }
+        store.close().unwrap();
+    }
+}
+
+#[test]
 fn a_rebuilt_manifest_brings_nothing_back() {
     let fs = MemoryFs::new();
     let store = open(&fs);

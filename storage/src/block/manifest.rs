@@ -7,6 +7,7 @@
 //!     name length:u32 name of the registry checkpoint (empty: none)
 //!     blocks:u32, blocks × { name length:u32 file name  bytes:u64  uuid:16 sequence:u64 min_time:i64 max_time:i64
 //!                            series:u64 samples:u64 level:u32 }
+//!     deletes:u8, 1 if there is a list of deletes (TOMBSTONES); not in version 1
 //! ```
 
 use super::format::{BlockMeta, Fields};
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const MAGIC: [u8; 8] = *b"KYMOMAN1";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FILE: &str = "MANIFEST";
-const TEMPORARY: &str = "MANIFEST.tmp";
+/// Its name until it is whole.
+pub(crate) const MANIFEST_TEMPORARY: &str = "MANIFEST.tmp";
 
 /// The state of a data directory besides the WAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Manifest {
     pub checkpoint: Option<String>,
     /// The live blocks.
     pub blocks: Vec<ManifestBlock>,
+    /// Whether there is a list of deletes, so that one that is gone is missed.
+    pub has_deletes: bool,
 }
 
 /// A live block.
@@ -72,6 +76,7 @@ impl Manifest {
             first_wal_segment: 0,
             checkpoint: None,
             blocks: Vec::new(),
+            has_deletes: false,
         }
     }
 
@@ -101,7 +106,7 @@ impl Manifest {
     /// # Errors
     /// The disk refuses; the old manifest is then still in place, unless the sync of the directory failed.
     pub fn store(&self, fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
-        let (temporary, path) = (dir.join(TEMPORARY), dir.join(FILE));
+        let (temporary, path) = (dir.join(MANIFEST_TEMPORARY), dir.join(FILE));
         // What an interrupted writer left; if there is nothing or it cannot be removed, creating tells.
         let _ = fs.remove(&temporary);
         let attempt = || -> io::Result<()> {
@@ -155,6 +160,7 @@ impl Manifest {
             body.extend_from_slice(&block.bytes.to_le_bytes());
             block.meta.write(&mut body);
         }
+        body.push(u8::from(self.has_deletes));
         let mut out = MAGIC.to_vec();
         for number in [VERSION, body.len() as u32, crc32(VERSION, &body)] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -193,13 +199,13 @@ fn decode(bytes: &[u8]) -> std::result::Result<Manifest, Unreadable> {
     if length != u32::try_from(fields.0.len()).ok() || crc != Some(crc32(version, fields.0)) {
         return Err(Unreadable::Damaged("checksum mismatch"));
     }
-    if version != VERSION {
+    if !(1..=VERSION).contains(&version) {
         return Err(Unreadable::Newer(version));
     }
-    decode_body(fields).ok_or(Unreadable::Damaged("the body is cut off"))
+    decode_body(fields, version).ok_or(Unreadable::Damaged("the body is cut off"))
 }
 
-fn decode_body(mut fields: Fields<'_>) -> Option<Manifest> {
+fn decode_body(mut fields: Fields<'_>, version: u32) -> Option<Manifest> {
     let mut manifest = Manifest {
         directory: *fields.array()?,
         seed: *fields.array()?,
@@ -207,6 +213,7 @@ fn decode_body(mut fields: Fields<'_>) -> Option<Manifest> {
         first_wal_segment: fields.u64()?,
         checkpoint: Some(text(&mut fields)?).filter(|name| !name.is_empty()),
         blocks: Vec::new(),
+        has_deletes: false,
     };
     // Each block takes bytes, so the loop ends with the body.
     for _ in 0..fields.u32()? {
@@ -216,6 +223,9 @@ fn decode_body(mut fields: Fields<'_>) -> Option<Manifest> {
             bytes: fields.u64()?,
             meta: BlockMeta::read(&mut fields)?,
         });
+    }
+    if version > 1 {
+        manifest.has_deletes = fields.array::<1>()? != &[0];
     }
     fields.0.is_empty().then_some(manifest)
 }
@@ -242,6 +252,7 @@ mod tests {
             first_wal_segment: 9,
             checkpoint: Some("registry-3".to_owned()),
             blocks,
+            has_deletes: true,
             ..Manifest::new()
         }
     }
@@ -261,18 +272,33 @@ mod tests {
     #[test]
     fn every_damaged_byte_is_noticed() {
         let bytes = sample().encode();
-        assert_eq!(bytes[..12], *b"KYMOMAN1\x01\0\0\0");
+        assert_eq!(bytes[..12], *b"KYMOMAN1\x02\0\0\0");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 0x10;
             assert!(matches!(decode(&bad), Err(Unreadable::Damaged(_))), "{at}");
             assert!(matches!(decode(&bytes[..at]), Err(Unreadable::Damaged(_))), "{at}");
         }
-        let mut newer = bytes.clone();
-        newer[8] = 2;
-        let crc = crc32(2, &bytes[20..]);
-        newer[16..20].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(decode(&newer), Err(Unreadable::Newer(2))));
+        assert!(matches!(decode(&of_version(&bytes, 3)), Err(Unreadable::Newer(3))));
+        assert!(matches!(decode(&of_version(&bytes, 0)), Err(Unreadable::Newer(0))));
+    }
+
+    /// The same file as one of another version.
+    fn of_version(bytes: &[u8], version: u32) -> Vec<u8> {
+        let mut other = bytes.to_vec();
+        let (length, crc) = (bytes.len() as u32 - 20, crc32(version, &bytes[20..]));
+        for (at, number) in [(8, version), (12, length), (16, crc)] {
+            other[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        other
+    }
+
+    #[test]
+    fn version_1_knows_of_no_deletes() {
+        let known = sample();
+        let bytes = known.encode();
+        let first = of_version(&bytes[..bytes.len() - 1], 1);
+        assert_eq!(decode(&first).unwrap(), Manifest { has_deletes: false, ..known });
     }
 
     #[test]

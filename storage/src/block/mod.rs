@@ -52,10 +52,12 @@ pub use deletions::Deletions;
 pub use exact::{ExactReader, ExactSamples};
 pub use format::BlockMeta;
 pub use labels::NO_VALUE;
+pub(crate) use manifest::MANIFEST_TEMPORARY;
 pub use manifest::{Manifest, ManifestBlock, new_uuid};
 pub use quarantine::{Quarantined, quarantine, quarantined_blocks};
 pub use reader::Block;
 pub use samples::BlockReader;
+pub(crate) use tombstone::TOMBSTONES_TEMPORARY;
 pub use tombstone::{TOMBSTONES_FILE, TOMBSTONES_MAX, Tombstone, load_tombstones, store_tombstones};
 pub use writer::{BlockSpec, BlockWriter, SeriesContent};
 

@@ -27,7 +27,8 @@ const MAGIC: [u8; 8] = *b"KYMOTMB1";
 const VERSION: u32 = 1;
 /// The name of the file in the data directory.
 pub const TOMBSTONES_FILE: &str = "TOMBSTONES";
-const TEMPORARY: &str = "TOMBSTONES.tmp";
+/// Its name until it is whole.
+pub(crate) const TOMBSTONES_TEMPORARY: &str = "TOMBSTONES.tmp";
 /// Deletes that may wait for compaction: each is looked up in the index of each block it touches.
 pub const TOMBSTONES_MAX: usize = 10_000;
 const OPERATORS: [MatchOp; 4] = [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex];
@@ -137,22 +138,22 @@ fn decode(bytes: &[u8]) -> std::result::Result<Vec<Arc<Tombstone>>, Unreadable> 
     read().ok_or(Unreadable::Damaged("the body is cut off"))
 }
 
-/// The deletes of the data directory `dir`, oldest first; none if there is no file.
+/// The deletes of the data directory `dir`, oldest first; `None` if there is no file.
 ///
 /// # Errors
 /// [`crate::ErrorKind::Corrupt`] if the file is damaged, [`crate::ErrorKind::Invalid`] if it is of a later format, or the disk
 /// refuses.
-pub fn load_tombstones(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Vec<Arc<Tombstone>>> {
+pub fn load_tombstones(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<Vec<Arc<Tombstone>>>> {
     let path = dir.join(TOMBSTONES_FILE);
     match fs.map(&path) {
-        Ok(bytes) => decode(&bytes).map_err(|why| match why {
+        Ok(bytes) => decode(&bytes).map(Some).map_err(|why| match why {
             Unreadable::Newer(version) => Error::invalid(format!(
                 "{} is of format {version}, written by a later release; this one knows {VERSION}",
                 path.display()
             )),
             Unreadable::Damaged(why) => Error::corrupt(format!("{} at 0: {why}", path.display())),
         }),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io(format!("map {}", path.display()), e)),
     }
 }
@@ -162,7 +163,7 @@ pub fn load_tombstones(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Vec<Arc<Tombstone
 /// # Errors
 /// The disk refuses; the old file is then still in place, unless the sync of the directory failed.
 pub fn store_tombstones(fs: &Arc<dyn Fs>, dir: &Path, tombstones: &[Arc<Tombstone>]) -> Result<()> {
-    let (temporary, path) = (dir.join(TEMPORARY), dir.join(TOMBSTONES_FILE));
+    let (temporary, path) = (dir.join(TOMBSTONES_TEMPORARY), dir.join(TOMBSTONES_FILE));
     // What an interrupted writer left; if there is nothing or it cannot be removed, creating tells.
     let _ = fs.remove(&temporary);
     let attempt = || -> io::Result<()> {
@@ -208,9 +209,9 @@ mod tests {
         let fs: Arc<dyn Fs> = Arc::new(MemoryFs::default());
         let dir = Path::new("/data");
         fs.create_dir_all(dir).unwrap();
-        assert_eq!(load_tombstones(&fs, dir).unwrap(), []);
+        assert_eq!(load_tombstones(&fs, dir).unwrap(), None);
         store_tombstones(&fs, dir, &sample()).unwrap();
-        assert_eq!(load_tombstones(&fs, dir).unwrap(), sample());
+        assert_eq!(load_tombstones(&fs, dir).unwrap(), Some(sample()));
         let bytes = encode(&sample());
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();

@@ -7,7 +7,7 @@ use super::Storage;
 use super::requests::{Message, closed};
 use super::shared::Shared;
 use crate::api::Queryable;
-use crate::block::{TOMBSTONES_MAX, Tombstone, store_tombstones};
+use crate::block::{Manifest, TOMBSTONES_MAX, Tombstone, store_tombstones};
 use crate::error::{Error, ErrorKind, Result};
 use crate::head::view::LiveBlock;
 use crate::index;
@@ -109,8 +109,15 @@ impl Shared {
 
     /// Hides the samples that are in blocks now.
     fn put_tombstone(&self, range: TimeRange, matcher_sets: &[Vec<Matcher>]) -> Result<()> {
-        let manifest = self.manifest.lock();
+        let mut manifest = self.manifest.lock();
         let mut tombstones = self.tombstones.lock();
+        if !manifest.has_deletes {
+            // From here on a list that is gone is missed; so there is one before.
+            store_tombstones(&self.fs, &self.dir, &tombstones)?;
+            let changed = Manifest { has_deletes: true, ..manifest.clone() };
+            changed.store(&self.fs, &self.dir)?;
+            *manifest = changed;
+        }
         let tombstone = Tombstone {
             sequence: manifest.next_sequence,
             range,

@@ -4,8 +4,8 @@ use super::requests::{self, CompactJob, Job, Message};
 use super::reserve;
 use super::shared::Shared;
 use crate::block::{
-    BLOCK_EXTENSION, Block, Manifest, TOMBSTONES_FILE, Tombstone, load_tombstones, quarantine,
-    quarantined_blocks,
+    BLOCK_EXTENSION, Block, MANIFEST_TEMPORARY, Manifest, TOMBSTONES_FILE, TOMBSTONES_TEMPORARY, Tombstone,
+    load_tombstones, quarantine, quarantined_blocks,
 };
 use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
@@ -301,12 +301,28 @@ impl<'a> Opening<'a> {
 
     /// What was deleted. New blocks get sequences that no tombstone hides, also under a manifest that was rebuilt.
     pub(super) fn load_tombstones(&mut self, manifest: &mut Manifest) -> Result<Vec<Arc<Tombstone>>> {
+        let path = self.dir.join(TOMBSTONES_FILE);
         let tombstones = match Error::or_again(|| load_tombstones(self.fs, self.dir)) {
-            Ok(tombstones) => tombstones,
+            Ok(Some(tombstones)) => {
+                manifest.has_deletes = true;
+                tombstones
+            }
+            Ok(None) => {
+                if manifest.has_deletes {
+                    self.note_missing(
+                        &path,
+                        TimeRange::ALL,
+                        "is gone: samples that were deleted may be back",
+                    );
+                }
+                Vec::new()
+            }
             Err(error) if error.is_damage() => {
-                let path = self.dir.join(TOMBSTONES_FILE);
                 let error = error.context("samples that were deleted may be back");
-                if !self.put_aside(&path, &error, None) {
+                if self.put_aside(&path, &error, None) {
+                    // From now on that it lies there says so.
+                    manifest.has_deletes = false;
+                } else {
                     self.note_missing(&path, TimeRange::ALL, &error.to_string());
                 }
                 Vec::new()
@@ -438,6 +454,9 @@ impl<'a> Opening<'a> {
 
     /// Removes what interrupted flushes and retention left behind: whole files. A damaged one was none of these.
     fn remove_leftovers(&self, manifest: &Manifest) {
+        for unfinished in [MANIFEST_TEMPORARY, TOMBSTONES_TEMPORARY] {
+            let _ = self.fs.remove(&self.dir.join(unfinished));
+        }
         let Ok(mut kept) = self.checkpoints() else { return };
         kept.retain(|name| manifest.checkpoint.as_ref().is_some_and(|live| name <= live));
         let is_live = |path: &PathBuf| {

@@ -78,7 +78,7 @@ pub fn verify(fs: &Arc<dyn Fs>, dir: &Path) -> Result<VerifyReport> {
     fs.list(dir).map_err(|e| Error::io(format!("list {}", dir.display()), e))?;
     let mut verifier = Verifier { fs, dir, report: VerifyReport::default() };
     let manifest = verifier.manifest();
-    verifier.tombstones();
+    verifier.tombstones(manifest.has_deletes);
     for block in &manifest.blocks {
         verifier.block(&block.file, Some(block.meta.uuid));
     }
@@ -131,11 +131,14 @@ impl Verifier<'_> {
         manifest
     }
 
-    fn tombstones(&mut self) {
+    fn tombstones(&mut self, is_expected: bool) {
         let path = self.dir.join(crate::block::TOMBSTONES_FILE);
         match load_tombstones(&self.fs, self.dir) {
-            Ok(_) if self.fs.open(&path).is_ok() => self.count(&path),
-            Ok(_) => {}
+            Ok(Some(_)) => self.count(&path),
+            Ok(None) if is_expected => {
+                self.find(&path, None, "is missing; samples that were deleted may be back");
+            }
+            Ok(None) => {}
             Err(error) => self.find(&path, Some(0), error),
         }
     }
