@@ -173,13 +173,15 @@ impl Shared {
     fn flush_one(&self, frozen: &Arc<Frozen>) -> Result<()> {
         let mut manifest = self.manifest.lock();
         let blocks_dir = self.dir.join(super::open::BLOCKS);
+        let oldest = frozen.generation.times().map_or(i64::MAX, |times| times.0);
+        let oldest_kept = retention::oldest_flushed(&manifest.blocks, oldest, self.retention_start());
         let flush = Flush {
             fs: &self.fs,
             blocks_dir: &blocks_dir,
             registry: &self.registry,
             order: &self.order,
             generation: &frozen.generation,
-            oldest_kept: self.retention_start(),
+            oldest_kept,
         };
         let written = flush.write(manifest.next_sequence)?;
         let mut live = Vec::with_capacity(written.len());
@@ -248,10 +250,11 @@ impl Shared {
     fn drop_expired(&self) -> Result<()> {
         let oldest = self.retention_start();
         let mut manifest = self.manifest.lock();
-        let (mut expired, kept): (Vec<ManifestBlock>, Vec<ManifestBlock>) =
-            manifest.blocks.iter().cloned().partition(|block| retention::is_expired(block, oldest));
+        let mut expired = retention::expired(&manifest.blocks, oldest);
         if let Some(limit) = self.options.retention_bytes {
             let log = self.wal_live_bytes.load(Ordering::Relaxed);
+            let is_kept = |block: &&ManifestBlock| !expired.contains(block);
+            let kept: Vec<ManifestBlock> = manifest.blocks.iter().filter(is_kept).cloned().collect();
             expired.extend(retention::over_size(&kept, log, limit));
         }
         if expired.is_empty() {

@@ -34,22 +34,52 @@ pub(crate) fn without_jump(now: Timestamp, monotonic: Duration, opened: (Timesta
     if now > expected.saturating_add(millis(JUMP_MAX)) { expected } else { now }
 }
 
-/// The blocks that go so that the rest, with `log_bytes`, takes no more than `limit` bytes: the oldest first.
-pub(crate) fn over_size(blocks: &[ManifestBlock], log_bytes: u64, limit: u64) -> Vec<ManifestBlock> {
-    let mut total = blocks.iter().fold(log_bytes, |sum, block| sum.saturating_add(block.bytes));
-    let mut sorted: Vec<&ManifestBlock> = blocks.iter().collect();
-    sorted.sort_by_key(|block| (block.meta.max_time, block.meta.sequence));
-    let goes = sorted.into_iter().take_while(|block| {
-        let is_over = total > limit;
-        total = total.saturating_sub(block.bytes);
-        is_over
-    });
-    goes.cloned().collect()
+/// Whether `block` holds what may have replaced samples of `older`: without it they would be the answer again, at once or when the
+/// clock goes back.
+fn replaces(block: &ManifestBlock, older: &ManifestBlock) -> bool {
+    older.meta.sequence < block.meta.sequence
+        && older.meta.min_time <= block.meta.max_time
+        && block.meta.min_time <= older.meta.max_time
 }
 
-/// Whether every sample of a block is older than `oldest_kept`.
-pub(crate) fn is_expired(block: &ManifestBlock, oldest_kept: Timestamp) -> bool {
-    block.meta.max_time < oldest_kept
+/// The blocks of which every sample is older than `oldest_kept`, but for those that may replace samples of a block that stays.
+pub(crate) fn expired(blocks: &[ManifestBlock], oldest_kept: Timestamp) -> Vec<ManifestBlock> {
+    let is_old = |block: &ManifestBlock| block.meta.max_time < oldest_kept;
+    let (mut goes, mut stays): (Vec<_>, Vec<_>) = blocks.iter().cloned().partition(is_old);
+    // Who stays for the sake of another may keep a third.
+    while let Some(at) = goes.iter().position(|block| stays.iter().any(|older| replaces(block, older))) {
+        stays.push(goes.swap_remove(at));
+    }
+    goes
+}
+
+/// The blocks that go so that the rest, with `log_bytes`, takes no more than `limit` bytes: the oldest first, and none before those of
+/// which it may replace samples.
+pub(crate) fn over_size(blocks: &[ManifestBlock], log_bytes: u64, limit: u64) -> Vec<ManifestBlock> {
+    let mut total = blocks.iter().fold(log_bytes, |sum, block| sum.saturating_add(block.bytes));
+    let mut stays: Vec<&ManifestBlock> = blocks.iter().collect();
+    stays.sort_by_key(|block| (block.meta.max_time, block.meta.sequence));
+    let mut goes = Vec::new();
+    while total > limit {
+        // The block of the lowest sequence replaces nothing, so there is one as long as there are any.
+        let is_free = |block: &&ManifestBlock| !stays.iter().any(|older| replaces(block, older));
+        let Some(at) = stays.iter().position(is_free) else { break };
+        let block = stays.remove(at);
+        total = total.saturating_sub(block.bytes);
+        goes.push(block.clone());
+    }
+    goes
+}
+
+/// The oldest time that a flush of samples from `oldest` on need write. What is too old need not, unless it may have replaced samples
+/// of a block.
+pub(crate) fn oldest_flushed(
+    blocks: &[ManifestBlock],
+    oldest: Timestamp,
+    oldest_kept: Timestamp,
+) -> Timestamp {
+    let is_below = |block: &ManifestBlock| block.meta.min_time < oldest_kept && block.meta.max_time >= oldest;
+    if blocks.iter().any(is_below) { Timestamp::MIN } else { oldest_kept }
 }
 
 #[cfg(test)]
@@ -74,26 +104,45 @@ mod tests {
         }
     }
 
+    fn block(sequence: u64, min_time: Timestamp, max_time: Timestamp) -> ManifestBlock {
+        let meta = crate::block::BlockMeta {
+            uuid: [0; 16],
+            sequence,
+            min_time,
+            max_time,
+            series: 1,
+            samples: 1,
+            level: 0,
+        };
+        ManifestBlock { file: sequence.to_string(), bytes: 10, meta }
+    }
+
+    fn sequences(blocks: &[ManifestBlock]) -> Vec<u64> {
+        blocks.iter().map(|block| block.meta.sequence).collect()
+    }
+
     #[test]
     fn the_oldest_blocks_go_first() {
-        let block = |sequence: u64, max_time, bytes| {
-            let meta = crate::block::BlockMeta {
-                uuid: [0; 16],
-                sequence,
-                min_time: 0,
-                max_time,
-                series: 1,
-                samples: 1,
-                level: 0,
-            };
-            ManifestBlock { file: sequence.to_string(), bytes, meta }
-        };
-        let blocks = [block(1, 30, 10), block(2, 10, 10), block(3, 20, 10)];
+        let blocks = [block(1, 21, 30), block(2, 0, 10), block(3, 11, 20)];
         for (log, limit, expected) in
             [(0, 30, vec![]), (1, 30, vec![2]), (11, 30, vec![2, 3]), (100, 30, vec![2, 3, 1])]
         {
-            let gone: Vec<u64> = over_size(&blocks, log, limit).iter().map(|b| b.meta.sequence).collect();
-            assert_eq!(gone, expected, "{log} {limit}");
+            assert_eq!(sequences(&over_size(&blocks, log, limit)), expected, "{log} {limit}");
         }
+    }
+
+    #[test]
+    fn what_replaced_samples_stays_as_long_as_they_do() {
+        // The second has late samples of the times of the first, the third of those of the second.
+        let blocks = [block(1, 0, 30), block(2, 0, 10), block(3, 5, 12), block(4, 2, 3)];
+        assert_eq!(sequences(&expired(&blocks, 20)), [0; 0]);
+        assert_eq!(sequences(&expired(&blocks[1..], 20)), [2, 3, 4]);
+        assert_eq!(sequences(&expired(&blocks[1..], 12)), [2, 4]);
+        assert_eq!(sequences(&over_size(&blocks, 0, 35)), [1]);
+        assert_eq!(sequences(&over_size(&blocks, 0, 15)), [1, 2, 4]);
+        assert_eq!(oldest_flushed(&blocks, 31, 40), 40);
+        assert_eq!(oldest_flushed(&blocks, 30, 40), i64::MIN);
+        assert_eq!(oldest_flushed(&blocks[1..], 10, 4), i64::MIN, "there is something older in the block");
+        assert_eq!(oldest_flushed(&blocks[2..3], 0, 4), 4);
     }
 }
