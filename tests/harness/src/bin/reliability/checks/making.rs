@@ -118,7 +118,7 @@ fn bill(place: &Place<'_>) -> Result<BTreeSet<(String, String)>, String> {
     }
     let mut listed = None;
     // There is one beside each manifest; that of the server lists all that is in it.
-    for member in [".", "storage", "query", "server", "tests/harness"] {
+    for member in [".", "storage", "query", "server", "tests/harness", "tests/fuzz_bodies"] {
         let file = place.root.join(member).join(format!("{NAME}.json"));
         let Ok(text) = std::fs::read_to_string(&file) else { continue };
         std::fs::remove_file(&file).map_err(|e| format!("{}: {e}", file.display()))?;
