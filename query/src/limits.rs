@@ -59,6 +59,20 @@ pub(crate) fn too_many_bytes(name: &str, limit: u64, met: u64) -> QueryError {
 /// The longest value a label may be given by a query, in bytes: replacements of replacements grow without bound.
 pub(crate) const LABEL_VALUE_BYTES_MAX: usize = 1 << 20;
 
+/// The most that matching one value of a label may be, as [`kymo_storage::model::Regex::cost`] counts: a match cannot be
+/// interrupted. Any expression fits values of 8 KiB, usual ones fit the longest there are.
+pub(crate) const MATCH_COST_MAX: u64 = 1 << 24;
+
+/// A value too long for the expression it is matched with.
+pub(crate) fn too_costly_match(limit: u64, met: u64) -> QueryError {
+    QueryError::limit(
+        FailureKind::Execution,
+        format!(
+            "a label value is too long for so large a regular expression: the limit of bytes of the value times KiB of the expression is {limit}, this is {met}; use a shorter value or a simpler expression"
+        ),
+    )
+}
+
 /// A value that a query makes for a label.
 pub(crate) fn too_long_label(limit: usize, met: usize) -> QueryError {
     QueryError::limit(

@@ -1,6 +1,6 @@
 //! All that the query engine sees of a store: select series by matchers, then read them one by one.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Exemplar, FloatHistogram, Labels, Matcher, TimeRange, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,19 @@ pub trait Querier: Send + Sync {
     /// # Errors
     /// Damage that cannot be confined, or the disk refusing.
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>>;
+
+    /// As [`Querier::select`], for one who may not want the answer any more: `go_on` is asked now and then while values are compared.
+    ///
+    /// # Errors
+    /// As [`Querier::select`]; `Cancelled` if `go_on` said no.
+    fn select_while(
+        &self,
+        range: TimeRange,
+        matchers: &[Matcher],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Box<dyn SeriesSet>> {
+        if go_on() { self.select(range, matchers) } else { Err(cancelled()) }
+    }
 
     /// The label names of all series that match one of `matcher_sets` (all series if there is none), sorted. Their memory is taken
     /// out of `room` before it is filled.
@@ -122,6 +135,11 @@ pub struct Exemplars {
     pub warnings: Vec<String>,
 }
 
+/// Nobody wants the answer any more.
+pub(crate) fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "nobody waits for the answer any more")
+}
+
 /// The series a select found, in the order of their labels. May be read from several threads at once.
 pub trait SeriesSet: Send + Sync {
     /// How many series.
@@ -158,6 +176,11 @@ pub trait SeriesSet: Send + Sync {
     /// Damage that was met and stepped around so far; each sentence names file and offset.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Bytes of memory that the set takes as long as it is there, as far as it counts them.
+    fn bytes(&self) -> usize {
+        0
     }
 
     /// What reads of this set took so far, as far as the store counts it.
@@ -226,10 +249,24 @@ impl Default for Samples {
     }
 }
 
+/// Bytes of memory that a histogram takes.
+pub fn histogram_bytes(histogram: &FloatHistogram) -> usize {
+    let buckets = histogram.positive.counts().len() + histogram.negative.counts().len();
+    let spans = histogram.positive.spans().len() + histogram.negative.spans().len();
+    size_of_val(histogram) + size_of::<f64>() * (buckets + spans + histogram.custom_bounds.len())
+}
+
 impl Samples {
     /// An empty buffer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Bytes of memory that the buffer takes.
+    pub fn bytes(&self) -> usize {
+        let columns = self.timestamps.capacity() + self.values.capacity() + self.start_timestamps.capacity();
+        let of_one = |h: &HistogramSample| size_of::<HistogramSample>() + histogram_bytes(&h.histogram);
+        size_of::<Timestamp>() * columns + self.histograms.iter().map(of_one).sum::<usize>()
     }
 
     /// Empties the buffer; the version changes.

@@ -11,7 +11,7 @@ use crate::math::histogram_note::HistogramNote;
 use crate::plan::Select;
 use crate::span::Span;
 use kymo_storage::api::{Querier, SeriesSet};
-use kymo_storage::model::Matcher;
+use kymo_storage::model::{Matcher, TimeRange};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -144,7 +144,7 @@ impl Context {
             return Ok(set.clone());
         }
         self.budget.check()?;
-        let set: Arc<dyn SeriesSet> = Arc::from(self.querier.select(select.range, &select.matchers)?);
+        let set = self.select(select.range, &select.matchers)?;
         self.budget.count_series(set.len())?;
         self.hold(0, set.len() as u64 * SELECTED_BYTES)?;
         if let Some(slot) = self.sets.lock().get_mut(index) {
@@ -153,16 +153,27 @@ impl Context {
         Ok(set)
     }
 
+    /// Asks the store, which stops looking when the budget says so.
+    fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Arc<dyn SeriesSet>, QueryError> {
+        match self.querier.select_while(range, matchers, &|| self.budget.check().is_ok()) {
+            Ok(set) => Ok(Arc::from(set)),
+            Err(error) => {
+                self.budget.check()?;
+                Err(error.into())
+            }
+        }
+    }
+
     /// Series that no selector of the text names (those of `info`).
     ///
     /// # Errors
     /// The store, or too many series.
     pub(crate) fn more_series(
         &self,
-        range: kymo_storage::model::TimeRange,
+        range: TimeRange,
         matchers: &[Matcher],
     ) -> Result<Arc<dyn SeriesSet>, QueryError> {
-        let set: Arc<dyn SeriesSet> = Arc::from(self.querier.select(range, matchers)?);
+        let set = self.select(range, matchers)?;
         self.budget.count_series(set.len())?;
         self.hold(0, set.len() as u64 * SELECTED_BYTES)?;
         self.extra_sets.lock().push(set.clone());

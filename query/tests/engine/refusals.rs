@@ -1,7 +1,9 @@
 //! What the engine refuses: wrong types, limits, time, a caller who left.
 
-use super::{engine, fleet};
+use super::memory::MemoryStore;
+use super::{engine, fleet, labels};
 use kymo_query::{FailureKind, QueryLimits, QueryOptions};
+use kymo_storage::env::{Clock, SystemClock};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -76,6 +78,44 @@ fn time_and_the_caller_end_queries() {
     options.cancel.store(true, Ordering::Relaxed);
     let error = engine(1).instant(&store, "requests_total", 0, &options).unwrap_err();
     assert_eq!(error.kind, FailureKind::Canceled);
+}
+
+/// A match cannot be interrupted, but between two of them somebody looks at the clock, and none takes long.
+#[test]
+fn time_ends_what_matches_long_labels() {
+    let mut store = MemoryStore::default();
+    for i in 0..1_000 {
+        let long = format!("{i:04}{}", "word ".repeat(800));
+        store.add(&labels(&[("__name__", "m"), ("text", &long)]), [(0, 1.0)]);
+    }
+    let slow = r#"label_replace(m, "x", "$1", "text", "(?:(\\w{1,60})\\W?)+")"#;
+    let options = QueryOptions { timeout: Some(Duration::from_millis(100)), ..QueryOptions::default() };
+    let clock = SystemClock::new();
+    let began = clock.now_ms();
+    let error = engine(1).instant(&store, slow, 0, &options).unwrap_err();
+    assert_eq!(error.kind, FailureKind::Timeout, "{}", error.message);
+    let took = clock.now_ms() - began;
+    assert!(took < 3_000, "{took} ms");
+}
+
+#[test]
+fn a_match_that_would_take_too_long_is_refused() {
+    let mut store = MemoryStore::default();
+    for (name, bytes) in [("short", 4 << 10), ("long", 512 << 10)] {
+        store.add(&labels(&[("__name__", name), ("text", &"w".repeat(bytes))]), [(0, 1.0)]);
+    }
+    let ask = |name: &str, pattern: &str| {
+        let text = format!("label_replace({name}, \"x\", \"$1\", \"text\", \"{pattern}\")");
+        engine(1).instant(&store, &text, 0, &QueryOptions::default()).map(drop).map_err(|e| e.message)
+    };
+    let large = r"(?:(\\w{1,900})\\W?)+";
+    assert_eq!(ask("short", large), Ok(()));
+    assert_eq!(ask("long", "(.*)w"), Ok(()), "what is small may be long");
+    let message = ask("long", large).unwrap_err();
+    assert!(
+        message.contains("the limit of bytes of the value times KiB of the expression is 16777216"),
+        "{message}"
+    );
 }
 
 #[test]

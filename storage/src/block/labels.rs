@@ -63,6 +63,14 @@ impl Block {
         index::select(self, matchers)
     }
 
+    /// As [`Block::postings`], for one who may not want the answer any more ([`index::select_while`]).
+    ///
+    /// # Errors
+    /// As [`Block::postings`]; `Cancelled` if `go_on` said no.
+    pub fn postings_while(&self, matchers: &[Matcher], go_on: &dyn Fn() -> bool) -> Result<RoaringBitmap> {
+        index::select_while(self, matchers, go_on)
+    }
+
     /// All label names, sorted.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ pub(crate) mod memory;
 pub mod postings;
 pub mod select;
 
-pub use select::{label_names, label_values, select};
+pub use select::{label_names, label_values, select, select_while};
 
 use crate::error::Result;
 use roaring::RoaringBitmap;

@@ -1,7 +1,7 @@
 //! From matchers to series: cheapest first, complements for matchers that a missing label satisfies.
 
 use super::LabelIndex;
-use crate::api::Room;
+use crate::api::{Room, cancelled};
 use crate::error::Result;
 use crate::model::{MatchOp, Matcher};
 use roaring::RoaringBitmap;
@@ -12,6 +12,18 @@ use std::collections::BTreeSet;
 /// # Errors
 /// What the index answers.
 pub fn select<I: LabelIndex + ?Sized>(index: &I, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+    select_while(index, matchers, &|| true)
+}
+
+/// As [`select`], for one who may not want the answer any more: `go_on` is asked now and then.
+///
+/// # Errors
+/// What the index answers; `Cancelled` if `go_on` said no.
+pub fn select_while<I: LabelIndex + ?Sized>(
+    index: &I,
+    matchers: &[Matcher],
+    go_on: &dyn Fn() -> bool,
+) -> Result<RoaringBitmap> {
     let (mut complements, mut positives): (Vec<&Matcher>, Vec<&Matcher>) =
         matchers.iter().partition(|m| m.matches_empty());
     positives.sort_by_key(|m| cost(m));
@@ -19,7 +31,7 @@ pub fn select<I: LabelIndex + ?Sized>(index: &I, matchers: &[Matcher]) -> Result
 
     let mut found: Option<RoaringBitmap> = None;
     for matcher in positives {
-        let matching = series_of_values(index, matcher, true)?;
+        let matching = series_of_values(index, matcher, true, go_on)?;
         let rest = match found {
             None => matching,
             Some(before) => before & matching,
@@ -38,7 +50,7 @@ pub fn select<I: LabelIndex + ?Sized>(index: &I, matchers: &[Matcher]) -> Result
             break;
         }
         if !matches_everything(matcher) {
-            found -= series_of_values(index, matcher, false)?;
+            found -= series_of_values(index, matcher, false, go_on)?;
         }
     }
     Ok(found)
@@ -138,14 +150,30 @@ fn matches_everything(matcher: &Matcher) -> bool {
     matcher.op() == MatchOp::Regex && matcher.value() == ".*"
 }
 
+/// After so much work ([`crate::model::Regex::cost`]) it is asked whether to go on; a value is at least the other.
+const CHECK_EVERY: u64 = 1 << 20;
+/// See there.
+const VALUE_COST: u64 = 1 << 10;
+
 /// The series that have the matcher's label with a (non-empty) value for which the matcher answers `wanted`.
 fn series_of_values<I: LabelIndex + ?Sized>(
     index: &I,
     matcher: &Matcher,
     wanted: bool,
+    go_on: &dyn Fn() -> bool,
 ) -> Result<RoaringBitmap> {
     let name = matcher.name();
     let mut ids = Vec::new();
+    let (mut work, mut stopped) = (0, false);
+    let mut may_look = |value: &str| {
+        let cost = matcher.regex().map_or(value.len() as u64, |regex| regex.cost(value.len()));
+        work += cost.saturating_add(VALUE_COST);
+        if work >= CHECK_EVERY {
+            work = 0;
+            stopped = stopped || !go_on();
+        }
+        !stopped
+    };
     // The values looked for are those the text of the matcher describes, not all others.
     let as_written = wanted == matches!(matcher.op(), MatchOp::Equal | MatchOp::Regex);
     match matcher.regex() {
@@ -158,16 +186,19 @@ fn series_of_values<I: LabelIndex + ?Sized>(
                 }
             }
             None => index.visit_values(name, regex.prefix(), &mut |id, value| {
-                if regex.is_match(value) {
+                if may_look(value) && regex.is_match(value) {
                     ids.push(id);
                 }
             })?,
         },
         _ => index.visit_values(name, "", &mut |id, value| {
-            if matcher.matches(value) == wanted {
+            if may_look(value) && matcher.matches(value) == wanted {
                 ids.push(id);
             }
         })?,
+    }
+    if stopped {
+        return Err(cancelled());
     }
     let mut series = RoaringBitmap::new();
     index.add_postings(name, &ids, &mut series)?;
@@ -302,5 +333,33 @@ mod tests {
         let mut room = Room::new(&mut refuse);
         assert!(label_names(&index, &[], &none, &mut room).is_err());
         assert!(label_values(&index, "job", &[], &none, &mut room).is_err());
+    }
+
+    #[test]
+    fn a_search_that_nobody_waits_for_ends() {
+        use crate::error::ErrorKind;
+        use std::cell::Cell;
+        let series = |i: u32| Labels::from_pairs([("host", format!("h{i}"))]);
+        let index = ListIndex((0..20_000).map(series).collect());
+        for (op, pattern) in [(MatchOp::Regex, "h.*[13579]"), (MatchOp::NotRegex, "h.*[13579]")] {
+            let matcher = [Matcher::new(op, "host", pattern).unwrap()];
+            let asked = Cell::new(0);
+            let all = select_while(&index, &matcher, &|| {
+                asked.set(asked.get() + 1);
+                true
+            });
+            assert_eq!(
+                (all.unwrap().len(), asked.get() >= 10),
+                (10_000, true),
+                "asked {} times",
+                asked.get()
+            );
+            asked.set(0);
+            let stopped = select_while(&index, &matcher, &|| {
+                asked.set(asked.get() + 1);
+                asked.get() < 3
+            });
+            assert_eq!((stopped.unwrap_err().kind(), asked.get()), (ErrorKind::Cancelled, 3));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Reading: one view over the generations of the head and the blocks.
 
+mod entries;
 mod exemplars;
 mod keep;
 mod laid_out;

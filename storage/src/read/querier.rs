@@ -1,7 +1,8 @@
 //! `StoreQuerier`: a consistent view of all sources over one time range.
 
+use super::entries::{Entries, Name, Part};
 use super::keep::KeepRules;
-use super::series_set::{Entry, Part, StoreSeriesSet};
+use super::series_set::StoreSeriesSet;
 use super::warnings::{Missing, Warnings};
 use crate::api::{Names, Querier, Room, SeriesSet};
 use crate::error::Result;
@@ -59,11 +60,12 @@ impl StoreQuerier {
         catalog: &Catalog,
         range: TimeRange,
         matchers: &[Matcher],
+        go_on: &dyn Fn() -> bool,
     ) -> Result<RoaringBitmap> {
         if !self.is_head_in(range) {
             return Ok(RoaringBitmap::new());
         }
-        let found = index::select(catalog, matchers)?;
+        let found = index::select_while(catalog, matchers, go_on)?;
         Ok(found.iter().filter(|id| self.is_in_head(*id, range)).collect())
     }
 
@@ -95,21 +97,17 @@ impl StoreQuerier {
     fn head_series_of_sets(&self, catalog: &Catalog, sets: &[Vec<Matcher>]) -> Result<RoaringBitmap> {
         let mut series = RoaringBitmap::new();
         for matchers in sets {
-            series |= self.head_series(catalog, self.range, matchers)?;
+            series |= self.head_series(catalog, self.range, matchers, &|| true)?;
         }
         Ok(series)
     }
 
     /// Applies the retention of single series: those that are kept for too short a time for `range` are left out.
-    fn keep_in_time(&self, entries: Vec<Entry>, range: TimeRange) -> Vec<Entry> {
+    fn keep_in_time(&self, entries: Entries, range: TimeRange) -> Entries {
         if self.keep.rules.is_empty() {
             return entries;
         }
-        let kept = entries.into_iter().filter_map(|mut entry| {
-            entry.oldest = self.keep.oldest_kept(&entry.labels(&self.registry));
-            (entry.oldest <= range.last()).then_some(entry)
-        });
-        kept.collect()
+        entries.kept(&self.registry, range.last(), |labels| self.keep.oldest_kept(labels))
     }
 
     /// The values of `label`, or all names if it is empty, in series that match one of the sets.
@@ -199,13 +197,13 @@ impl Found {
     }
 
     /// All series by their labels.
-    fn into_entries(mut self, order: &LabelOrder, registry: &Registry, sources: &Head<'_>) -> Vec<Entry> {
+    fn into_entries(mut self, order: &LabelOrder, registry: &Registry, sources: &Head<'_>) -> Entries {
         self.join_registered(registry);
         let mut ids = sources.series.clone();
         ids.extend(self.registered.keys().copied());
         let mut parts = self.registered;
         let mut others = self.others.into_iter().peekable();
-        let mut entries = Vec::with_capacity(ids.len() as usize + others.len());
+        let mut entries = Entries::with_capacity(ids.len() as usize + others.len());
         let sorted = order.sort(registry, &ids);
         let catalog = registry.catalog();
         let mut before = None;
@@ -213,7 +211,7 @@ impl Found {
             while let Some((labels, parts)) =
                 others.next_if(|other| catalog.compare_labels(id, &other.0).is_gt())
             {
-                entries.push(Entry::of_blocks(labels, parts));
+                entries.push(Name::Labels(labels), &parts);
             }
             let mut own = parts.remove(&id).unwrap_or_default();
             // A series may have lost its number, or got another, while its blocks were asked.
@@ -223,25 +221,35 @@ impl Found {
                 own.sort_unstable_by_key(|part| part.block);
             }
             let is_same = |before| sources.has_changed && catalog.compare(before, id).is_eq();
-            match entries.last_mut().filter(|_| before.is_some_and(is_same)) {
-                Some(entry) => entry.join(id, own, sources.series),
-                None => entries.push(Entry::registered(id, own)),
+            if before.is_some_and(is_same) {
+                entries.join_last(id, &own, sources.series);
+            } else {
+                entries.push(Name::Registered(id), &own);
             }
             before = Some(id);
         }
-        entries.extend(others.map(|(labels, parts)| Entry::of_blocks(labels, parts)));
+        others.for_each(|(labels, parts)| entries.push(Name::Labels(labels), &parts));
         entries
     }
 }
 
 impl Querier for StoreQuerier {
     fn select(&self, range: TimeRange, matchers: &[Matcher]) -> Result<Box<dyn SeriesSet>> {
+        self.select_while(range, matchers, &|| true)
+    }
+
+    fn select_while(
+        &self,
+        range: TimeRange,
+        matchers: &[Matcher],
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<Box<dyn SeriesSet>> {
         let range = range.within(self.range);
         let warnings = Warnings::of_missing(&self.missing, range);
         let mut found = Found::default();
         for (at, live) in self.blocks_in(range) {
             let mut add_all = || -> Result<()> {
-                for series in live.block.postings(matchers)? - live.deletions()?.gone() {
+                for series in live.block.postings_while(matchers, go_on)? - live.deletions()?.gone() {
                     let part = Part { block: at as u32, series };
                     match live.identify(series, &self.registry) {
                         Ok(identity) => found.add(identity, part),
@@ -253,11 +261,10 @@ impl Querier for StoreQuerier {
             warnings.confine(add_all())?;
         }
         let catalog = self.registry.catalog();
-        let head = self.head_series(&catalog, range, matchers)?;
+        let head = self.head_series(&catalog, range, matchers, go_on)?;
         drop(catalog);
         let entries = if found.registered.is_empty() && found.others.is_empty() {
-            let sorted = self.order.sort(&self.registry, &head);
-            sorted.into_iter().map(|id| Entry::registered(id, Vec::new())).collect()
+            Entries::registered(self.order.sort(&self.registry, &head))
         } else {
             let has_changed = self.view.pin.as_ref().is_some_and(|pin| self.registry.changed_since(pin));
             found.into_entries(&self.order, &self.registry, &Head { series: &head, has_changed })

@@ -1,5 +1,6 @@
 //! `StoreSeriesSet`: the series a select found, read from every source that has them. Hot path.
 
+use super::entries::{Entries, Entry, Part};
 use super::laid_out::{Layouts, Piece};
 use super::merge::{Source, are_in_sequence, join_starts, merge_kinds, merge_sources};
 use super::warnings::Warnings;
@@ -11,69 +12,17 @@ use crate::head::registry::Registry;
 use crate::head::runs::Newest;
 use crate::head::view::View;
 use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
-use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// A series in a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// The place of the block in the view.
-    pub(crate) block: u32,
-    /// The number of the series there.
-    pub(crate) series: u32,
-}
-
-/// One series of a set and where its samples are.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    name: Name,
-    /// By ascending sequence of the blocks.
-    parts: Vec<Part>,
-    /// Older samples are not kept.
-    pub(crate) oldest: Timestamp,
-}
-
-#[derive(Debug, Clone)]
-enum Name {
-    Registered(u32),
-    Labels(Labels),
-}
-
-impl Entry {
-    pub(crate) fn registered(id: u32, parts: Vec<Part>) -> Self {
-        Self { name: Name::Registered(id), parts, oldest: Timestamp::MIN }
-    }
-
-    pub(crate) fn of_blocks(labels: Labels, parts: Vec<Part>) -> Self {
-        Self { name: Name::Labels(labels), parts, oldest: Timestamp::MIN }
-    }
-
-    /// Takes in what a registered series has under another number, `id`: in some blocks, and in memory if it is one of `head`.
-    pub(crate) fn join(&mut self, id: u32, parts: Vec<Part>, head: &RoaringBitmap) {
-        self.parts.extend(parts);
-        self.parts.sort_unstable_by_key(|part| part.block);
-        if head.contains(id) {
-            self.name = Name::Registered(id);
-        }
-    }
-
-    pub(crate) fn labels(&self, registry: &Registry) -> Labels {
-        match &self.name {
-            Name::Registered(id) => registry.labels(*id),
-            Name::Labels(labels) => labels.clone(),
-        }
-    }
-}
 
 /// See the module.
 pub(crate) struct StoreSeriesSet {
     registry: Arc<Registry>,
     view: Arc<View>,
     range: TimeRange,
-    entries: Vec<Entry>,
+    entries: Entries,
     warnings: Warnings,
     decoded: AtomicU64,
     skipped: AtomicU64,
@@ -108,7 +57,7 @@ impl StoreSeriesSet {
         registry: Arc<Registry>,
         view: Arc<View>,
         range: TimeRange,
-        entries: Vec<Entry>,
+        entries: Entries,
         warnings: Warnings,
     ) -> Self {
         let (decoded, skipped) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -120,7 +69,7 @@ impl StoreSeriesSet {
     /// samples of the same time, or there is more than floats.
     fn read_in_sequence(
         &self,
-        entry: &Entry,
+        entry: Entry<'_>,
         range: TimeRange,
         scratch: &mut Scratch,
         out: &mut Samples,
@@ -131,7 +80,7 @@ impl StoreSeriesSet {
         let Scratch { reader, layouts, .. } = scratch;
         let Samples { timestamps, values, timestamps_version, .. } = out;
         let mut layout = layouts.begin(timestamps, timestamps_version);
-        for part in self.in_time_order(&entry.parts).as_ref() {
+        for part in self.in_time_order(entry.parts).as_ref() {
             let Some(live) = self.view.blocks.get(part.block as usize) else { continue };
             let is_whole = live.deletions().is_ok_and(|deletions| !deletions.touches(part.series));
             if !is_whole {
@@ -148,7 +97,7 @@ impl StoreSeriesSet {
                 return Ok(false);
             }
         }
-        if let Name::Registered(id) = entry.name {
+        if let Some(id) = entry.id {
             let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
             for (number, generation) in frozen.chain([&self.view.active]).enumerate() {
                 let is_simple = generation.visit_runs(id, range, |run| {
@@ -176,8 +125,8 @@ impl StoreSeriesSet {
     }
 
     /// The newest sample of `entry` and its number, if it is in memory and easily found.
-    fn newest(&self, entry: &Entry) -> Option<(u32, Newest)> {
-        let Name::Registered(id) = entry.name else { return None };
+    fn newest(&self, entry: Entry<'_>) -> Option<(u32, Newest)> {
+        let id = entry.id?;
         let newest = self.view.active.newest(id)?;
         // Blocks that were imported may be about later times.
         let mut blocks = entry.parts.iter().filter_map(|part| self.view.blocks.get(part.block as usize));
@@ -226,10 +175,10 @@ impl StoreSeriesSet {
     }
 
     /// Fills the sources with the samples of `entry`, lowest priority first, and answers how many have some.
-    fn read_sources(&self, entry: &Entry, range: TimeRange, scratch: &mut Scratch) -> Result<usize> {
+    fn read_sources(&self, entry: Entry<'_>, range: TimeRange, scratch: &mut Scratch) -> Result<usize> {
         let Scratch { sources, reader, samples, histograms, .. } = scratch;
         let mut used = 0;
-        for part in &entry.parts {
+        for part in entry.parts {
             self.read_part(*part, range, reader, samples)?;
             let source = source_at(sources, used);
             source.times.extend_from_slice(&samples.timestamps);
@@ -238,7 +187,7 @@ impl StoreSeriesSet {
             source.histograms.append(&mut samples.histograms);
             used += usize::from(!source.is_empty());
         }
-        let Name::Registered(id) = entry.name else { return Ok(used) };
+        let Some(id) = entry.id else { return Ok(used) };
         let frozen = self.view.frozen.iter().map(|frozen| &frozen.generation);
         for generation in frozen.chain([&self.view.active]) {
             let source = source_at(sources, used);
@@ -258,7 +207,7 @@ impl StoreSeriesSet {
 
     fn read_merged(
         &self,
-        entry: &Entry,
+        entry: Entry<'_>,
         range: TimeRange,
         scratch: &mut Scratch,
         out: &mut Samples,
@@ -308,16 +257,8 @@ impl SeriesSet for StoreSeriesSet {
     }
 
     fn label_column(&self, name: &str) -> LabelColumn {
-        let ids: Option<Vec<u32>> = self
-            .entries
-            .iter()
-            .map(|entry| match entry.name {
-                Name::Registered(id) => Some(id),
-                Name::Labels(_) => None,
-            })
-            .collect();
-        match ids {
-            Some(ids) => self.registry.catalog().label_column(name, ids.into_iter()),
+        match self.entries.ids() {
+            Some(ids) => self.registry.catalog().label_column(name, ids.iter().copied()),
             None => LabelColumn::from_values((0..self.len()).map(|i| self.labels(i).value(name).to_owned())),
         }
     }
@@ -368,6 +309,10 @@ impl SeriesSet for StoreSeriesSet {
 
     fn warnings(&self) -> Vec<String> {
         self.warnings.list()
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.bytes()
     }
 
     fn chunks_read(&self) -> ChunksRead {

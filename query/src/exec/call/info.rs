@@ -58,17 +58,20 @@ pub(super) fn build(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Ar
         let all: Vec<Matcher> = names.iter().chain(&data).cloned().collect();
         Infos::read(context, &all, steps, &wanted)?
     };
-    infos.check(&base, grid.count)?;
+    infos.check(context, &base, grid.count)?;
     let mut rows = Vec::new();
+    let mut memory = context.budget.reserve(0, 0)?;
     for index in 0..base.len() {
+        context.budget.check()?;
+        let before = rows.len();
         let labels = base.labels(index);
         if is_info(&labels) {
             rows.push(Row { labels, drops_name: base.drops_name(index), column: base.column(index).clone() });
         } else {
             enrich(&infos, &data, &labels, base.drops_name(index), base.column(index), &mut rows)?;
         }
+        memory.grow(0, Column::bytes(grid.count).saturating_mul((rows.len() - before) as u64))?;
     }
-    let memory = context.budget.reserve(0, Column::bytes(grid.count).saturating_mul(rows.len() as u64))?;
     distinct(context, Arc::new(Matrix::new(rows, false, Some(memory))), grid.count, OnSame::Merge)
 }
 
@@ -180,7 +183,7 @@ impl Infos {
     }
 
     /// No two info series of one metric and identity may have samples of the same time.
-    fn check(&self, base: &Matrix, steps: usize) -> Result<(), QueryError> {
+    fn check(&self, context: &Context, base: &Matrix, steps: usize) -> Result<(), QueryError> {
         let mut any = Bitmap::new(steps);
         (0..base.len()).for_each(|i| base.column(i).add_steps(&mut any));
         let histograms = self.series.iter().flat_map(|(_, column)| &column.histograms);
@@ -188,6 +191,7 @@ impl Infos {
             return Err(QueryError::execution("info sample should be float"));
         }
         for (_, candidates) in self.by_identity.values().flatten().filter(|(_, c)| c.len() > 1) {
+            context.budget.check()?;
             for step in 0..steps {
                 if !any.get(step) {
                     continue;

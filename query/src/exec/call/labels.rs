@@ -5,15 +5,18 @@ use super::super::context::Context;
 use super::super::matrix::{OnSame, distinct, relabelled};
 use super::super::source::Source;
 use crate::failure::QueryError;
-use crate::limits::{self, LABEL_VALUE_BYTES_MAX};
+use crate::limits::{self, LABEL_VALUE_BYTES_MAX, MATCH_COST_MAX};
 use crate::plan::{Grid, Node};
 use kymo_storage::model::{Labels, METRIC_NAME, Regex};
 use std::sync::Arc;
 
 /// What a series takes here besides its labels.
 const ROW_BYTES: usize = 64;
-/// After so many series the budget is asked whether to go on.
-const CHECK_EVERY: usize = 1_024;
+/// After so much work the budget is asked whether to go on: bytes that are matched, each as often as the expression is large
+/// ([`Regex::cost`]), and as many as this for each series.
+const CHECK_EVERY: u64 = 1 << 20;
+/// What a series is besides its values, in the same measure.
+const SERIES_COST: u64 = 1 << 10;
 
 /// A string argument that names a label; any text of UTF-8 that is not empty does.
 fn name(node: Node, what: &str) -> Result<String, QueryError> {
@@ -48,7 +51,9 @@ pub(super) fn replace(context: &Context, args: Vec<Node>, grid: Grid) -> Result<
     let size = |labels: &Labels| {
         labels.value(&source).len().saturating_mul(references).saturating_add(template.len())
     };
-    relabel(context, input, grid, &target, size, |labels| regex.expand(labels.value(&source), &template))
+    let cost = |labels: &Labels| regex.cost(labels.value(&source).len());
+    let size = Size { bytes: size, cost };
+    relabel(context, input, grid, &target, &size, |labels| regex.expand(labels.value(&source), &template))
 }
 
 /// `label_join(v, dst, separator, src...)`.
@@ -70,10 +75,17 @@ pub(super) fn join(context: &Context, args: Vec<Node>, grid: Grid) -> Result<Arc
             .map(|s| labels.value(s).len().saturating_add(separator.len()))
             .fold(0, usize::saturating_add)
     };
-    relabel(context, input, grid, &target, size, |labels| {
+    let cost = |labels: &Labels| size(labels) as u64;
+    relabel(context, input, grid, &target, &Size { bytes: &size, cost }, |labels| {
         let values: Vec<&str> = sources.iter().map(|s| labels.value(s)).collect();
         Some(values.join(&separator))
     })
+}
+
+/// What is known of a value before it is made: the bytes it has at most, and the work that it is.
+struct Size<B, C> {
+    bytes: B,
+    cost: C,
 }
 
 /// Sets label `target` to what `value` says, if it says anything: at most `size` bytes. A name set this way stays.
@@ -82,21 +94,28 @@ fn relabel(
     input: Node,
     grid: Grid,
     target: &str,
-    size: impl Fn(&Labels) -> usize,
+    size: &Size<impl Fn(&Labels) -> usize, impl Fn(&Labels) -> u64>,
     mut value: impl FnMut(&Labels) -> Option<String>,
 ) -> Result<Arc<dyn Source>, QueryError> {
     let input = vector(context, input, grid)?;
     let mut labels = Vec::with_capacity(input.len());
     let mut drops = Vec::with_capacity(input.len());
+    let mut work = CHECK_EVERY;
     for index in 0..input.len() {
         let before = input.labels(index);
-        let bound = size(&before);
+        let bound = (size.bytes)(&before);
         if bound > LABEL_VALUE_BYTES_MAX {
             return Err(limits::too_long_label(LABEL_VALUE_BYTES_MAX, bound));
         }
         context.hold(0, (before.as_bytes().len() + bound + ROW_BYTES) as u64)?;
-        if index % CHECK_EVERY == 0 {
+        let cost = (size.cost)(&before);
+        if cost > MATCH_COST_MAX {
+            return Err(limits::too_costly_match(MATCH_COST_MAX, cost));
+        }
+        work = work.saturating_add(cost).saturating_add(SERIES_COST);
+        if work >= CHECK_EVERY {
             context.budget.check()?;
+            work = 0;
         }
         let value = value(&before);
         drops.push(input.drops_name(index) && (value.is_none() || target != METRIC_NAME));

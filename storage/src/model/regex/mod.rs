@@ -96,6 +96,11 @@ impl Regex {
         self.inner.program.get().and_then(Option::as_ref).map_or(0, meta::Regex::memory_usage)
     }
 
+    /// How much work it may be at worst to match a text of so many bytes: its bytes, each as often as the program has KiB.
+    pub fn cost(&self, text_bytes: usize) -> u64 {
+        (text_bytes as u64).saturating_mul(1 + (self.program_bytes() >> 10) as u64)
+    }
+
     /// Whether the whole of `text` matches.
     pub fn is_match(&self, text: &str) -> bool {
         match &self.inner.plan {
