@@ -5,100 +5,11 @@
 use crate::{Fresh, now_ms, store};
 use kymo_storage::prometheus::{FloatChunkReader, crc32c};
 use kymo_tests::http::{Client, Response};
+use kymo_tests::prometheus_messages::{
+    ChunkedReadResponse, Label, LabelMatcher, Query, ReadRequest, ReadResponse,
+};
 use kymo_tests::remote_write::{TimeSeries, compress};
 use prost::Message;
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
-    #[prost(message, repeated, tag = "1")]
-    queries: Vec<Query>,
-    #[prost(int32, repeated, tag = "2")]
-    accepted: Vec<i32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Query {
-    #[prost(int64, tag = "1")]
-    start: i64,
-    #[prost(int64, tag = "2")]
-    end: i64,
-    #[prost(message, repeated, tag = "3")]
-    matchers: Vec<LabelMatcher>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct LabelMatcher {
-    #[prost(int32, tag = "1")]
-    kind: i32,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(string, tag = "3")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ReadResponse {
-    #[prost(message, repeated, tag = "1")]
-    results: Vec<QueryResult>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct QueryResult {
-    #[prost(message, repeated, tag = "1")]
-    series: Vec<Series>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Series {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Label {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ChunkedReadResponse {
-    #[prost(message, repeated, tag = "1")]
-    series: Vec<ChunkedSeries>,
-    #[prost(int64, tag = "2")]
-    query: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ChunkedSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<Label>,
-    #[prost(message, repeated, tag = "2")]
-    chunks: Vec<Chunk>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Chunk {
-    #[prost(int64, tag = "1")]
-    first: i64,
-    #[prost(int64, tag = "2")]
-    last: i64,
-    #[prost(int32, tag = "3")]
-    kind: i32,
-    #[prost(bytes = "vec", tag = "4")]
-    data: Vec<u8>,
-}
 
 const SAMPLES: i32 = 0;
 const STREAMED: i32 = 1;
@@ -109,7 +20,7 @@ fn query(start: i64, end: i64, matchers: &[(i32, &str, &str)]) -> Query {
         name: name.to_owned(),
         value: value.to_owned(),
     };
-    Query { start, end, matchers: matchers.iter().map(matcher).collect() }
+    Query { start, end, matchers: matchers.iter().map(matcher).collect(), hints: Vec::new() }
 }
 
 fn send(client: &mut Client, body: &[u8]) -> Response {
@@ -149,7 +60,8 @@ fn of_samples(response: &Response) -> Found {
     assert_eq!(response.header("content-encoding"), Some("snappy"));
     let bytes = snap::raw::Decoder::new().decompress_vec(&response.body).unwrap();
     let results = ReadResponse::decode(bytes.as_slice()).unwrap().results;
-    let series = results.into_iter().enumerate().flat_map(|(i, r)| r.series.into_iter().map(move |s| (i, s)));
+    let series =
+        results.into_iter().enumerate().flat_map(|(i, r)| r.timeseries.into_iter().map(move |s| (i, s)));
     series
         .map(|(i, s)| {
             let samples = s.samples.iter().map(|s| (s.timestamp, s.value)).collect();
@@ -172,19 +84,19 @@ fn of_stream(response: &Response) -> Found {
         assert_eq!(u32::from_be_bytes(*sum), crc32c(data));
         rest = after;
         let frame = ChunkedReadResponse::decode(data).unwrap();
-        assert_eq!(frame.series.len(), 1);
-        let labels = text(&frame.series[0].labels);
+        assert_eq!(frame.chunked_series.len(), 1);
+        let labels = text(&frame.chunked_series[0].labels);
         let mut samples = Vec::new();
-        for chunk in &frame.series[0].chunks {
+        for chunk in &frame.chunked_series[0].chunks {
             assert_eq!(chunk.kind, 1);
             let own: Vec<(i64, f64)> =
                 FloatChunkReader::new(&chunk.data).unwrap().map(Result::unwrap).collect();
-            assert_eq!((chunk.first, chunk.last), (own[0].0, own[own.len() - 1].0));
+            assert_eq!((chunk.min_time_ms, chunk.max_time_ms), (own[0].0, own[own.len() - 1].0));
             samples.extend(own);
         }
-        match found.last_mut().filter(|last| (last.0, &last.1) == (frame.query, &labels)) {
+        match found.last_mut().filter(|last| (last.0, &last.1) == (frame.query_index, &labels)) {
             Some(last) => last.2.extend(samples),
-            None => found.push((frame.query, labels, samples)),
+            None => found.push((frame.query_index, labels, samples)),
         }
     }
     found

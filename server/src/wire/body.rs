@@ -303,7 +303,6 @@ pub fn snappy<'b>(block: &[u8], limit_bytes: usize, buffer: &'b mut Vec<u8>) -> 
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::io::Write;
 
     const ALL: [Encoding; 6] = [
         Encoding::Identity,
@@ -315,27 +314,15 @@ mod tests {
     ];
 
     fn pack(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
-        let level = flate2::Compression::best();
-        match encoding {
-            Encoding::Identity => bytes.to_vec(),
-            Encoding::Snappy => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
-            Encoding::SnappyFramed => {
-                let mut writer = snap::write::FrameEncoder::new(Vec::new());
-                writer.write_all(bytes).unwrap();
-                writer.into_inner().unwrap()
-            }
-            Encoding::Gzip => {
-                let mut writer = flate2::write::GzEncoder::new(Vec::new(), level);
-                writer.write_all(bytes).unwrap();
-                writer.finish().unwrap()
-            }
-            Encoding::Deflate => {
-                let mut writer = flate2::write::ZlibEncoder::new(Vec::new(), level);
-                writer.write_all(bytes).unwrap();
-                writer.finish().unwrap()
-            }
-            Encoding::Zstd => zstd::stream::encode_all(bytes, 3).unwrap(),
-        }
+        let name = match encoding {
+            Encoding::Identity => "identity",
+            Encoding::Snappy => "snappy",
+            Encoding::SnappyFramed => "framed snappy",
+            Encoding::Gzip => "gzip",
+            Encoding::Deflate => "deflate",
+            Encoding::Zstd => "zstd",
+        };
+        kymo_tests::hostile::packed(name, bytes)
     }
 
     fn unpack(encoding: Encoding, bytes: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {

@@ -3,93 +3,10 @@
 use super::*;
 use kymo_storage::model::{FloatHistogram, IntHistogram, ResetHint};
 use kymo_storage::prometheus::FloatChunkReader;
+use kymo_tests::prometheus_messages as oracle;
 use proptest::prelude::*;
 use prost::Message;
 use std::sync::Arc;
-
-/// The messages as prost derives them.
-mod oracle {
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct ReadRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) queries: Vec<Query>,
-        #[prost(int32, repeated, tag = "2")]
-        pub(super) accepted: Vec<i32>,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Query {
-        #[prost(int64, tag = "1")]
-        pub(super) start: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) end: i64,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) matchers: Vec<LabelMatcher>,
-        #[prost(bytes = "vec", tag = "4")]
-        pub(super) hints: Vec<u8>,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct LabelMatcher {
-        #[prost(int32, tag = "1")]
-        pub(super) kind: i32,
-        #[prost(string, tag = "2")]
-        pub(super) name: String,
-        #[prost(string, tag = "3")]
-        pub(super) value: String,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct QueryResult {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) timeseries: Vec<TimeSeries>,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) samples: Vec<Sample>,
-        #[prost(bytes = "vec", repeated, tag = "4")]
-        pub(super) histograms: Vec<Vec<u8>>,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Label {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(string, tag = "2")]
-        pub(super) value: String,
-    }
-    #[derive(Clone, Copy, PartialEq, prost::Message)]
-    pub(super) struct Sample {
-        #[prost(double, tag = "1")]
-        pub(super) value: f64,
-        #[prost(int64, tag = "2")]
-        pub(super) timestamp: i64,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct ChunkedReadResponse {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) chunked_series: Vec<ChunkedSeries>,
-        #[prost(int64, tag = "2")]
-        pub(super) query_index: i64,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct ChunkedSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) chunks: Vec<Chunk>,
-    }
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub(super) struct Chunk {
-        #[prost(int64, tag = "1")]
-        pub(super) min_time_ms: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) max_time_ms: i64,
-        #[prost(int32, tag = "3")]
-        pub(super) kind: i32,
-        #[prost(bytes = "vec", tag = "4")]
-        pub(super) data: Vec<u8>,
-    }
-}
 
 fn any_request() -> impl Strategy<Value = oracle::ReadRequest> {
     let matcher = (0..5_i32, "[a-z]{0,4}", "[a-z.|]{0,6}")
@@ -171,9 +88,9 @@ fn series_read_back() {
     assert_eq!(series.samples[1].timestamp, i64::MAX);
     // The decoder of remote write reads the same message.
     let read = |bytes: &[u8]| super::super::remote_write_histogram::decode_histogram(bytes).unwrap();
-    let sent = read(&series.histograms[0]);
+    let sent = read(&series.histograms[0].encode_to_vec());
     assert_eq!((sent.timestamp, sent.histogram), (1, Ok(AnyHistogram::Int(whole))));
-    assert_eq!(read(&series.histograms[1]).histogram, Ok(AnyHistogram::Float(float)));
+    assert_eq!(read(&series.histograms[1].encode_to_vec()).histogram, Ok(AnyHistogram::Float(float)));
 }
 
 #[test]

@@ -212,120 +212,9 @@ fn decode_metadata(message: &[u8]) -> Result<(Cow<'_, str>, Metadata), ProtobufE
 mod tests {
     use super::*;
     use kymo_storage::model::{AnyHistogram, Buckets, Labels, ResetHint, counts_from_deltas};
+    use kymo_tests::prometheus_messages as oracle;
     use proptest::prelude::*;
     use prost::Message;
-
-    /// The messages as prost derives them: the oracle.
-    mod oracle {
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct WriteRequest {
-            #[prost(message, repeated, tag = "1")]
-            pub(super) timeseries: Vec<TimeSeries>,
-            #[prost(message, repeated, tag = "3")]
-            pub(super) metadata: Vec<MetricMetadata>,
-            #[prost(string, tag = "9")]
-            pub(super) from_the_future: String,
-        }
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct TimeSeries {
-            #[prost(message, repeated, tag = "1")]
-            pub(super) labels: Vec<Label>,
-            #[prost(message, repeated, tag = "2")]
-            pub(super) samples: Vec<Sample>,
-            #[prost(message, repeated, tag = "3")]
-            pub(super) exemplars: Vec<Exemplar>,
-            #[prost(message, repeated, tag = "4")]
-            pub(super) histograms: Vec<Histogram>,
-            #[prost(fixed32, tag = "77")]
-            pub(super) from_the_future: u32,
-        }
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct Label {
-            #[prost(string, tag = "1")]
-            pub(super) name: String,
-            #[prost(string, tag = "2")]
-            pub(super) value: String,
-        }
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct Sample {
-            #[prost(double, tag = "1")]
-            pub(super) value: f64,
-            #[prost(int64, tag = "2")]
-            pub(super) timestamp: i64,
-        }
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct Exemplar {
-            #[prost(message, repeated, tag = "1")]
-            pub(super) labels: Vec<Label>,
-            #[prost(double, tag = "2")]
-            pub(super) value: f64,
-            #[prost(int64, tag = "3")]
-            pub(super) timestamp: i64,
-        }
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct Histogram {
-            #[prost(oneof = "Count", tags = "1, 2")]
-            pub(super) count: Option<Count>,
-            #[prost(double, tag = "3")]
-            pub(super) sum: f64,
-            #[prost(sint32, tag = "4")]
-            pub(super) schema: i32,
-            #[prost(double, tag = "5")]
-            pub(super) zero_threshold: f64,
-            #[prost(oneof = "ZeroCount", tags = "6, 7")]
-            pub(super) zero_count: Option<ZeroCount>,
-            #[prost(message, repeated, tag = "8")]
-            pub(super) negative_spans: Vec<BucketSpan>,
-            #[prost(sint64, repeated, tag = "9")]
-            pub(super) negative_deltas: Vec<i64>,
-            #[prost(double, repeated, packed = "false", tag = "10")]
-            pub(super) negative_counts: Vec<f64>,
-            #[prost(message, repeated, tag = "11")]
-            pub(super) positive_spans: Vec<BucketSpan>,
-            #[prost(sint64, repeated, packed = "false", tag = "12")]
-            pub(super) positive_deltas: Vec<i64>,
-            #[prost(double, repeated, tag = "13")]
-            pub(super) positive_counts: Vec<f64>,
-            #[prost(int32, tag = "14")]
-            pub(super) reset_hint: i32,
-            #[prost(int64, tag = "15")]
-            pub(super) timestamp: i64,
-            #[prost(double, repeated, tag = "16")]
-            pub(super) custom_values: Vec<f64>,
-        }
-        #[derive(Clone, Copy, PartialEq, prost::Oneof)]
-        pub(super) enum Count {
-            #[prost(uint64, tag = "1")]
-            Int(u64),
-            #[prost(double, tag = "2")]
-            Float(f64),
-        }
-        #[derive(Clone, Copy, PartialEq, prost::Oneof)]
-        pub(super) enum ZeroCount {
-            #[prost(uint64, tag = "6")]
-            Int(u64),
-            #[prost(double, tag = "7")]
-            Float(f64),
-        }
-        #[derive(Clone, Copy, PartialEq, prost::Message)]
-        pub(super) struct BucketSpan {
-            #[prost(sint32, tag = "1")]
-            pub(super) offset: i32,
-            #[prost(uint32, tag = "2")]
-            pub(super) length: u32,
-        }
-        #[derive(Clone, PartialEq, prost::Message)]
-        pub(super) struct MetricMetadata {
-            #[prost(int32, tag = "1")]
-            pub(super) metric_type: i32,
-            #[prost(string, tag = "2")]
-            pub(super) metric_family_name: String,
-            #[prost(string, tag = "4")]
-            pub(super) help: String,
-            #[prost(string, tag = "5")]
-            pub(super) unit: String,
-        }
-    }
 
     fn any_sample() -> impl Strategy<Value = oracle::Sample> {
         (any::<u64>(), any::<i64>())
@@ -341,11 +230,11 @@ mod tests {
         })
     }
 
-    type AnySide = (Vec<oracle::BucketSpan>, Vec<i64>, Vec<f64>);
+    type AnySide = (Vec<oracle::Span>, Vec<i64>, Vec<f64>);
 
     /// A side that fits together, or one that does not.
     fn any_side() -> impl Strategy<Value = AnySide> {
-        let span = (-5..9i32, 0..4u32).prop_map(|(offset, length)| oracle::BucketSpan { offset, length });
+        let span = (-5..9i32, 0..4u32).prop_map(|(offset, length)| oracle::Span { offset, length });
         let deltas = prop_oneof![4 => 0..9i64, 1 => any::<i64>()];
         let wild = (
             proptest::collection::vec(span, 0..3),
@@ -353,7 +242,7 @@ mod tests {
             proptest::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..6),
         );
         let fitting = (-5..9i32, proptest::collection::vec(0..9u8, 1..6)).prop_map(|(offset, counts)| {
-            let spans = vec![oracle::BucketSpan { offset, length: counts.len() as u32 }];
+            let spans = vec![oracle::Span { offset, length: counts.len() as u32 }];
             let deltas = (0..counts.len())
                 .map(|i| i64::from(counts[i]) - if i == 0 { 0 } else { i64::from(counts[i - 1]) });
             (spans, deltas.collect(), counts.iter().map(|c| f64::from(*c)).collect())
@@ -398,7 +287,7 @@ mod tests {
 
     fn assert_same_histogram(ours: &SentHistogram, theirs: &oracle::Histogram) {
         assert_eq!(ours.timestamp, theirs.timestamp);
-        let spans = |s: &[oracle::BucketSpan]| s.iter().map(|s| (s.offset, s.length)).collect::<Vec<_>>();
+        let spans = |s: &[oracle::Span]| s.iter().map(|s| (s.offset, s.length)).collect::<Vec<_>>();
         let bits = |v: &[f64]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         // The oracle leaves out -0 as if it were the default.
         let sent = |v: f64| if v == 0.0 { 0 } else { v.to_bits() };
@@ -431,7 +320,7 @@ mod tests {
             }
             (Err(_), count) => {
                 let is_float = matches!(count, Some(oracle::Count::Float(_)));
-                let is_sound = |spans: &[oracle::BucketSpan], deltas: &[i64], counts: &[f64]| {
+                let is_sound = |spans: &[oracle::Span], deltas: &[i64], counts: &[f64]| {
                     let buckets: u32 = spans.iter().map(|s| s.length).sum();
                     let given = if is_float { counts.len() } else { deltas.len() };
                     let in_order = spans.iter().skip(1).all(|s| s.offset >= 0);
@@ -464,14 +353,10 @@ mod tests {
     }
 
     fn any_request() -> impl Strategy<Value = oracle::WriteRequest> {
-        let metadata = (0..9i32, ".{0,9}", ".{0,9}", ".{0,9}").prop_map(
-            |(metric_type, metric_family_name, help, unit)| oracle::MetricMetadata {
-                metric_type,
-                metric_family_name,
-                help,
-                unit,
-            },
-        );
+        let metadata =
+            (0..9i32, ".{0,9}", ".{0,9}", ".{0,9}").prop_map(|(metric_type, family, help, unit)| {
+                oracle::Metadata { metric_type, family, help, unit }
+            });
         (proptest::collection::vec(any_series(), 0..5), proptest::collection::vec(metadata, 0..3), ".{0,5}")
             .prop_map(|(timeseries, metadata, from_the_future)| oracle::WriteRequest {
                 timeseries,
@@ -512,7 +397,7 @@ mod tests {
         for ((family, ours), theirs) in decoded.metadata.iter().zip(&expected.metadata) {
             assert_eq!(
                 (family.as_ref(), ours.help.as_str(), ours.unit.as_str()),
-                (theirs.metric_family_name.as_str(), theirs.help.as_str(), theirs.unit.as_str())
+                (theirs.family.as_str(), theirs.help.as_str(), theirs.unit.as_str())
             );
             assert_eq!(ours.metric_type, MetricType::from_number(theirs.metric_type as u64));
         }

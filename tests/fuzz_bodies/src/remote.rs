@@ -11,6 +11,8 @@ use kymo_server::wire::remote_write_limits::DecodeError;
 use kymo_server::wire::{remote_read, remote_write_v1, remote_write_v2};
 use kymo_storage::env::{Fs, MemoryFs};
 use kymo_storage::model::{AnyHistogram, Labels, MatchOp};
+use kymo_tests::hostile::packed;
+use kymo_tests::prometheus_messages as v1;
 use kymo_tests::remote_write::{Request, TimeSeries, label_bytes};
 use kymo_tests::remote_write_v2 as v2;
 use prost::Message;
@@ -19,161 +21,15 @@ use std::sync::Arc;
 
 const SAMPLES_MAX: usize = 1_000;
 const DECODED_MAX: usize = 1 << 20;
-const ENCODINGS: [Encoding; 6] = [
-    Encoding::Identity,
-    Encoding::Snappy,
-    Encoding::SnappyFramed,
-    Encoding::Gzip,
-    Encoding::Deflate,
-    Encoding::Zstd,
+/// Encodings, and what tests call them.
+const ENCODINGS: [(Encoding, &str); 6] = [
+    (Encoding::Identity, "identity"),
+    (Encoding::Snappy, "snappy"),
+    (Encoding::SnappyFramed, "framed snappy"),
+    (Encoding::Gzip, "gzip"),
+    (Encoding::Deflate, "deflate"),
+    (Encoding::Zstd, "zstd"),
 ];
-
-/// The messages of remote write 1.0 and remote read, as the protocol declares them.
-mod v1 {
-    use prost::{Message, Oneof};
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct WriteRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) timeseries: Vec<TimeSeries>,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) metadata: Vec<Metadata>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub(super) samples: Vec<Sample>,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) exemplars: Vec<Exemplar>,
-        #[prost(message, repeated, tag = "4")]
-        pub(super) histograms: Vec<Histogram>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Label {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-        #[prost(string, tag = "2")]
-        pub(super) value: String,
-    }
-
-    #[derive(Clone, Copy, PartialEq, Message)]
-    pub(super) struct Sample {
-        #[prost(double, tag = "1")]
-        pub(super) value: f64,
-        #[prost(int64, tag = "2")]
-        pub(super) timestamp: i64,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Exemplar {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) labels: Vec<Label>,
-        #[prost(double, tag = "2")]
-        pub(super) value: f64,
-        #[prost(int64, tag = "3")]
-        pub(super) timestamp: i64,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Histogram {
-        #[prost(oneof = "Count", tags = "1, 2")]
-        pub(super) count: Option<Count>,
-        #[prost(double, tag = "3")]
-        pub(super) sum: f64,
-        #[prost(sint32, tag = "4")]
-        pub(super) schema: i32,
-        #[prost(double, tag = "5")]
-        pub(super) zero_threshold: f64,
-        #[prost(oneof = "ZeroCount", tags = "6, 7")]
-        pub(super) zero_count: Option<ZeroCount>,
-        #[prost(message, repeated, tag = "8")]
-        pub(super) negative_spans: Vec<Span>,
-        #[prost(sint64, repeated, tag = "9")]
-        pub(super) negative_deltas: Vec<i64>,
-        #[prost(double, repeated, tag = "10")]
-        pub(super) negative_counts: Vec<f64>,
-        #[prost(message, repeated, tag = "11")]
-        pub(super) positive_spans: Vec<Span>,
-        #[prost(sint64, repeated, tag = "12")]
-        pub(super) positive_deltas: Vec<i64>,
-        #[prost(double, repeated, tag = "13")]
-        pub(super) positive_counts: Vec<f64>,
-        #[prost(int32, tag = "14")]
-        pub(super) reset_hint: i32,
-        #[prost(int64, tag = "15")]
-        pub(super) timestamp: i64,
-        #[prost(double, repeated, tag = "16")]
-        pub(super) custom_values: Vec<f64>,
-    }
-
-    #[derive(Clone, Copy, PartialEq, Oneof)]
-    pub(super) enum Count {
-        #[prost(uint64, tag = "1")]
-        Int(u64),
-        #[prost(double, tag = "2")]
-        Float(f64),
-    }
-
-    #[derive(Clone, Copy, PartialEq, Oneof)]
-    pub(super) enum ZeroCount {
-        #[prost(uint64, tag = "6")]
-        Int(u64),
-        #[prost(double, tag = "7")]
-        Float(f64),
-    }
-
-    #[derive(Clone, Copy, PartialEq, Message)]
-    pub(super) struct Span {
-        #[prost(sint32, tag = "1")]
-        pub(super) offset: i32,
-        #[prost(uint32, tag = "2")]
-        pub(super) length: u32,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Metadata {
-        #[prost(int32, tag = "1")]
-        pub(super) metric_type: i32,
-        #[prost(string, tag = "2")]
-        pub(super) family: String,
-        #[prost(string, tag = "4")]
-        pub(super) help: String,
-        #[prost(string, tag = "5")]
-        pub(super) unit: String,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct ReadRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub(super) queries: Vec<Query>,
-        #[prost(int32, repeated, tag = "2")]
-        pub(super) accepted: Vec<i32>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Query {
-        #[prost(int64, tag = "1")]
-        pub(super) start: i64,
-        #[prost(int64, tag = "2")]
-        pub(super) end: i64,
-        #[prost(message, repeated, tag = "3")]
-        pub(super) matchers: Vec<Matcher>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Matcher {
-        #[prost(int32, tag = "1")]
-        pub(super) kind: i32,
-        #[prost(string, tag = "2")]
-        pub(super) name: String,
-        #[prost(string, tag = "3")]
-        pub(super) value: String,
-    }
-}
 
 pub(crate) fn run(data: &[u8]) {
     let mut input = Input(data);
@@ -298,7 +154,7 @@ fn read(bytes: &[u8]) {
 
 /// Bodies as they come: never more than the limit, never more memory than is counted, in pieces as at once.
 fn unpack(mut input: Input<'_>) {
-    let encoding = ENCODINGS[usize::from(input.u8()) % ENCODINGS.len()];
+    let (encoding, _) = ENCODINGS[usize::from(input.u8()) % ENCODINGS.len()];
     let step = usize::from(input.u8()) + 1;
     let memory = Memory::new(8 << 20);
     let mut held = memory.hold();
@@ -335,35 +191,11 @@ impl Write for Bounded {
     }
 }
 
-fn packed(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
-    let level = flate2::Compression::fast();
-    match encoding {
-        Encoding::Identity => bytes.to_vec(),
-        Encoding::Snappy => snap::raw::Encoder::new().compress_vec(bytes).unwrap(),
-        Encoding::SnappyFramed => {
-            let mut writer = snap::write::FrameEncoder::new(Vec::new());
-            writer.write_all(bytes).unwrap();
-            writer.into_inner().unwrap()
-        }
-        Encoding::Gzip => {
-            let mut writer = flate2::write::GzEncoder::new(Vec::new(), level);
-            writer.write_all(bytes).unwrap();
-            writer.finish().unwrap()
-        }
-        Encoding::Deflate => {
-            let mut writer = flate2::write::ZlibEncoder::new(Vec::new(), level);
-            writer.write_all(bytes).unwrap();
-            writer.finish().unwrap()
-        }
-        Encoding::Zstd => zstd::encode_all(bytes, 1).unwrap(),
-    }
-}
-
 /// What was compressed comes back if it fits, and is refused by its size if it is one byte too large.
 fn pack(mut input: Input<'_>) {
-    let encoding = ENCODINGS[usize::from(input.u8()) % ENCODINGS.len()];
+    let (encoding, name) = ENCODINGS[usize::from(input.u8()) % ENCODINGS.len()];
     let bytes = input.0.repeat(usize::from(input.u8()) + 1);
-    let packed = packed(encoding, &bytes);
+    let packed = packed(name, &bytes);
     let memory = Memory::new(64 << 20);
     let mut buffer = Vec::new();
     let decoded = body::decode(encoding, &packed, bytes.len(), &mut memory.hold(), &mut buffer);
@@ -429,8 +261,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         ..v2::Request::default()
     };
     let second = second.encode_to_vec();
-    let matchers = (0..4).map(|kind| v1::Matcher { kind, name: "job".to_owned(), value: "a|b".to_owned() });
-    let query = v1::Query { start: now - 1000, end: now, matchers: matchers.collect() };
+    let matchers =
+        (0..4).map(|kind| v1::LabelMatcher { kind, name: "job".to_owned(), value: "a|b".to_owned() });
+    let query = v1::Query { start: now - 1000, end: now, matchers: matchers.collect(), hints: Vec::new() };
     let read = v1::ReadRequest { queries: vec![query.clone(), query], accepted: vec![1, 0] }.encode_to_vec();
     let one = Request::of(&[TimeSeries::new("a", &[], vec![(now, 0.5)])]);
     let mut seeds = vec![
@@ -443,8 +276,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         seed(&[&[6], &second]),
         seed(&[&[7], &first.compress()]),
     ];
-    for (number, encoding) in ENCODINGS.iter().enumerate() {
-        let body = packed(*encoding, &first.as_bytes().repeat(3));
+    for (number, (_, name)) in ENCODINGS.iter().enumerate() {
+        let body = packed(name, &first.as_bytes().repeat(3));
         seeds.push(seed(&[&[3, number as u8, 20], &body]));
         seeds.push(seed(&[&[4, number as u8, 9], &body]));
     }

@@ -258,3 +258,27 @@ pub fn regex_bombs() -> Vec<String> {
     bombs.push("(?:.*a.*b)|".repeat(2_000) + "c");
     bombs
 }
+
+/// Bytes in an encoding of HTTP, by its name; snappy is a block, or `framed snappy`.
+///
+/// # Panics
+/// There is no such encoding.
+pub fn packed(encoding: &str, bytes: &[u8]) -> Vec<u8> {
+    let level = flate2::Compression::best();
+    fn written<W: Write>(mut writer: W, bytes: &[u8]) -> W {
+        writer.write_all(bytes).expect("memory takes everything");
+        writer
+    }
+    let in_memory = match encoding {
+        "identity" => Ok(bytes.to_vec()),
+        "snappy" => Ok(compress(bytes)),
+        "framed snappy" => written(snap::write::FrameEncoder::new(Vec::new()), bytes)
+            .into_inner()
+            .map_err(|e| e.into_error()),
+        "gzip" => written(flate2::write::GzEncoder::new(Vec::new(), level), bytes).finish(),
+        "deflate" => written(flate2::write::ZlibEncoder::new(Vec::new(), level), bytes).finish(),
+        "zstd" => zstd::stream::encode_all(bytes, 3),
+        other => panic!("there is no encoding {other:?}"),
+    };
+    in_memory.expect("memory takes everything")
+}

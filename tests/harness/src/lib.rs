@@ -32,6 +32,7 @@ pub mod memory_cap;
 pub mod oracle;
 pub mod peers;
 pub mod process;
+pub mod prometheus_messages;
 pub mod promqltest;
 pub mod remote_write;
 pub mod remote_write_v2;

@@ -5,6 +5,7 @@
 #![allow(
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a program of the tests: it prints what it finds, and its clock is the real one"
 )]
@@ -131,6 +132,8 @@ fn main() -> ExitCode {
         let began = Instant::now();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let (dir, tier, peers) = (dir.path(), asked.tier, asked.peers);
+        // Some take minutes: who waits sees that it goes on.
+        eprintln!("{:4} {} begins", check.number, check.name);
         let place = Place { program: &program, root: root(), dir, tier, seed, peers };
         let outcome = check.run(&place);
         let line = Line { check, outcome, seconds: began.elapsed().as_secs() };
