@@ -241,7 +241,8 @@ pub struct QueryFlags {
     /// The longest a query may run.
     #[arg(long, env = "KYMO_QUERY_TIMEOUT", visible_alias = "query.timeout", default_value = "2m", value_parser = duration::flag)]
     pub query_timeout: Duration,
-    /// Queries that run at the same time; others wait up to 10 s for their turn.
+    /// Queries that run at the same time; others wait up to 10 s for their turn. A quarter as many exports, federations and remote
+    /// reads are read from the store beside them.
     #[arg(
         long,
         env = "KYMO_QUERY_MAX_CONCURRENCY",

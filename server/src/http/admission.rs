@@ -24,6 +24,7 @@ pub struct Gate {
     /// As many more, for queries that turned out to be long: short ones do not wait for them.
     long: Arc<Semaphore>,
     waiting: Semaphore,
+    waiting_max: usize,
     flag: &'static str,
     count: usize,
 }
@@ -32,9 +33,20 @@ impl Gate {
     /// A gate with `places`; `flag` is the flag that sets their number, for the error text.
     pub fn new(places: usize, flag: &'static str) -> Self {
         let places = places.max(1);
-        let waiting = Semaphore::new(places.saturating_mul(WAITING_PER_PLACE).min(Semaphore::MAX_PERMITS));
+        Self::with_waiting(places, places.saturating_mul(WAITING_PER_PLACE), flag)
+    }
+
+    /// As [`Gate::new`] with a quarter of the places, one at least, and four times as many who wait: for short pieces of work.
+    pub fn quarter(places: usize, flag: &'static str) -> Self {
+        let waiting = places.max(1).saturating_mul(4 * WAITING_PER_PLACE);
+        Self::with_waiting((places / 4).max(1), waiting, flag)
+    }
+
+    fn with_waiting(places: usize, waiting: usize, flag: &'static str) -> Self {
+        let waiting_max = waiting.min(Semaphore::MAX_PERMITS);
         let lane = || Arc::new(Semaphore::new(places));
-        Self { places: lane(), long: lane(), waiting, flag, count: places }
+        let waiting = Semaphore::new(waiting_max);
+        Self { places: lane(), long: lane(), waiting, waiting_max, flag, count: places }
     }
 
     /// A place, to be dropped when the work is done.
@@ -52,7 +64,7 @@ impl Gate {
                 format!("all {} places are taken ({}) and {why}", self.count, self.flag),
             )
         };
-        let waiting = self.count.saturating_mul(WAITING_PER_PLACE);
+        let waiting = self.waiting_max;
         let _waiting = self
             .waiting
             .try_acquire()

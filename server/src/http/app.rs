@@ -45,6 +45,8 @@ pub struct Parts {
     pub engine: Engine,
     /// How many queries run.
     pub query_gate: Gate,
+    /// How many long answers are read from the store at the same time: a crowd that asks for such does not stand before the queries.
+    pub read_gate: Gate,
     /// Which queries run.
     pub queries: Arc<ActiveQueries>,
     /// How many writes are decoded.
@@ -122,6 +124,10 @@ impl App {
         Ok(Self(Arc::new(Parts {
             queries,
             query_gate: Gate::new(flags.query.query_max_concurrency, "--query-max-concurrency"),
+            read_gate: Gate::quarter(
+                flags.query.query_max_concurrency,
+                "for long answers, a quarter of --query-max-concurrency",
+            ),
             ingest_gate: Gate::new(flags.ingest.ingest_max_concurrency, "--ingest-max-concurrency"),
             bodies: BodyPool::new(flags.ingest.ingest_memory),
             flags,

@@ -4,7 +4,7 @@ use super::admission::Cancel;
 use super::app::App;
 use super::external::External;
 use super::respond::{self, BodyWriter, Encoding};
-use super::stream::{Pieces, read_out};
+use super::stream::{Pieces, Refused, read_out};
 use crate::error::{ApiError, Side};
 use crate::wire::exposition::{Exposed, ExposedSeries, Exposition};
 use crate::wire::regex_room::RegexRoom;
@@ -14,7 +14,7 @@ use axum::http::header::ACCEPT;
 use axum::response::Response;
 use kymo_query::Held;
 use kymo_query::syntax::parse_metric_selector;
-use kymo_storage::api::{Queryable, Samples};
+use kymo_storage::api::{Queryable, Samples, histogram_bytes};
 use kymo_storage::db::Storage;
 use kymo_storage::model::{Matcher, TimeRange, is_stale};
 use std::io::{self, Write};
@@ -139,7 +139,7 @@ impl Pieces for Families {
         // A family is written in one go, and may be all there is.
         let text_bytes =
             family.iter().map(|s| s.labels.as_bytes().len() + VALUE_BYTES + bytes_of_value(&s.value)).sum();
-        self.memory.push(self.app.hold(text_bytes).map_err(|refused| io::Error::other(refused.message))?);
+        self.memory.push(self.app.hold(text_bytes).map_err(Refused::error)?);
         let mut text = Vec::new();
         self.exposition.write_family(&mut text, &name, family);
         self.written += family.len();
@@ -157,11 +157,7 @@ fn bytes_of(series: &ExposedSeries) -> usize {
 fn bytes_of_value(value: &Exposed) -> usize {
     match value {
         Exposed::Float(_) => 0,
-        Exposed::Histogram(histogram) => {
-            let buckets = histogram.positive.counts().len() + histogram.negative.counts().len();
-            let spans = histogram.positive.spans().len() + histogram.negative.spans().len();
-            size_of_val(&**histogram) + 8 * (buckets + spans + histogram.custom_bounds.len())
-        }
+        Exposed::Histogram(histogram) => histogram_bytes(histogram),
     }
 }
 

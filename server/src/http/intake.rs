@@ -16,6 +16,8 @@ const RATE_MIN_BYTES_PER_S: u64 = 1_024;
 const GRACE: Duration = Duration::from_secs(10);
 /// The buffer's first size when the client does not say how much comes.
 const FIRST_BUFFER_BYTES: usize = 8 << 10;
+/// The buffer before more than that has come, whatever was claimed.
+const CLAIM_BUFFER_BYTES: usize = 1 << 10;
 /// The largest first buffer: a claimed length is believed no further.
 const FIRST_BUFFER_BYTES_MAX: usize = 1 << 20;
 
@@ -131,7 +133,8 @@ impl BodyPool {
             return Err(IntakeError::TooLarge { at_least_bytes: claimed.lower() });
         }
         let expected = claimed.exact().and_then(|n| usize::try_from(n).ok()).unwrap_or(FIRST_BUFFER_BYTES);
-        let mut bytes = BytesMut::with_capacity(expected.min(FIRST_BUFFER_BYTES_MAX));
+        // A small one until something has come: who says much may send little.
+        let mut bytes = BytesMut::with_capacity(expected.min(CLAIM_BUFFER_BYTES));
         let mut held = self.0.hold();
         let mut body = std::pin::pin!(body);
         let started = Instant::now();
@@ -144,6 +147,9 @@ impl BodyPool {
                 return Err(IntakeError::TooLarge { at_least_bytes: (bytes.len() + data.len()) as u64 });
             }
             held.grow(data.len()).map_err(|_| IntakeError::NoMemory)?;
+            if bytes.capacity() <= CLAIM_BUFFER_BYTES && bytes.len() + data.len() > bytes.capacity() {
+                bytes.reserve(expected.min(FIRST_BUFFER_BYTES_MAX).saturating_sub(bytes.len()));
+            }
             bytes.extend_from_slice(&data);
         }
         Ok(HeldBody { bytes: bytes.freeze(), held })

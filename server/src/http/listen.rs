@@ -6,6 +6,7 @@
 
 use super::taking::Taker;
 use super::timed::{Activity, TimedStream};
+use super::unread;
 use crate::telemetry::Metrics;
 use crate::telemetry::registry::GaugeGuard;
 use axum::Router;
@@ -18,14 +19,18 @@ use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use rustix::net::sockopt;
 use rustls::ServerConfig;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io::Write;
+use std::future::Future;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
@@ -35,6 +40,8 @@ pub use super::timed::Deadlines;
 
 /// How long to wait after the system refused to accept (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that may wait to be accepted; the system may allow fewer. One that finds no place tries again after a second.
+const BACKLOG: u32 = 4_096;
 /// Requests of one HTTP/2 connection at the same time.
 const STREAMS_MAX: u32 = 128;
 /// Headers of one HTTP/2 request in bytes, uncompressed.
@@ -44,6 +51,9 @@ const HTTP2_WINDOW_BYTES: (u32, u32) = (1 << 20, 4 << 20);
 /// What the system may hold for a client that has not taken it, in bytes; it takes twice that. By itself it would go up to
 /// megabytes, which ten thousand slow clients are not worth; and a client that is slow, but takes all, shows that it moves.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Of that, what may wait to be sent, in bytes: the rest is for what is on its way to the client and not yet acknowledged, which
+/// is nothing if the client has no room.
+const UNSENT_BYTES: u32 = 32 << 10;
 /// What a client beyond the limit of connections is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n\
     Content-Length: 59\r\nConnection: close\r\n\r\ntoo many connections; the limit is set by --max-connections\n";
@@ -91,6 +101,19 @@ struct Face {
     builder: auto::Builder<TokioExecutor>,
 }
 
+/// Listens on `address`.
+///
+/// # Errors
+/// The address is taken, or none of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the library does: one that ended a moment ago holds nobody up.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves `app` until `shutdown` turns true, then finishes the requests in flight within [`ListenOptions::drain`].
 pub async fn serve(
     listener: TcpListener,
@@ -125,6 +148,7 @@ pub async fn serve(
         // Answers are small and complete: there is nothing to gain from waiting for more bytes.
         let _ = stream.set_nodelay(true);
         let _ = sockopt::set_socket_send_buffer_size(&stream, SEND_BUFFER_BYTES);
+        bound_unsent(&stream);
         let task = connection(Arc::clone(&face), stream, address, shutdown.clone());
         let open = open.clone();
         tokio::spawn(async move {
@@ -136,6 +160,14 @@ pub async fn serve(
     if tokio::time::timeout(drain, all_closed.recv()).await.is_err() {
         tracing::warn!("requests were still running at the end of the shutdown; their connections are cut");
     }
+}
+
+/// Systems without the option hold what the buffer holds.
+fn bound_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, UNSENT_BYTES);
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
@@ -166,20 +198,38 @@ fn refuse(face: &Face, stream: TcpStream) {
     }
 }
 
-/// One connection from its start to its end.
-async fn connection(
+/// What serves a connection until it ends.
+type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One connection from its start to its end. There may be ten thousand: one without TLS has no room for it.
+fn connection(
     face: Arc<Face>,
     stream: TcpStream,
     address: SocketAddr,
     shutdown: watch::Receiver<bool>,
-) {
+) -> Served {
     let activity = Arc::new(Activity::default());
     let deadlines = face.options.deadlines;
     let stream = TimedStream::new(stream, deadlines, Arc::clone(&activity), Arc::clone(&face.metrics));
-    let Some(tls) = (face.options.tls)() else {
-        return requests(face, stream, address, activity, shutdown).await;
-    };
-    match tokio::time::timeout(deadlines.head, TlsAcceptor::from(tls).accept(stream).into_fallible()).await {
+    match (face.options.tls)() {
+        None => Box::pin(requests(face, stream, address, activity, shutdown)),
+        Some(tls) => Box::pin(over_tls(face, tls, stream, address, activity, shutdown)),
+    }
+}
+
+/// Agrees on TLS, then serves the requests.
+async fn over_tls(
+    face: Arc<Face>,
+    tls: Arc<ServerConfig>,
+    stream: TimedStream,
+    address: SocketAddr,
+    activity: Arc<Activity>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let deadlines = face.options.deadlines;
+    match tokio::time::timeout(deadlines.head, TlsAcceptor::from(tls).accept(stream.sealed()).into_fallible())
+        .await
+    {
         Ok(Ok(stream)) => requests(face, stream, address, activity, shutdown).await,
         Ok(Err((error, mut stream))) => {
             face.metrics.connections_cut.get("tls").inc();
@@ -214,7 +264,8 @@ async fn requests(
         let at_work = requests.begin(version == Version::HTTP_2);
         request.extensions_mut().insert(ConnectInfo(address));
         let (app, taker) = (app.clone(), Taker { version, grace, metrics: Arc::clone(&metrics) });
-        async move { Ok::<_, Infallible>(taker.watch(app.oneshot(request).await?, at_work)) }
+        let (request, unread) = unread::watch(request);
+        async move { Ok::<_, Infallible>(unread.tell(taker.watch(app.oneshot(request).await?, at_work))) }
     });
     let mut connection = std::pin::pin!(face.builder.serve_connection(TokioIo::new(stream), service));
     let ended = loop {
@@ -300,6 +351,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_connection_that_waits_takes_little() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, address) = listener.accept().await.unwrap();
+        let (options, metrics) = (options(), Arc::<Metrics>::default());
+        let builder = builder(&options);
+        let face = Arc::new(Face { app: Router::new(), options, metrics, builder });
+        let bytes = size_of_val(&*connection(face, stream, address, watch::channel(false).1));
+        println!("a connection is {bytes} bytes");
+        assert!(bytes <= 6 << 10, "{bytes}");
+        drop(client);
+    }
+
     async fn start() -> (std::net::SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -319,6 +384,24 @@ mod tests {
         let mut text = String::new();
         let _ = stream.read_to_string(&mut text).await;
         text
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_ends_the_connection_says_so() {
+        let (address, _stop, _task) = start().await;
+        for (length, is_close) in [(100_000, true), (10, false)] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut buffer = vec![0; 1_024];
+            let got = stream.read(&mut buffer).await.unwrap();
+            let text = String::from_utf8_lossy(&buffer[..got]).into_owned();
+            assert_eq!(
+                (text.contains(" 405 "), text.contains("connection: close")),
+                (true, is_close),
+                "{text}"
+            );
+        }
     }
 
     #[tokio::test]

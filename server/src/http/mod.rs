@@ -18,4 +18,5 @@ pub mod startup;
 pub mod stream;
 mod taking;
 mod timed;
+mod unread;
 pub mod v1;

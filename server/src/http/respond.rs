@@ -37,12 +37,36 @@ const ENCODINGS: [(&str, Encoding); 4] = [
 const COMPRESS_FROM_BYTES: usize = 1_024;
 /// The fastest level that still packs JSON ten times.
 const ZSTD_LEVEL: i32 = 1;
+/// How far back zstd looks, as a power of two: what is alike in JSON is near, and a compressor waits with each long answer.
+const ZSTD_WINDOW_LOG: u32 = 17;
+/// What a compressor of gzip or deflate takes as long as it is there, in bytes; and one of zstd.
+const DEFLATE_STATE_BYTES: usize = 320 << 10;
+/// See there.
+const ZSTD_STATE_BYTES: usize = 640 << 10;
 /// JSON is handed to the compressor in pieces of this size.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 /// What a client is told to wait after a 503 or 429.
 const RETRY_AFTER_S: &str = "5";
 
 impl Encoding {
+    /// What a compressor takes as long as it is there, in bytes.
+    pub fn state_bytes(self) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Gzip | Self::Deflate => DEFLATE_STATE_BYTES,
+            Self::Zstd => ZSTD_STATE_BYTES,
+        }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Deflate => Some("deflate"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+
     /// The encoding the request likes best (RFC 9110, section 12.5.3): by its weights, and of equal ones by our own order. A name
     /// without weight has the weight 1; `*` stands for those that are not named.
     pub fn accepted(headers: &HeaderMap) -> Self {
@@ -88,46 +112,75 @@ fn weight<'p>(mut parameters: impl Iterator<Item = &'p str>) -> Option<u32> {
 
 /// A body under construction, compressed as it grows.
 pub struct BodyWriter {
+    encoding: Encoding,
+    /// Not yet compressed.
     buffer: Vec<u8>,
-    encoder: Encoder,
-    started: bool,
+    /// Made when there is something to compress: most answers are too short.
+    encoder: Option<Encoder>,
     written: usize,
 }
 
 enum Encoder {
-    Identity,
     Gzip(GzEncoder<Vec<u8>>),
     Deflate(ZlibEncoder<Vec<u8>>),
     Zstd(ZstdEncoder<'static, Vec<u8>>),
-    /// No memory for a compressor: told when the body is finished.
-    Failed(io::Error),
+}
+
+impl Encoder {
+    /// `None` for [`Encoding::Identity`].
+    fn new(encoding: Encoding) -> io::Result<Option<Self>> {
+        Ok(Some(match encoding {
+            Encoding::Identity => return Ok(None),
+            Encoding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
+            Encoding::Deflate => Self::Deflate(ZlibEncoder::new(Vec::new(), Compression::fast())),
+            Encoding::Zstd => {
+                let mut encoder = ZstdEncoder::new(Vec::new(), ZSTD_LEVEL)?;
+                encoder.window_log(ZSTD_WINDOW_LOG)?;
+                Self::Zstd(encoder)
+            }
+        }))
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+            Self::Deflate(encoder) => encoder.write_all(bytes),
+            Self::Zstd(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    /// What is compressed and not yet taken.
+    fn ready(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Gzip(encoder) => encoder.get_mut(),
+            Self::Deflate(encoder) => encoder.get_mut(),
+            Self::Zstd(encoder) => encoder.get_mut(),
+        }
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Deflate(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
 }
 
 impl BodyWriter {
     /// An empty body.
     pub fn new(encoding: Encoding) -> Self {
-        let encoder = match encoding {
-            Encoding::Identity => Encoder::Identity,
-            Encoding::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::fast())),
-            Encoding::Deflate => Encoder::Deflate(ZlibEncoder::new(Vec::new(), Compression::fast())),
-            Encoding::Zstd => match ZstdEncoder::new(Vec::new(), ZSTD_LEVEL) {
-                Ok(encoder) => Encoder::Zstd(encoder),
-                Err(error) => Encoder::Failed(error),
-            },
-        };
-        Self { buffer: Vec::with_capacity(COMPRESS_FROM_BYTES), encoder, started: false, written: 0 }
+        Self { encoding, buffer: Vec::with_capacity(COMPRESS_FROM_BYTES), encoder: None, written: 0 }
     }
 
     fn compress_buffer(&mut self) -> io::Result<()> {
-        match &mut self.encoder {
-            Encoder::Identity => return Ok(()),
-            Encoder::Gzip(encoder) => encoder.write_all(&self.buffer)?,
-            Encoder::Deflate(encoder) => encoder.write_all(&self.buffer)?,
-            Encoder::Zstd(encoder) => encoder.write_all(&self.buffer)?,
-            Encoder::Failed(error) => return Err(io::Error::new(error.kind(), error.to_string())),
+        if self.encoder.is_none() {
+            self.encoder = Encoder::new(self.encoding)?;
         }
-        self.started = true;
-        self.buffer.clear();
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(&self.buffer)?;
+            self.buffer.clear();
+        }
         Ok(())
     }
 
@@ -138,29 +191,22 @@ impl BodyWriter {
 
     /// How the bytes are compressed.
     pub fn encoding(&self) -> Option<&'static str> {
-        match self.encoder {
-            Encoder::Identity => None,
-            Encoder::Gzip(_) => Some("gzip"),
-            Encoder::Deflate(_) => Some("deflate"),
-            Encoder::Zstd(_) => Some("zstd"),
-            Encoder::Failed(_) => None,
-        }
+        self.encoding.name()
     }
 
     /// What can be sent already, if that is at least `least` bytes; else nothing.
     pub fn take_piece(&mut self, least: usize) -> Vec<u8> {
-        let ready = match &mut self.encoder {
-            Encoder::Identity => &mut self.buffer,
-            Encoder::Gzip(encoder) => encoder.get_mut(),
-            Encoder::Deflate(encoder) => encoder.get_mut(),
-            Encoder::Zstd(encoder) => encoder.get_mut(),
-            Encoder::Failed(_) => return Vec::new(),
+        let ready = match (&mut self.encoder, self.encoding) {
+            (Some(encoder), _) => encoder.ready(),
+            (None, Encoding::Identity) => &mut self.buffer,
+            (None, _) => return Vec::new(),
         };
         if ready.len() < least {
+            // Most of what is over goes over by little.
+            ready.reserve((least + least / 2).saturating_sub(ready.len()));
             return Vec::new();
         }
-        // Most of what follows is as long.
-        std::mem::replace(ready, Vec::with_capacity(least + least / 8))
+        std::mem::take(ready)
     }
 
     /// Appends what `write` adds to the bytes it is given: for many small parts.
@@ -175,7 +221,7 @@ impl BodyWriter {
     }
 
     fn compress_if_due(&mut self) -> io::Result<()> {
-        let is_due = self.buffer.len() >= PIECE_BYTES && !matches!(self.encoder, Encoder::Identity);
+        let is_due = self.buffer.len() >= PIECE_BYTES && self.encoding != Encoding::Identity;
         if is_due { self.compress_buffer() } else { Ok(()) }
     }
 
@@ -184,16 +230,13 @@ impl BodyWriter {
     /// # Errors
     /// The compressor's.
     pub fn finish(mut self) -> io::Result<(Vec<u8>, Option<&'static str>)> {
-        if !self.started && self.buffer.len() < COMPRESS_FROM_BYTES {
+        if self.encoder.is_none() && self.buffer.len() < COMPRESS_FROM_BYTES {
             return Ok((self.buffer, None));
         }
         self.compress_buffer()?;
         match self.encoder {
-            Encoder::Identity => Ok((self.buffer, None)),
-            Encoder::Gzip(encoder) => Ok((encoder.finish()?, Some("gzip"))),
-            Encoder::Deflate(encoder) => Ok((encoder.finish()?, Some("deflate"))),
-            Encoder::Zstd(encoder) => Ok((encoder.finish()?, Some("zstd"))),
-            Encoder::Failed(error) => Err(error),
+            Some(encoder) => Ok((encoder.finish()?, self.encoding.name())),
+            None => Ok((self.buffer, None)),
         }
     }
 }

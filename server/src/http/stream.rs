@@ -1,13 +1,14 @@
-//! Long answers leave as they are written: one piece in memory at a time, made when the connection has room for it.
+//! Long answers leave as they are written: one piece in memory at a time, made when the one before is in the socket
+//! (`http/taking.rs` sees to that).
 
 use super::admission::{Cancel, run_query};
 use super::app::App;
-use super::respond::{BodyWriter, Encoding, typed_response, unwritten};
+use super::respond::{BodyWriter, Encoding, typed_response};
 use super::taking::ReadFromStore;
 use crate::error::{ApiError, Side};
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use kymo_query::Held;
 use kymo_storage::ErrorKind;
@@ -27,21 +28,21 @@ pub trait Pieces: Send + Unpin {
 
 /// What answers in memory are.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Pieces of about this size are handed to the connection.
-const PIECE_BYTES: usize = 64 << 10;
+/// Pieces of about this size are handed to the connection: what a client that takes nothing keeps in memory.
+const PIECE_BYTES: usize = 8 << 10;
 /// How often something may be written to an answer that is read from the store before somebody looks whether the client is still
 /// there: what is written may be nothing.
 const WRITES_AT_A_TIME: usize = 256;
 
 /// 200 with a JSON answer in memory that brings its own envelope; it is sent as it is written if it is long.
-pub fn streamed(encoding: Encoding, pieces: Box<dyn Pieces>) -> Response {
-    match start(encoding, pieces, &Cancel::default()) {
-        Ok(begun) => begun.into_response(JSON, |rest| Body::new(InMemory { rest: Some(rest) })),
-        Err(failure) => unwritten(&failure),
+pub fn streamed(app: &App, encoding: Encoding, pieces: Box<dyn Pieces>) -> Response {
+    match start(app, encoding, pieces, &Cancel::default()) {
+        Ok(begun) => begun.into_response(JSON, Left::InMemory),
+        Err(failure) => refused(&failure).into_response(),
     }
 }
 
-/// 200 with an answer that is read from the store while it is sent. `begin` and each piece have a place among the queries and a
+/// 200 with an answer that is read from the store while it is sent. `begin` and each piece have a place among the long answers and a
 /// blocking thread while they work; while the client takes what is there, they have neither.
 ///
 /// # Errors
@@ -52,9 +53,11 @@ pub async fn read_out(
     content_type: HeaderValue,
     begin: impl FnOnce(&Cancel) -> Result<Box<dyn Pieces>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let work = move |cancel: &Cancel| start(encoding, begin(cancel)?, cancel).map_err(|e| refused(&e));
-    let begun = run_query(&app.query_gate, &app.metrics, work).await?;
-    let from_store = |rest| Body::new(FromStore { app: app.clone(), step: Some(make(app.clone(), rest)) });
+    let of_work = app.clone();
+    let work =
+        move |cancel: &Cancel| start(&of_work, encoding, begin(cancel)?, cancel).map_err(|e| refused(&e));
+    let begun = run_query(&app.read_gate, &app.metrics, work).await?;
+    let from_store = |rest| Left::InStore(app.clone(), make(app.clone(), rest));
     let mut response = begun.into_response(content_type, from_store);
     response.extensions_mut().insert(ReadFromStore);
     Ok(response)
@@ -62,39 +65,55 @@ pub async fn read_out(
 
 /// A body that is there as a whole, sent slice by slice; `memory` is held until the last is taken.
 pub fn sliced(bytes: Vec<u8>, memory: Vec<Held>) -> Body {
-    Body::new(Sliced { rest: Bytes::from(bytes), _memory: memory })
+    Body::new(Rest { left: Left::Whole(Bytes::from(bytes), memory) })
 }
 
-/// The rest of a body that is there as a whole.
-struct Sliced {
-    rest: Bytes,
-    _memory: Vec<Held>,
+/// Memory of something that grows and shrinks, out of that of all queries.
+pub struct Fitting {
+    app: App,
+    bytes: usize,
+    held: Option<Held>,
 }
 
-impl HttpBody for Sliced {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let length = self.rest.len().min(PIECE_BYTES);
-        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.rest.split_to(length)))))
+impl Fitting {
+    /// Nothing is held yet.
+    pub fn new(app: App) -> Self {
+        Self { app, bytes: 0, held: None }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+    /// From now on it takes so many bytes.
+    ///
+    /// # Errors
+    /// There is not so much left: a [`Refused`]; nothing is held then.
+    pub fn fit(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes > self.bytes || bytes < self.bytes / 2 {
+            (self.bytes, self.held) = (0, None);
+            self.held = Some(self.app.hold(bytes).map_err(Refused::error)?);
+            self.bytes = bytes;
+        }
+        Ok(())
     }
 }
 
-/// Why there is no answer: what the store says of itself, if it was the store.
-fn refused(failure: &io::Error) -> ApiError {
-    match failure.get_ref().and_then(|e| e.downcast_ref::<kymo_storage::Error>()) {
+/// Why there is no more of an answer, if that is for the client to know.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.message)]
+pub struct Refused(ApiError);
+
+impl Refused {
+    /// As an error of writing.
+    pub fn error(why: ApiError) -> io::Error {
+        io::Error::other(Self(why))
+    }
+}
+
+/// Why there is no answer: what the store or the memory of queries says of itself, if it was one of them.
+pub fn refused(failure: &io::Error) -> ApiError {
+    let inner = failure.get_ref();
+    if let Some(Refused(error)) = inner.and_then(|e| e.downcast_ref()) {
+        return error.clone();
+    }
+    match inner.and_then(|e| e.downcast_ref::<kymo_storage::Error>()) {
         Some(error) => ApiError::storage(Side::Read, error),
         None if failure.kind() == io::ErrorKind::Interrupted => ApiError::cancelled(),
         None => ApiError::new(Side::Read, ErrorKind::Internal, failure.to_string()),
@@ -110,23 +129,30 @@ enum Begun {
 }
 
 impl Begun {
-    fn into_response(self, content_type: HeaderValue, body: impl FnOnce(Writing) -> Body) -> Response {
+    fn into_response(self, content_type: HeaderValue, left: impl FnOnce(Writing) -> Left) -> Response {
         match self {
             Self::Whole(bytes, encoding) => typed_response(Body::from(bytes), content_type, encoding),
             Self::Long(writing) => {
                 let encoding = writing.writer.encoding();
-                typed_response(body(writing), content_type, encoding)
+                typed_response(Body::new(Rest { left: left(writing) }), content_type, encoding)
             }
         }
     }
 }
 
-/// Writes until a first piece is full or the answer is whole.
-fn start(encoding: Encoding, mut pieces: Box<dyn Pieces>, cancel: &Cancel) -> io::Result<Begun> {
-    let mut writer = BodyWriter::new(encoding);
+/// Writes until a first piece is full or the answer is whole. Without memory for a compressor it is sent as it is.
+fn start(app: &App, encoding: Encoding, mut pieces: Box<dyn Pieces>, cancel: &Cancel) -> io::Result<Begun> {
+    let compressor = match encoding.state_bytes() {
+        0 => None,
+        bytes => app.hold(bytes).ok(),
+    };
+    let mut writer = BodyWriter::new(if compressor.is_some() { encoding } else { Encoding::Identity });
     while pieces.write_next(&mut writer)? {
         if writer.written() >= PIECE_BYTES {
-            return Ok(Begun::Long(Writing { writer, pieces }));
+            // One piece on its way, and one being made.
+            let piece = app.hold(2 * PIECE_BYTES).map_err(Refused::error)?;
+            let memory = [Some(piece), compressor];
+            return Ok(Begun::Long(Writing { writer, pieces, _memory: memory }));
         }
         if cancel.is_cancelled() {
             return Err(io::ErrorKind::Interrupted.into());
@@ -140,6 +166,8 @@ fn start(encoding: Encoding, mut pieces: Box<dyn Pieces>, cancel: &Cancel) -> io
 struct Writing {
     writer: BodyWriter,
     pieces: Box<dyn Pieces>,
+    /// Of its pieces and of its compressor.
+    _memory: [Option<Held>; 2],
 }
 
 /// A piece, and what comes after it; an empty one says that nothing has come together yet, or that there was no more.
@@ -160,45 +188,12 @@ impl Writing {
     }
 }
 
-/// The frame for a piece, if there is something in it.
-fn frame(piece: Vec<u8>) -> Option<Result<Frame<Bytes>, io::Error>> {
-    (!piece.is_empty()).then(|| Ok(Frame::data(Bytes::from(piece))))
-}
-
-/// The rest of an answer in memory.
-struct InMemory {
-    rest: Option<Writing>,
-}
-
-impl HttpBody for InMemory {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        while let Some(writing) = self.rest.take() {
-            match writing.next() {
-                Ok((piece, rest)) => {
-                    self.rest = rest;
-                    if let Some(frame) = frame(piece) {
-                        return Poll::Ready(Some(frame));
-                    }
-                }
-                Err(failure) => return Poll::Ready(Some(Err(failure))),
-            }
-        }
-        Poll::Ready(None)
-    }
-}
-
 /// The making of one piece. Nothing is done before the connection asks for it.
 type Making = Pin<Box<dyn Future<Output = Step> + Send>>;
 
 fn make(app: App, writing: Writing) -> Making {
     Box::pin(async move {
-        let place = app.query_gate.next_turn().await;
+        let place = app.read_gate.next_turn().await;
         let work = move || {
             let _place = place;
             writing.next()
@@ -210,13 +205,57 @@ fn make(app: App, writing: Writing) -> Making {
     })
 }
 
-/// The rest of an answer that is read from the store.
-struct FromStore {
-    app: App,
-    step: Option<Making>,
+/// What is still to be sent of an answer.
+enum Left {
+    /// Bytes, and the memory they are in.
+    Whole(Bytes, Vec<Held>),
+    /// What is in memory and not yet written.
+    InMemory(Writing),
+    /// What is read from the store.
+    InStore(App, Making),
+    Nothing,
 }
 
-impl HttpBody for FromStore {
+impl Left {
+    /// The next piece, which may be empty.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        if let Self::InStore(app, making) = self {
+            let made = ready!(making.as_mut().poll(context));
+            let app = app.clone();
+            return Poll::Ready(self.step(made, move |rest| Self::InStore(app.clone(), make(app, rest))));
+        }
+        Poll::Ready(match std::mem::replace(self, Self::Nothing) {
+            Self::Whole(mut rest, memory) => {
+                let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+                if !rest.is_empty() {
+                    *self = Self::Whole(rest, memory);
+                }
+                Ok(piece)
+            }
+            Self::InMemory(writing) => self.step(writing.next(), Self::InMemory),
+            Self::InStore(..) | Self::Nothing => Ok(Bytes::new()),
+        })
+    }
+
+    /// Takes what was made.
+    fn step(&mut self, made: Step, rest: impl FnOnce(Writing) -> Self) -> io::Result<Bytes> {
+        *self = Self::Nothing;
+        let (piece, more) = made.inspect_err(|failure| {
+            tracing::warn!(%failure, "a streamed answer ended early");
+        })?;
+        if let Some(more) = more {
+            *self = rest(more);
+        }
+        Ok(Bytes::from(piece))
+    }
+}
+
+/// The body of a long answer.
+struct Rest {
+    left: Left,
+}
+
+impl HttpBody for Rest {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -224,21 +263,24 @@ impl HttpBody for FromStore {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        while let Some(step) = &mut self.step {
-            let made = ready!(step.as_mut().poll(context));
-            self.step = None;
-            let (piece, rest) = match made {
-                Ok(made) => made,
-                Err(failure) => {
-                    tracing::warn!(%failure, "a streamed answer ended early");
-                    return Poll::Ready(Some(Err(failure)));
-                }
-            };
-            self.step = rest.map(|rest| make(self.app.clone(), rest));
-            if let Some(frame) = frame(piece) {
-                return Poll::Ready(Some(frame));
+        while !matches!(self.left, Left::Nothing) {
+            let piece = ready!(self.left.poll_piece(context));
+            if !piece.as_ref().is_ok_and(Bytes::is_empty) {
+                return Poll::Ready(Some(piece.map(Frame::data)));
             }
         }
         Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.left, Left::Nothing)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.left {
+            Left::Whole(rest, _) => SizeHint::with_exact(rest.len() as u64),
+            Left::InMemory(_) | Left::InStore(..) => SizeHint::default(),
+            Left::Nothing => SizeHint::with_exact(0),
+        }
     }
 }

@@ -5,6 +5,9 @@
 //! So the time that an answer waits for its client is counted: it has [`Patience::grace`], and each KiB taken gives a second
 //! back; an answer that is in memory as a whole may wait [`MEMORY_GRACES`] times as long in all. After that the answer is
 //! dropped, with its memory; its stream ends with an error, its connection if it is one of HTTP/1.
+//!
+//! An answer is asked for its next piece when the socket has all of the one before, and not when there is room in some queue:
+//! what a slow client keeps in memory is one piece.
 
 use super::timed::AtWork;
 use crate::telemetry::Metrics;
@@ -15,7 +18,7 @@ use parking_lot::Mutex;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -68,14 +71,16 @@ impl Taker {
                 since: Some(Instant::now()),
             };
             let shared = Arc::new(Shared { waiting: Mutex::new(waiting), patience });
-            let watch = is_watched.then(|| {
+            let way = is_watched.then(Arc::<Way>::default);
+            let watch = way.clone().map(|way| {
                 let (shared, metrics) = (Arc::clone(&shared), Arc::clone(&self.metrics));
                 Watch(tokio::spawn(async move {
                     shared.let_go().await;
+                    way.wake();
                     metrics.connections_cut.get("answer").inc();
                 }))
             });
-            Taken { shared, _watch: watch }
+            Taken { shared, way, _watch: watch }
         })
     }
 }
@@ -126,9 +131,72 @@ impl Drop for Watch {
     }
 }
 
+/// Whether a piece is on its way into the socket.
+#[derive(Default)]
+struct Way(Mutex<OnWay>);
+
+#[derive(Default)]
+enum OnWay {
+    #[default]
+    Nothing,
+    /// A piece, and who wants to know when it is gone.
+    Piece(Option<Waker>),
+}
+
+impl Way {
+    /// Ready when nothing is on its way; else the task is woken then.
+    fn poll_clear(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self.0.lock() {
+            OnWay::Nothing => Poll::Ready(()),
+            OnWay::Piece(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Wakes who waits for the piece to be gone, as there is something else to know.
+    fn wake(&self) {
+        let waiting = match &mut *self.0.lock() {
+            OnWay::Piece(waker) => waker.take(),
+            OnWay::Nothing => None,
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// The same bytes; they are on their way until the last of them is dropped.
+    fn send(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        *self.0.lock() = OnWay::Piece(None);
+        Bytes::from_owner(Piece { bytes, way: Arc::clone(self) })
+    }
+}
+
+/// Bytes that say when the socket has them.
+struct Piece {
+    bytes: Bytes,
+    way: Arc<Way>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let before = std::mem::take(&mut *self.way.0.lock());
+        if let OnWay::Piece(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+}
+
 /// The body of a response that does not wait forever.
 pub(super) struct Taken {
     shared: Arc<Shared>,
+    /// Where its pieces go, if there may be several.
+    way: Option<Arc<Way>>,
     _watch: Option<Watch>,
 }
 
@@ -142,6 +210,9 @@ impl HttpBody for Taken {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut waiting = self.shared.waiting.lock();
         let waiting = &mut *waiting;
+        if let (Some(way), true) = (&self.way, waiting.held.is_some()) {
+            ready!(way.poll_clear(cx));
+        }
         if let Some(since) = waiting.since.take() {
             let waited = since.elapsed();
             waiting.waited += waited;
@@ -158,7 +229,11 @@ impl HttpBody for Taken {
             waiting.credit = waiting.credit.saturating_add(earned).min(self.shared.patience.grace);
             waiting.since = Some(Instant::now());
         }
-        Poll::Ready(frame)
+        let on_its_way = |bytes| match &self.way {
+            Some(way) => way.send(bytes),
+            None => bytes,
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(on_its_way))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -229,6 +304,38 @@ mod tests {
         assert!(!activity.is_at_work(), "its request is over");
         assert_eq!(metrics.connections_cut.get("answer").get(), 1);
         assert!(body.frame().await.is_some_and(|frame| frame.is_err()), "nobody takes it for whole");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_piece_is_on_its_way_at_a_time() {
+        let (mut body, activity, _) = taken(3, 1 << 10, false);
+        let data =
+            |frame: Option<Result<Frame<Bytes>, axum::Error>>| frame.unwrap().unwrap().into_data().unwrap();
+        for _ in 0..3 {
+            let mut piece = data(body.frame().await);
+            let first_half = piece.split_to(100);
+            drop(piece);
+            let wait = Duration::from_secs(1);
+            assert!(tokio::time::timeout(wait, body.frame()).await.is_err(), "a part of it is not gone yet");
+            tokio::spawn(async move {
+                tokio::time::sleep(wait).await;
+                drop(first_half);
+            });
+        }
+        assert!(body.frame().await.is_none());
+        drop(body);
+        tokio::task::yield_now().await;
+        assert!(!activity.is_at_work());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_piece_that_nobody_takes_is_waited_for_no_longer_than_an_answer() {
+        let (mut body, activity, _) = taken(3, 1 << 10, true);
+        let piece = body.frame().await;
+        tokio::time::sleep(GRACE + Duration::from_secs(1)).await;
+        assert!(!activity.is_at_work(), "its memory is given back while the piece is still on its way");
+        assert!(body.frame().await.is_some_and(|frame| frame.is_err()));
+        drop(piece);
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,7 +21,6 @@ use reload::Reasons;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc, watch};
 
 /// How long requests may go on after a signal.
@@ -53,10 +52,11 @@ pub fn run(flags: ServeFlags) -> Result<(), String> {
     result
 }
 
-/// Queries, writes being decoded, passwords being judged, files being read again, and the opening and closing of the store may
+/// Queries, long answers, writes being decoded, passwords being judged, files being read again, and the opening and closing of the store may
 /// block a thread each.
 fn blocking_threads(flags: &ServeFlags) -> usize {
-    2 * flags.query.query_max_concurrency.max(1) + flags.ingest.ingest_max_concurrency.max(1) + 8
+    let queries = flags.query.query_max_concurrency.max(1);
+    2 * queries + queries.div_ceil(4) + flags.ingest.ingest_max_concurrency.max(1) + 8
 }
 
 async fn serve(mut flags: ServeFlags) -> Result<(), String> {
@@ -66,8 +66,7 @@ async fn serve(mut flags: ServeFlags) -> Result<(), String> {
     flags.max_connections = connections_allowed(flags.max_connections);
     let (quit, signals) = shutdown::on_signal().map_err(|e| format!("listen for signals: {e}"))?;
     let hangups = reload::hangups().map_err(|e| format!("listen for signals: {e}"))?;
-    let listener =
-        TcpListener::bind(flags.listen).await.map_err(|e| format!("listen on {}: {e}", flags.listen))?;
+    let listener = listen::listen(flags.listen).map_err(|e| format!("listen on {}: {e}", flags.listen))?;
     let address = listener.local_addr().map_err(|e| format!("listen on {}: {e}", flags.listen))?;
     let metrics = Arc::new(Metrics::default());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

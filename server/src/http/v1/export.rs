@@ -5,11 +5,12 @@ use crate::error::{ApiError, Side};
 use crate::http::admission::Cancel;
 use crate::http::app::App;
 use crate::http::respond::{BodyWriter, Encoding};
-use crate::http::stream::{Pieces, read_out};
+use crate::http::stream::{Fitting, Pieces, read_out};
 use crate::wire::json_lines::WriteLine;
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
 use axum::response::Response;
+use kymo_query::Held;
 use kymo_storage::api::{Queryable, Samples, SeriesSet};
 use kymo_storage::model::{Labels, Matcher, TimeRange};
 use std::io;
@@ -32,14 +33,18 @@ pub async fn export(State(app): State<App>, request: Request) -> Result<Response
     }
     let storage = app.storage(Side::Read)?;
     let range = TimeRange::closed(start, end);
+    let of_work = app.clone();
     let begin = move |_: &Cancel| {
         let failed = |e| ApiError::storage(Side::Read, &e);
         let querier = storage.querier(range).map_err(failed)?;
         let select = |matchers: &Vec<Matcher>| querier.select(range, matchers);
         let selected = sets.iter().map(select).collect::<kymo_storage::Result<Vec<_>>>().map_err(failed)?;
+        let held = of_work.hold(selected.iter().map(|set| set.bytes()).sum())?;
         let export = Export {
             matchers: sets,
             sets: selected,
+            _held: held,
+            room: Fitting::new(of_work),
             range,
             set: 0,
             series: 0,
@@ -58,6 +63,10 @@ pub async fn export(State(app): State<App>, request: Request) -> Result<Response
 struct Export {
     matchers: Vec<Vec<Matcher>>,
     sets: Vec<Box<dyn SeriesSet>>,
+    /// The memory of `sets`.
+    _held: Held,
+    /// The memory of `samples`.
+    room: Fitting,
     range: TimeRange,
     /// The next series to be read.
     set: usize,
@@ -93,6 +102,7 @@ impl Pieces for Export {
             self.samples.clear();
         } else {
             set.read(self.series, self.range, &mut self.samples).map_err(io::Error::other)?;
+            self.room.fit(self.samples.bytes())?;
         }
         self.series += 1;
         Ok(true)

@@ -88,7 +88,7 @@ impl Asked {
         let show_steps = self.stats == Some(StatsAsked::All);
         let stats = samples_per_step.map(|per_step| Stats { stats, waited, per_step, show_steps });
         let answer = Answer { value, notes, stats, explain, memory, place: Place::default() };
-        stream::streamed(encoding, Box::new(answer))
+        stream::streamed(app, encoding, Box::new(answer))
     }
 }
 

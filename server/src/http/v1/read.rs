@@ -5,7 +5,7 @@ use crate::http::admission::{Cancel, run_query};
 use crate::http::app::App;
 use crate::http::external::External;
 use crate::http::respond::{self, BodyWriter, Encoding};
-use crate::http::stream::{Pieces, read_out, sliced};
+use crate::http::stream::{Fitting, Pieces, Refused, read_out, refused, sliced};
 use crate::wire::body;
 use crate::wire::protobuf_writer::bytes_field;
 use crate::wire::remote_read::{self, Query, ReadRequest, ResponseType};
@@ -65,7 +65,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
     match response_type {
         ResponseType::Samples => {
             let work = move |cancel: &Cancel| source.all(queries, cancel);
-            let (bytes, memory) = run_query(&app.query_gate, &app.metrics, work).await?;
+            let (bytes, memory) = run_query(&app.read_gate, &app.metrics, work).await?;
             let mut response = Response::new(sliced(bytes, memory));
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -75,7 +75,8 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
         ResponseType::StreamedChunks => {
             let begin = move |_: &Cancel| {
                 let queries = queries.into_iter().enumerate();
-                let frames = Frames { source, queries, current: None, samples: Samples::new() };
+                let room = Fitting::new(source.app.clone());
+                let frames = Frames { source, queries, current: None, samples: Samples::new(), room };
                 Ok(Box::new(frames) as Box<dyn Pieces>)
             };
             let media = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
@@ -93,6 +94,8 @@ struct Selected {
     set: Box<dyn SeriesSet>,
     range: TimeRange,
     order: std::vec::IntoIter<usize>,
+    /// The memory of both.
+    _held: Held,
 }
 
 impl Selected {
@@ -109,15 +112,21 @@ impl Selected {
 
 impl Source {
     /// The series of a query; `None` if its range is empty.
-    fn select(&self, query: Query) -> kymo_storage::Result<Option<Selected>> {
+    ///
+    /// # Errors
+    /// Those of the store; a [`Refused`] if there is no memory for the list.
+    fn select(&self, query: Query) -> io::Result<Option<Selected>> {
         if query.end < query.start {
             return Ok(None);
         }
         let range = TimeRange::closed(query.start, query.end);
-        let querier = self.storage.querier(range)?;
-        let set = querier.select(range, &self.external.stored(query.matchers))?;
+        let querier = self.storage.querier(range).map_err(io::Error::other)?;
+        let matchers = self.external.stored(query.matchers);
+        let set = querier.select(range, &matchers).map_err(io::Error::other)?;
+        let bytes = set.bytes() + set.len() * size_of::<usize>();
+        let held = self.app.hold(bytes).map_err(Refused::error)?;
         let order = self.external.order(&*set).into_iter();
-        Ok(Some(Selected { set, range, order }))
+        Ok(Some(Selected { set, range, order, _held: held }))
     }
 
     /// One message with all samples, compressed; and its memory.
@@ -127,7 +136,7 @@ impl Source {
         let mut samples = Samples::new();
         for query in queries {
             let mut result = Vec::new();
-            let mut selected = self.select(query).map_err(|e| failed(&e))?;
+            let mut selected = self.select(query).map_err(|e| refused(&e))?;
             let mut next = |samples: &mut Samples| match &mut selected {
                 Some(selected) => selected.read(&self.external, samples).map_err(|e| failed(&e)),
                 None => Ok(None),
@@ -175,13 +184,15 @@ struct Frames {
     /// The number of the query at hand, and what is left of it.
     current: Option<(usize, Selected)>,
     samples: Samples,
+    /// The memory of `samples`, and of the chunks made of them.
+    room: Fitting,
 }
 
 impl Pieces for Frames {
     fn write_next(&mut self, out: &mut BodyWriter) -> io::Result<bool> {
         let Some((number, selected)) = &mut self.current else {
             let Some((number, query)) = self.queries.next() else { return Ok(false) };
-            let selected = self.source.select(query).map_err(io::Error::other)?;
+            let selected = self.source.select(query)?;
             self.current = selected.map(|selected| (number, selected));
             return Ok(true);
         };
@@ -190,6 +201,7 @@ impl Pieces for Frames {
             self.current = None;
             return Ok(true);
         };
+        self.room.fit(self.samples.bytes())?;
         let mut chunks = Vec::new();
         chunks_of(&self.samples, |chunk| {
             remote_read::write_chunk(&mut chunks, &chunk);

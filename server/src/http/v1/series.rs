@@ -148,7 +148,7 @@ pub async fn series(State(app): State<App>, request: Request) -> Result<Response
         notes.truncate(&mut found, selection.limit);
         let write_one = |out: &mut BodyWriter, labels: &Labels| out.append(|text| json::labels(text, labels));
         let list = List { items: found, write_one, notes, memory, written: 0 };
-        Ok(stream::streamed(encoding, Box::new(list)))
+        Ok(stream::streamed(&work_app, encoding, Box::new(list)))
     })
     .await
 }
@@ -192,7 +192,7 @@ async fn names(app: &App, request: Request, label: Option<String>) -> Result<Res
         let mut memory = Vec::new();
         let known = querier.known_list(label.as_deref(), &mut Room::new(&mut granting(app, &mut memory)));
         if let Some(found) = known.map_err(failed)? {
-            return Ok(listed(encoding, found, memory, selection.limit));
+            return Ok(listed(app, encoding, found, memory, selection.limit));
         }
     }
     let kind = if label.is_some() { "label_values" } else { "labels" };
@@ -208,18 +208,24 @@ async fn names(app: &App, request: Request, label: Option<String>) -> Result<Res
         };
         let found = found.map_err(failed)?;
         drop(grant);
-        Ok(listed(encoding, found, memory, selection.limit))
+        Ok(listed(&work_app, encoding, found, memory, selection.limit))
     })
     .await
 }
 
 /// The answer of a list of names or values.
-fn listed(encoding: Encoding, mut found: Names, memory: Vec<Held>, limit: Option<usize>) -> Response {
+fn listed(
+    app: &App,
+    encoding: Encoding,
+    mut found: Names,
+    memory: Vec<Held>,
+    limit: Option<usize>,
+) -> Response {
     let mut notes = Notes { warnings: found.warnings, infos: Vec::new() };
     notes.truncate(&mut found.names, limit);
     let write_one = |out: &mut BodyWriter, name: &String| json::string(out, name);
     let list = List { items: found.names, write_one, notes, memory, written: 0 };
-    stream::streamed(encoding, Box::new(list))
+    stream::streamed(app, encoding, Box::new(list))
 }
 
 /// The name behind Prometheus' `U__` escaping: `_HEX_` stands for a character, `__` for an underscore. What is not such an
