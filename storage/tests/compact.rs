@@ -411,3 +411,39 @@ fn a_sample_of_1970_costs_nothing() {
     store.compact().unwrap();
     assert_eq!((store.stats().blocks, read(&store)), (3, before));
 }
+
+/// A merge leaves out what is too old, but not what has replaced a sample of a block that is not merged with it: should the clock go
+/// back, the sample that was replaced would be the answer again.
+#[test]
+fn what_was_replaced_does_not_come_back_with_the_clock() {
+    let fs = MemoryFs::new();
+    let clock = SimClock::new(DAY + 30 * HOUR);
+    let options = Options { retention: Some(Duration::from_secs(24 * 3600)), ..options() };
+    let store =
+        Storage::open_with(Arc::new(fs), Arc::new(clock.clone()), Path::new("/data"), options).unwrap();
+    write(&store, DAY + 10 * HOUR, 1.0);
+    write(&store, DAY + 30 * HOUR, 2.0);
+    store.flush().unwrap();
+    write(&store, DAY + 10 * HOUR, 99.0);
+    write(&store, DAY + 10 * HOUR + 1, 3.0);
+    store.flush().unwrap();
+    write(&store, DAY + 11 * HOUR, 4.0);
+    store.flush().unwrap();
+    let before = read(&store);
+    assert_eq!((before[&(10 * HOUR)], before.len(), store.stats().blocks), (99.0, 4, 3));
+    clock.advance(Duration::from_secs(6 * 3600));
+    write(&store, DAY + 36 * HOUR, 5.0);
+    store.flush().unwrap();
+    assert_eq!(read(&store).len(), 2, "the others are too old");
+    store.compact().unwrap();
+    assert_eq!((store.stats().compactions, store.stats().blocks), (1, 3));
+    clock.set_wall_ms(DAY + 30 * HOUR);
+    let after = read(&store);
+    assert!(before.iter().all(|(time, value)| after.get(time) == Some(value)), "{after:?}");
+    // Once the older block goes, so does what replaced its samples.
+    clock.advance(Duration::from_secs(50 * 3600));
+    write(&store, DAY + 80 * HOUR, 6.0);
+    store.flush().unwrap();
+    store.maintain().unwrap();
+    assert_eq!((store.stats().blocks, read(&store).len()), (1, 1));
+}

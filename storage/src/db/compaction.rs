@@ -10,9 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::head::view::LiveBlock;
 use crate::maintain::merge::Merge;
 use crate::maintain::plan::{Candidate, Policy, plan};
-use crate::maintain::retention::millis;
+use crate::maintain::retention::{millis, replaced_from};
 use crate::maintain::throttle::Throttle;
-use crate::model::Labels;
+use crate::model::{Labels, Timestamp};
 use crate::sync::atomic::Ordering;
 use crate::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -160,7 +160,10 @@ impl Shared {
         let now = self.clock.now_ms();
         let keep = self.keep_rules();
         let is_due = |live: &Arc<LiveBlock>| {
-            if keep.is_over_for_some(&live.block).unwrap_or(false) {
+            // A rewrite would keep what may have replaced samples of an older block.
+            let is_lowest =
+                || replaced_from(&manifest.blocks, &[live.block.meta().sequence]) == Timestamp::MAX;
+            if keep.is_over_for_some(&live.block).unwrap_or(false) && is_lowest() {
                 return true;
             }
             let mut about = live.tombstones().iter();
@@ -185,6 +188,7 @@ impl Shared {
 
     /// Writes the blocks of these sequences as one and puts it in their place.
     fn merge_blocks(&self, sequences: &[u64], throttle: &mut Throttle<'_>) -> Result<()> {
+        let replaced_from = replaced_from(&self.manifest.lock().blocks, sequences);
         let (inputs, applied) = {
             // No delete comes between the tombstones and the blocks under them.
             let tombstones = self.tombstones.lock();
@@ -208,7 +212,7 @@ impl Shared {
         let file = format!("{sequence:016x}-{a:02x}{b:02x}{c:02x}{d:02x}.{BLOCK_EXTENSION}");
         let path = self.dir.join(BLOCKS).join(&file);
         let keep = self.keep_rules();
-        let oldest_kept = |labels: &Labels| keep.oldest_kept(labels);
+        let oldest_kept = |labels: &Labels| keep.oldest_kept(labels).min(replaced_from);
         let merge = Merge { fs: &self.fs, inputs: &inputs, oldest_kept: &oldest_kept };
         let written = merge.write(&path, spec, throttle)?;
         let output = match written {

@@ -82,6 +82,14 @@ pub(crate) fn oldest_flushed(
     if blocks.iter().any(is_below) { Timestamp::MIN } else { oldest_kept }
 }
 
+/// The oldest time from which on a merge of the blocks `merged` keeps even samples that are too old: they may have replaced samples of
+/// a block that is not merged with them. `i64::MAX` if there is no such block.
+pub(crate) fn replaced_from(blocks: &[ManifestBlock], merged: &[u64]) -> Timestamp {
+    let (inputs, others): (Vec<_>, Vec<_>) = blocks.iter().partition(|b| merged.contains(&b.meta.sequence));
+    let is_below = |older: &&&ManifestBlock| inputs.iter().any(|input| replaces(input, older));
+    others.iter().filter(is_below).map(|older| older.meta.min_time).min().unwrap_or(Timestamp::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +148,17 @@ mod tests {
         assert_eq!(sequences(&expired(&blocks[1..], 12)), [2, 4]);
         assert_eq!(sequences(&over_size(&blocks, 0, 35)), [1]);
         assert_eq!(sequences(&over_size(&blocks, 0, 15)), [1, 2, 4]);
+        for (merged, from) in [
+            (&[1][..], i64::MAX),
+            (&[2], 0),
+            (&[1, 2], i64::MAX),
+            (&[1, 2, 4], i64::MAX),
+            (&[3, 4], 0),
+            (&[1, 3], 0),
+        ] {
+            assert_eq!(replaced_from(&blocks, merged), from, "{merged:?}");
+        }
+        assert_eq!(replaced_from(&[block(1, 7, 30), block(2, 0, 8), block(3, 40, 50)], &[2, 3]), 7);
         assert_eq!(oldest_flushed(&blocks, 31, 40), 40);
         assert_eq!(oldest_flushed(&blocks, 30, 40), i64::MIN);
         assert_eq!(oldest_flushed(&blocks[1..], 10, 4), i64::MIN, "there is something older in the block");
