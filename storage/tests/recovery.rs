@@ -477,6 +477,52 @@ fn damaged_files_are_put_aside_and_the_rest_is_served() {
     assert_eq!(times(&store), [NOW, NOW + 1, NOW + 3], "and are not taken for those of other series");
 }
 
+fn warnings(store: &Storage) -> Vec<String> {
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    querier.select(TimeRange::ALL, &[]).unwrap().warnings().to_vec()
+}
+
+/// A crash leaves of a new segment nothing, zeros, or the beginning of its header. Anything else is damage.
+#[test]
+fn a_foreign_file_in_the_log_is_told_of_and_an_unfinished_one_is_not() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    write(&store, NOW, 1.0).unwrap();
+    store.flush().unwrap();
+    write(&store, NOW + 1, 2.0).unwrap();
+    drop(store);
+    let newest = fs.list(Path::new("/data/wal")).unwrap().pop().unwrap();
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    let whole = fs.map(&newest).unwrap().to_vec();
+    let foreign = b"\x89PNG\r\n\x1a\n and nothing of ours";
+    let cases: [(&[u8], bool); 8] = [
+        (foreign, true),
+        (b"x", true),
+        (&[7; 1000], true),
+        (&[7; 3000], true),
+        (b"", false),
+        (&[0; 35], false),
+        (&whole[..7], false),
+        (&whole[..35], false),
+    ];
+    for (bytes, is_told) in cases {
+        let image = fs.crash_image(fs.log_len(), CrashChoice::Everything);
+        image.remove(&newest).unwrap();
+        image.create(&newest).unwrap().write_all_at(bytes, 0).unwrap();
+        let store = open(&image);
+        let said = warnings(&store);
+        let what = format!("{} bytes: {said:?}", bytes.len());
+        assert_eq!(said.len(), usize::from(is_told), "{what}");
+        assert!(said.iter().all(|s| s.contains(name) && s.contains("header of the segment")), "{what}");
+        let aside = Path::new("/data/quarantine").join(name);
+        assert!(!is_told || *image.map(&aside).unwrap() == *bytes, "{what}");
+        write(&store, NOW + 2, 3.0).unwrap();
+        drop(store);
+        let store = open(&image);
+        assert_eq!(read(&store).into_keys().collect::<Vec<_>>(), [NOW, NOW + 2], "{what}");
+    }
+}
+
 #[test]
 fn damage_inside_of_a_block_is_a_warning() {
     let fs = MemoryFs::new();

@@ -214,8 +214,9 @@ fn lost_sentence(dir: &Path, report: &ReplayReport, lost_samples: u64) -> String
     segments.extend(&report.missing_segments);
     segments.sort_unstable();
     let places = report.places.iter().take(PLACES_TOLD);
-    let places: Vec<String> = places.map(|p| format!("{:016}.wal at {}", p.segment, p.offset)).collect();
-    let places = places.join(", ");
+    let places: Vec<String> =
+        places.map(|p| format!("{:016}.wal at {}: {}", p.segment, p.offset, p.kind)).collect();
+    let places = places.join("; ");
     format!(
         "stored data is damaged and left out: {}: {frames} requests of the log are lost (segments {segments:?}: {places}), and \
          {lost_samples} samples of series whose names are lost; copies of damaged segments are in quarantine",

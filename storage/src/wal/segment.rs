@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub const HEADER_BYTES: usize = 1024;
 /// Where the second copy of the header lies.
 const SECOND_COPY: usize = 512;
+/// The bytes of one copy: a frame of the kind, version, durability, uuid, two sequences and a count.
+const COPY_BYTES: usize = frame::HEADER_BYTES + 3 + 16 + 8 + 8 + 4;
 const KIND_EPOCH: u8 = 9;
 const VERSION: u8 = 1;
 const EXTENSION: &str = ".wal";
@@ -134,9 +136,10 @@ impl Epoch {
 pub enum Header {
     /// Written under this sequence.
     Ours(Epoch),
-    /// Never written under this sequence: new, prepared, or left from an earlier use.
+    /// Never written under this sequence: new, prepared, begun and cut off within the first copy of the header, or left from an
+    /// earlier use.
     Unused,
-    /// Written, but neither copy of the header is whole: nothing in the file can be checked.
+    /// Neither copy of the header is whole, or the file is none of ours: nothing in it can be checked.
     Damaged,
 }
 
@@ -147,9 +150,22 @@ pub fn read_header(bytes: &[u8], sequence: u64) -> Header {
         return Header::Ours(epoch);
     }
     let stale = [0, SECOND_COPY].into_iter().any(|at| is_stale(bytes, at));
-    let head = bytes.get(..HEADER_BYTES);
-    let blank = head.is_none_or(|head| head.iter().all(|byte| *byte == 0));
-    if stale || blank { Header::Unused } else { Header::Damaged }
+    let blank = bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0);
+    if stale || blank || is_begun(bytes, sequence) { Header::Unused } else { Header::Damaged }
+}
+
+/// Whether `bytes` are the beginning of a header, cut off within the first copy: nothing was acknowledged in such a segment.
+fn is_begun(bytes: &[u8], sequence: u64) -> bool {
+    if bytes.len() >= COPY_BYTES {
+        return false;
+    }
+    if bytes.len() >= frame::HEADER_BYTES {
+        let piece = FrameReader::new(bytes, 0, header_seed(sequence)).next();
+        return piece == Some(Piece::Tail { offset: 0, torn: true });
+    }
+    // What comes next are sums of what is not there.
+    let length = ((COPY_BYTES - frame::HEADER_BYTES) as u32).to_le_bytes();
+    frame::MAGIC.iter().chain(&length).zip(bytes).all(|(right, found)| right == found)
 }
 
 fn epoch_at(bytes: &[u8], at: usize, seed: u32) -> Option<Epoch> {
@@ -215,11 +231,33 @@ mod tests {
         assert_eq!(read_header(&both, 42), Header::Damaged);
         assert_eq!(read_header(&bytes, 43), Header::Unused, "renamed, not yet written");
         assert_eq!(read_header(&[0; 4096], 42), Header::Unused);
-        assert_eq!(
-            read_header(&[1; 100], 42),
-            Header::Unused,
-            "cut within the header: nothing was ever promised"
-        );
         assert_ne!(epoch(42).seed(), epoch(43).seed());
+    }
+
+    #[test]
+    fn a_short_file_is_a_header_that_was_begun_or_none_of_ours() {
+        let whole = epoch(42).encode();
+        let copy = whole.iter().take(SECOND_COPY).rposition(|byte| *byte != 0).unwrap() + 1;
+        assert!(copy <= COPY_BYTES && COPY_BYTES < SECOND_COPY);
+        for len in 0..COPY_BYTES {
+            assert_eq!(read_header(&whole[..len], 42), Header::Unused, "cut at {len}");
+            assert_eq!(read_header(&vec![0; len], 42), Header::Unused, "{len} zeros");
+            if len >= frame::HEADER_BYTES {
+                assert_eq!(read_header(&whole[..len], 43), Header::Damaged, "another's, cut at {len}");
+            }
+            for hit in (0..len).filter(|hit| !(8..frame::HEADER_BYTES).contains(hit) && *hit < 16) {
+                let mut bytes = whole[..len].to_vec();
+                bytes[hit] ^= 4;
+                assert_eq!(read_header(&bytes, 42), Header::Damaged, "cut at {len}, byte {hit}");
+            }
+        }
+        for len in COPY_BYTES..HEADER_BYTES {
+            assert_eq!(read_header(&whole[..len], 42), Header::Ours(epoch(42)), "cut at {len}");
+        }
+        for foreign in
+            [&b"\x89PNG\r\n\x1a\n and nothing of ours"[..], b"x", &[1; 100], &[1; 1023], &[0xf5; 4096]]
+        {
+            assert_eq!(read_header(foreign, 42), Header::Damaged, "{} foreign bytes", foreign.len());
+        }
     }
 }
