@@ -24,14 +24,14 @@ use socket2::SockRef;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -57,6 +57,12 @@ const UNSENT_BYTES: u32 = 32 << 10;
 /// What a client beyond the limit of connections is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n\
     Content-Length: 59\r\nConnection: close\r\n\r\ntoo many connections; the limit is set by --max-connections\n";
+/// So many are listened to at a time after they were refused,
+const REFUSALS_MAX: usize = 64;
+/// for so long,
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// and as long as they send no more than this, in bytes.
+const REFUSED_BYTES_MAX: u64 = 64 << 10;
 /// What a client that speaks plain HTTP to a TLS port is told, as Go's servers do.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
@@ -99,6 +105,8 @@ struct Face {
     options: ListenOptions,
     metrics: Arc<Metrics>,
     builder: auto::Builder<TokioExecutor>,
+    /// Places for those who are being told that there is no place.
+    refusals: Arc<Semaphore>,
 }
 
 /// Listens on `address`.
@@ -124,7 +132,8 @@ pub async fn serve(
 ) {
     let doors = Arc::new(Doors::new(options.connections_max, Arc::clone(&metrics)));
     let (drain, builder) = (options.drain, builder(&options));
-    let face = Arc::new(Face { app, options, metrics, builder });
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let face = Arc::new(Face { app, options, metrics, builder, refusals });
     // Every connection holds a sender; when the last is gone the receiver ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -188,14 +197,26 @@ fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
     if options.http2 { builder } else { builder.http1_only() }
 }
 
-/// Says why before the door closes, as far as that goes without waiting.
-fn refuse(face: &Face, stream: TcpStream) {
-    let plain = (face.options.tls)().is_none();
-    if let (true, Ok(mut stream)) = (plain, stream.into_std()) {
-        // Whoever does not read it is closed out all the same.
-        let _ = stream.write_all(REFUSAL);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
+/// Says why before the door closes. A socket closed while its client still sends takes back what the client has not read yet, so
+/// some of those who are refused at a time are listened to for a moment; the others may miss the reason.
+fn refuse(face: &Face, mut stream: TcpStream) {
+    if (face.options.tls)().is_some() {
+        return;
     }
+    let Ok(place) = Arc::clone(&face.refusals).try_acquire_owned() else {
+        let _ = stream.try_write(REFUSAL);
+        return;
+    };
+    tokio::spawn(async move {
+        let told = async {
+            stream.write_all(REFUSAL).await?;
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(REFUSED_BYTES_MAX), &mut tokio::io::sink()).await
+        };
+        // Whoever does not read it is closed out all the same.
+        let _ = tokio::time::timeout(REFUSAL_TIME, told).await;
+        drop(place);
+    });
 }
 
 /// What serves a connection until it ends.
@@ -338,7 +359,6 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
 
     fn options() -> ListenOptions {
@@ -358,14 +378,52 @@ mod tests {
         let (stream, address) = listener.accept().await.unwrap();
         let (options, metrics) = (options(), Arc::<Metrics>::default());
         let builder = builder(&options);
-        let face = Arc::new(Face { app: Router::new(), options, metrics, builder });
+        let face = Arc::new(Face {
+            app: Router::new(),
+            options,
+            metrics,
+            builder,
+            refusals: Arc::new(Semaphore::new(1)),
+        });
         let bytes = size_of_val(&*connection(face, stream, address, watch::channel(false).1));
         println!("a connection is {bytes} bytes");
         assert!(bytes <= 6 << 10, "{bytes}");
         drop(client);
     }
 
+    #[tokio::test]
+    async fn who_is_refused_is_told_why_though_he_sends() {
+        let patient = Deadlines { head: Duration::from_secs(60), ..options().deadlines };
+        let (address, stop, task) = start_with(ListenOptions { deadlines: patient, ..options() }).await;
+        // One address may hold three of the four connections.
+        let mut inside = Vec::new();
+        for _ in 0..3 {
+            inside.push(TcpStream::connect(address).await.unwrap());
+        }
+        for round in 0..30 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            for part in ["GET / HTTP/1.1\r\n", "Host: x\r\n", "\r\n"] {
+                // The answer is under way now; what is sent on top must not take it back.
+                sleep(Duration::from_millis(2)).await;
+                client.write_all(part.as_bytes()).await.unwrap();
+            }
+            sleep(Duration::from_millis(2)).await;
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap_or_else(|e| panic!("round {round}: {e}"));
+            assert!(text.contains("too many connections"), "{text}");
+        }
+        drop(inside);
+        stop.send(true).unwrap();
+        task.await.unwrap();
+    }
+
     async fn start() -> (std::net::SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        start_with(options()).await
+    }
+
+    async fn start_with(
+        options: ListenOptions,
+    ) -> (std::net::SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let slow = || async {
@@ -376,7 +434,7 @@ mod tests {
             .route("/", axum::routing::get(|| async { "hello" }))
             .route("/slow", axum::routing::get(slow));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve(listener, app, options(), Arc::new(Metrics::default()), stopped));
+        let task = tokio::spawn(serve(listener, app, options, Arc::new(Metrics::default()), stopped));
         (address, stop, task)
     }
 
