@@ -95,6 +95,8 @@ impl MemoryFs {
         let mut tree = survivors(&state.base, &state.log, at, choice);
         // Directories appear with their first use; a store that relies on their absence does not exist.
         tree.dirs.clone_from(&state.now.dirs);
+        // A file may have kept its second name and lost the first: its number must not become another file's.
+        tree.next_file = state.now.next_file;
         let chance = state.chance;
         drop(state);
         tree.prune();
@@ -412,6 +414,19 @@ mod tests {
             distinct.insert(look(seed));
         }
         assert!(distinct.len() >= 6, "{}", distinct.len());
+    }
+
+    #[test]
+    fn after_a_crash_a_new_file_is_not_one_that_is_there() {
+        let fs = MemoryFs::new();
+        fs.create_dir_all(Path::new("/d")).unwrap();
+        fs.create(Path::new("/d/a.tmp")).unwrap().write_all_at(&[1; 9], 0).unwrap();
+        fs.rename(Path::new("/d/a.tmp"), Path::new("/d/a")).unwrap();
+        // The first name is lost, the second is kept.
+        let image = fs.crash_image(3, CrashChoice::AllBut(0));
+        assert_eq!(read(&image, "/d/a"), Some(vec![1; 9]));
+        image.create(Path::new("/d/b")).unwrap().write_all_at(&[2; 3], 0).unwrap();
+        assert_eq!((read(&image, "/d/a"), read(&image, "/d/b")), (Some(vec![1; 9]), Some(vec![2; 3])));
     }
 
     #[test]
