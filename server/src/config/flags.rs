@@ -399,8 +399,9 @@ mod tests {
             let expected = format!("KYMO_{}", arg.get_id().as_str().to_uppercase());
             assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(expected.as_str()));
             assert!(arg.get_help().is_some(), "{expected}");
-            // Files and origins that nobody named are not there.
-            let optional = ["config", "storage_memory", "web_config_file", "web_cors_origin"];
+            // Files and origins that nobody named are not there, and what goes by the machine has no figure.
+            let optional =
+                ["config", "free_space_min", "storage_memory", "web_config_file", "web_cors_origin"];
             let optional = optional.contains(&arg.get_id().as_str());
             assert_eq!(optional, arg.get_default_values().is_empty(), "{expected}");
         }
