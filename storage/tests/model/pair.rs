@@ -312,7 +312,7 @@ impl Pair {
         self.book.delete(&matcher, range);
     }
 
-    /// The oldest blocks go until the rest fits.
+    /// The oldest blocks go until the rest fits, none before those of which it may have replaced samples.
     fn shrink(&mut self, percent: u64) {
         self.flush();
         self.store().clean_tombstones().unwrap();
@@ -338,8 +338,21 @@ impl Pair {
         self.look_after();
         let left = self.store().blocks();
         let is_left = |sequence: u64| left.iter().any(|b| b.meta.sequence == sequence);
-        let oldest_left = held.iter().position(|b| is_left(b.meta.sequence)).unwrap_or(held.len());
-        assert_eq!(left.len(), held.len() - oldest_left, "the oldest go first");
+        // The oldest goes first of those that may have replaced nothing of what stays.
+        let mut stays: Vec<_> = held.iter().map(|b| &b.meta).collect();
+        while stays.len() > left.len() {
+            let is_free = |at: &usize| {
+                let meta = stays[*at];
+                !stays.iter().any(|older| {
+                    older.sequence < meta.sequence
+                        && older.min_time <= meta.max_time
+                        && meta.min_time <= older.max_time
+                })
+            };
+            let oldest = (0..stays.len()).find(is_free).unwrap();
+            stays.remove(oldest);
+        }
+        assert!(stays.iter().all(|meta| is_left(meta.sequence)), "the oldest go first");
         let bytes: u64 = left.iter().map(|b| b.bytes).sum();
         assert!(bytes <= limit || left.is_empty(), "{bytes} of {limit} bytes");
         let (samples, exemplars) = blocks::merge(contents.iter().filter(|c| is_left(*c.0)).map(|c| c.1));
