@@ -210,14 +210,19 @@ fn a_delete_that_fails_deletes_nothing_and_can_be_repeated() {
     assert_eq!(read(&store), one("a", &[(20, 2.0)]));
 }
 
-#[test]
-fn a_damaged_list_of_deletes_is_put_aside_and_told() {
+/// A closed store with one delete.
+fn with_a_delete() -> MemoryFs {
     let fs = MemoryFs::new();
     let store = open(&fs);
     write(&store, "a", NOW, 1.0);
     store.delete(TimeRange::ALL, &series("a")).unwrap();
     store.close().unwrap();
-    drop(store);
+    fs
+}
+
+#[test]
+fn a_damaged_list_of_deletes_is_put_aside_and_told() {
+    let fs = with_a_delete();
     let file = fs.open_write(Path::new("/data/TOMBSTONES")).unwrap();
     file.write_all_at(&[0xff], 30).unwrap();
     let store = open(&fs);
@@ -229,12 +234,7 @@ fn a_damaged_list_of_deletes_is_put_aside_and_told() {
 
 #[test]
 fn a_list_of_deletes_that_is_gone_is_missed_until_the_next_delete() {
-    let fs = MemoryFs::new();
-    let store = open(&fs);
-    write(&store, "a", NOW, 1.0);
-    store.delete(TimeRange::ALL, &series("a")).unwrap();
-    store.close().unwrap();
-    drop(store);
+    let fs = with_a_delete();
     fs.remove(Path::new("/data/TOMBSTONES")).unwrap();
     let dyn_fs = Arc::new(fs.clone()) as Arc<dyn Fs>;
     let findings = kymo_storage::verify::verify(&dyn_fs, Path::new("/data")).unwrap().findings;

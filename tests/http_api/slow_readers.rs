@@ -2,6 +2,7 @@
 
 use crate::remote_read::{samples_request, stream_request};
 use crate::{Fresh, now_ms};
+use kymo_tests::hostile::allow_files;
 use kymo_tests::http::escape;
 use kymo_tests::load::Load;
 use kymo_tests::remote_write::{Request, send};
@@ -82,6 +83,35 @@ fn slow_readers_hold_nobody_up() {
         assert!(!rest.ends_with(b"0\r\n\r\n"), "an answer that was cut off looks whole");
     }
     assert!(!fresh.server.output().contains("panicked"));
+}
+
+/// Who keeps a connection for the next request holds little in the server until that comes.
+#[test]
+fn connections_between_requests_take_little() {
+    const COUNT: u64 = 1_500;
+    allow_files(COUNT + 500);
+    let fresh = Fresh::start(&[]);
+    let mut client = fresh.client();
+    assert_eq!(client.get("/-/healthy").unwrap().status, 200);
+    let before = fresh.server.usage().resident_bytes;
+    let mut idle = Vec::new();
+    for _ in 0..COUNT {
+        let mut stream = TcpStream::connect(fresh.server.address()).unwrap();
+        // One after the other: what each takes while it is answered goes to the next.
+        let mut answer = [0; 1_024];
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        assert!(stream.read(&mut answer).unwrap() > 0);
+        idle.push(stream);
+    }
+    let more = fresh.server.usage().resident_bytes.saturating_sub(before);
+    println!("idle connections n={COUNT} bytes_each={}", more / COUNT);
+    assert!(more / COUNT <= 6 << 10, "{more} bytes for {COUNT} connections");
+    for mut stream in idle.into_iter().step_by(100) {
+        let mut answer = [0; 1_024];
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let got = stream.read(&mut answer).unwrap();
+        assert!(answer[..got].starts_with(b"HTTP/1.1 200"));
+    }
 }
 
 /// A server with 2,000 series of 60 samples that end now, and their end in seconds.

@@ -5,7 +5,7 @@ use super::respond;
 use crate::access::gatekeeper::{Credentials, Denied};
 use crate::access::{Access, Role};
 use crate::wire::base64;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_SECURITY_POLICY,
@@ -13,7 +13,6 @@ use axum::http::header::{
 };
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 /// Longest `Authorization` looked at, in bytes: names and passwords are shorter.
@@ -79,33 +78,44 @@ fn credentials<'c>(headers: &'c HeaderMap, buffer: &'c mut Vec<u8>) -> Credentia
     }
 }
 
-/// Answers browsers that ask for another site, and tells them what they may read: nothing, unless `--web-cors-origin` names
-/// their origin. Preflights carry no credentials, so they are answered before anybody is asked who he is.
-pub(super) async fn cross_origin(State(app): State<App>, request: Request, next: Next) -> Response {
-    let Some(allowed) = &app.cors else { return next.run(request).await };
-    let origin = request.headers().get(ORIGIN).cloned();
-    let preflight = request.method() == Method::OPTIONS
-        && (request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) || origin.is_none());
-    let mut response = if preflight && request.uri().path().starts_with("/api/v1/") {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        next.run(request).await
-    };
-    let headers = response.headers_mut();
-    headers.append(VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = origin else { return response };
-    headers.insert(
-        ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("Accept, Authorization, Content-Type, Origin"),
-    );
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
-    if allowed.everyone {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    } else if origin.to_str().is_ok_and(|text| allowed.pattern.is_match(text)) {
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+/// What a browser that asks for a page of another site is told: nothing, unless `--web-cors-origin` names its origin.
+pub(super) struct CrossOrigin {
+    origin: Option<HeaderValue>,
+    is_preflight: bool,
+}
+
+impl CrossOrigin {
+    /// `None` if no other origins are named.
+    pub(super) fn of(app: &App, request: &Request) -> Option<Self> {
+        app.cors.as_ref()?;
+        let origin = request.headers().get(ORIGIN).cloned();
+        let is_preflight = request.method() == Method::OPTIONS
+            && (request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) || origin.is_none())
+            && request.uri().path().starts_with("/api/v1/");
+        Some(Self { origin, is_preflight })
     }
-    response
+
+    /// The answer to a preflight. It carries no credentials, so it is answered before anybody is asked who he is.
+    pub(super) fn preflight(&self) -> Option<Response> {
+        self.is_preflight.then(|| StatusCode::NO_CONTENT.into_response())
+    }
+
+    /// Adds what the browser may do with an answer.
+    pub(super) fn tell(self, app: &App, headers: &mut HeaderMap) {
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        let (Some(origin), Some(allowed)) = (self.origin, &app.cors) else { return };
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Accept, Authorization, Content-Type, Origin"),
+        );
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date"));
+        if allowed.everyone {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        } else if origin.to_str().is_ok_and(|text| allowed.pattern.is_match(text)) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        }
+    }
 }
 
 /// The answer to a request that would change something, if it comes from a page of another site: a browser sends the form of
@@ -139,16 +149,18 @@ fn is_foreign(headers: &HeaderMap, authority: Option<&Authority>) -> bool {
     own.is_none() || own != host
 }
 
+/// The answer to a request beyond the rate that is allowed, if this is one.
+pub(super) fn refuse_many(app: &App) -> Option<Response> {
+    if app.gatekeeper.within_rate() {
+        return None;
+    }
+    app.metrics.http_denied.get("rate").inc();
+    Some(respond::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n"))
+}
+
 /// Headers of every response: browsers must not guess types, frame us, or say where they came from, and no page of ours loads
 /// anything from elsewhere. The web configuration file may set others in their place.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let mut response = if app.gatekeeper.within_rate() {
-        next.run(request).await
-    } else {
-        app.metrics.http_denied.get("rate").inc();
-        respond::text(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n")
-    };
-    let headers = response.headers_mut();
+pub(super) fn guard(app: &App, headers: &mut HeaderMap) {
     let own = [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (CONTENT_SECURITY_POLICY, "default-src 'self'"),
@@ -163,7 +175,6 @@ pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) 
             headers.insert(name, value);
         }
     }
-    response
 }
 
 #[cfg(test)]

@@ -4,30 +4,30 @@
 //! longer than [`Deadlines::idle`], or when it takes nothing of a response for [`Deadlines::write`]. Bodies have their own
 //! rules: those of requests where they are read (`http/intake.rs`), those of responses in `http/taking.rs`.
 
-use super::taking::Taker;
+use super::doors::Doors;
+use super::heads::{Begun, Between};
+use super::taking::{Taken, Taker};
 use super::timed::{Activity, TimedStream};
 use super::unread;
 use crate::telemetry::Metrics;
-use crate::telemetry::registry::GaugeGuard;
 use axum::Router;
 use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper::{Request, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use parking_lot::Mutex;
 use rustix::net::sockopt;
 use rustls::ServerConfig;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -104,7 +104,7 @@ struct Face {
     app: Router,
     options: ListenOptions,
     metrics: Arc<Metrics>,
-    builder: auto::Builder<TokioExecutor>,
+    builders: Builders,
     /// Places for those who are being told that there is no place.
     refusals: Arc<Semaphore>,
 }
@@ -131,9 +131,9 @@ pub async fn serve(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let doors = Arc::new(Doors::new(options.connections_max, Arc::clone(&metrics)));
-    let (drain, builder) = (options.drain, builder(&options));
+    let (drain, builders) = (options.drain, Builders::new(&options));
     let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-    let face = Arc::new(Face { app, options, metrics, builder, refusals });
+    let face = Arc::new(Face { app, options, metrics, builders, refusals });
     // Every connection holds a sender; when the last is gone the receiver ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     loop {
@@ -184,17 +184,32 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn builder(options: &ListenOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(options.head_bytes_max);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HTTP2_HEADERS_BYTES_MAX)
-        .initial_stream_window_size(HTTP2_WINDOW_BYTES.0)
-        .initial_connection_window_size(HTTP2_WINDOW_BYTES.1);
-    if options.http2 { builder } else { builder.http1_only() }
+/// How connections are served.
+struct Builders {
+    http1: http1::Builder,
+    /// The same over TLS, whose end only the library sees.
+    http1_over_tls: http1::Builder,
+    /// Unless it is not spoken.
+    http2: Option<http2::Builder<TokioExecutor>>,
+}
+
+impl Builders {
+    fn new(options: &ListenOptions) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(options.head_bytes_max);
+        let http1_over_tls = http1.clone();
+        // Without this the library reads while a request is at work, to see its client leave, and holds a buffer for it; the socket
+        // looks for itself.
+        http1.half_close(true);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_header_list_size(HTTP2_HEADERS_BYTES_MAX)
+            .initial_stream_window_size(HTTP2_WINDOW_BYTES.0)
+            .initial_connection_window_size(HTTP2_WINDOW_BYTES.1);
+        Self { http1, http1_over_tls, http2: options.http2.then_some(http2) }
+    }
 }
 
 /// Says why before the door closes. A socket closed while its client still sends takes back what the client has not read yet, so
@@ -233,7 +248,7 @@ fn connection(
     let deadlines = face.options.deadlines;
     let stream = TimedStream::new(stream, deadlines, Arc::clone(&activity), Arc::clone(&face.metrics));
     match (face.options.tls)() {
-        None => Box::pin(requests(face, stream, address, activity, shutdown)),
+        None => Box::pin(requests(face, stream, false, address, activity, shutdown)),
         Some(tls) => Box::pin(over_tls(face, tls, stream, address, activity, shutdown)),
     }
 }
@@ -248,10 +263,8 @@ async fn over_tls(
     shutdown: watch::Receiver<bool>,
 ) {
     let deadlines = face.options.deadlines;
-    match tokio::time::timeout(deadlines.head, TlsAcceptor::from(tls).accept(stream.sealed()).into_fallible())
-        .await
-    {
-        Ok(Ok(stream)) => requests(face, stream, address, activity, shutdown).await,
+    match tokio::time::timeout(deadlines.head, TlsAcceptor::from(tls).accept(stream).into_fallible()).await {
+        Ok(Ok(stream)) => requests(face, stream, true, address, activity, shutdown).await,
         Ok(Err((error, mut stream))) => {
             face.metrics.connections_cut.get("tls").inc();
             tracing::debug!(%error, %address, "a TLS handshake failed");
@@ -273,85 +286,129 @@ async fn over_tls(
 async fn requests(
     face: Arc<Face>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_tls: bool,
     address: SocketAddr,
     activity: Arc<Activity>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let app = face.app.clone();
-    let (requests, metrics) = (Arc::clone(&activity), Arc::clone(&face.metrics));
-    let grace = face.options.deadlines.write;
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        let version = request.version();
-        let at_work = requests.begin(version == Version::HTTP_2);
-        request.extensions_mut().insert(ConnectInfo(address));
-        let (app, taker) = (app.clone(), Taker { version, grace, metrics: Arc::clone(&metrics) });
-        let (request, unread) = unread::watch(request);
-        async move { Ok::<_, Infallible>(unread.tell(taker.watch(app.oneshot(request).await?, at_work))) }
-    });
-    let mut connection = std::pin::pin!(face.builder.serve_connection(TokioIo::new(stream), service));
-    let ended = loop {
-        tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = stopped(&mut shutdown) => {
-                connection.as_mut().graceful_shutdown();
-                break connection.await;
-            }
-            // Its client may say nothing more: the connection must look at its deadline.
-            () = activity.idle() => {}
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// Who is inside, in all and by address.
-struct Doors {
-    max: usize,
-    per_address_max: usize,
-    inside: Mutex<HashMap<IpAddr, usize>>,
-    metrics: Arc<Metrics>,
-}
-
-/// One connection's place; given back when dropped.
-struct Place {
-    doors: Arc<Doors>,
-    address: IpAddr,
-    _open: GaugeGuard,
-}
-
-impl Doors {
-    fn new(max: usize, metrics: Arc<Metrics>) -> Self {
-        let per_address_max = (max / 4 * 3).max(1);
-        Self { max, per_address_max, inside: Mutex::new(HashMap::new()), metrics }
-    }
-
-    fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let mut inside = self.inside.lock();
-        let limit = if self.metrics.connections.get() >= self.max as i64 {
-            Some("total")
-        } else if inside.get(&address).is_some_and(|n| *n >= self.per_address_max) {
-            Some("address")
-        } else {
-            None
+    let mut stream = Between::new(stream, Arc::clone(&activity));
+    let line = Line { face: &face, is_tls, address, activity: &activity };
+    let mut stop = std::pin::pin!(stopped(&mut shutdown));
+    loop {
+        let begun = tokio::select! {
+            begun = stream.begun() => begun,
+            () = stop.as_mut() => Ok(Begun::End),
         };
-        if let Some(limit) = limit {
-            self.metrics.connections_refused.get(limit).inc();
-            return None;
+        match (begun, &face.builders.http2) {
+            // What takes much is there while a request is.
+            (Ok(Begun::Request), _) | (Ok(Begun::Http2), None) => {
+                match Box::pin(line.http1(&mut stream, stop.as_mut())).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => return ended_early(&error),
+                }
+            }
+            (Ok(Begun::Http2), Some(builder)) => return Box::pin(line.http2(builder, stream, stop)).await,
+            (Ok(Begun::End), _) => {
+                // Who speaks TLS is told that this is the end; the connection ends here anyway.
+                let _ = stream.shutdown().await;
+                return;
+            }
+            (Err(error), _) => return ended_early(&error),
         }
-        *inside.entry(address).or_default() += 1;
-        Some(Place { doors: Arc::clone(self), address, _open: self.metrics.connections.hold() })
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut inside = self.doors.inside.lock();
-        if let Some(count) = inside.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                inside.remove(&self.address);
+fn ended_early(error: &dyn std::error::Error) {
+    tracing::debug!(%error, "a connection ended early");
+}
+
+/// What the requests of a connection have in common.
+struct Line<'a> {
+    face: &'a Arc<Face>,
+    is_tls: bool,
+    address: SocketAddr,
+    activity: &'a Arc<Activity>,
+}
+
+impl Line<'_> {
+    fn service(
+        &self,
+    ) -> impl Service<
+        Request<Incoming>,
+        Response = Response<Taken>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<> {
+        let (address, requests) = (self.address, Arc::clone(self.activity));
+        let (app, metrics) = (self.face.app.clone(), Arc::clone(&self.face.metrics));
+        let grace = self.face.options.deadlines.write;
+        service_fn(move |mut request: Request<Incoming>| {
+            let version = request.version();
+            let at_work = requests.begin(version == Version::HTTP_2, !request.body().is_end_stream());
+            request.extensions_mut().insert(ConnectInfo(address));
+            let (app, taker) = (app.clone(), Taker { version, grace, metrics: Arc::clone(&metrics) });
+            let (request, unread) = unread::watch(request, &requests);
+            async move { Ok::<_, Infallible>(unread.tell(taker.watch(app.oneshot(request).await?, at_work))) }
+        })
+    }
+
+    /// Serves what has begun, and what follows it at once. Says whether the connection goes on: it is given back when its client
+    /// waits for nothing and has said nothing.
+    async fn http1<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut Between<S>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> hyper::Result<bool> {
+        self.activity.leave_rest();
+        let builders = &self.face.builders;
+        let builder = if self.is_tls { &builders.http1_over_tls } else { &builders.http1 };
+        let mut connection = builder.serve_connection(TokioIo::new(&mut *stream), self.service());
+        let mut is_stopped = false;
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Some(ended));
             }
+            if self.activity.is_at_rest() && !is_stopped {
+                return Poll::Ready(None);
+            }
+            if !is_stopped && stop.as_mut().poll(cx).is_ready() {
+                is_stopped = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                return Pin::new(&mut connection).poll(cx).map(Some);
+            }
+            Poll::Pending
+        });
+        let Some(ended) = ended.await else {
+            let unread = connection.into_parts().read_buf;
+            stream.give_back(&unread);
+            return Ok(true);
+        };
+        ended.map(|()| false)
+    }
+
+    /// Serves a connection of HTTP/2 to its end.
+    async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        builder: &http2::Builder<TokioExecutor>,
+        stream: Between<S>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) {
+        let connection = builder.serve_connection(TokioIo::new(stream), self.service());
+        let mut connection = std::pin::pin!(connection);
+        let ended = loop {
+            tokio::select! {
+                ended = connection.as_mut() => break ended,
+                () = stop.as_mut() => {
+                    connection.as_mut().graceful_shutdown();
+                    break connection.await;
+                }
+                // Its client may say nothing more: the connection must look at its deadline.
+                () = self.activity.idle() => {}
+            }
+        };
+        if let Err(error) = ended {
+            ended_early(&error);
         }
     }
 }
@@ -377,12 +434,12 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, address) = listener.accept().await.unwrap();
         let (options, metrics) = (options(), Arc::<Metrics>::default());
-        let builder = builder(&options);
+        let builders = Builders::new(&options);
         let face = Arc::new(Face {
             app: Router::new(),
             options,
             metrics,
-            builder,
+            builders,
             refusals: Arc::new(Semaphore::new(1)),
         });
         let bytes = size_of_val(&*connection(face, stream, address, watch::channel(false).1));
@@ -432,6 +489,7 @@ mod tests {
         };
         let app = Router::new()
             .route("/", axum::routing::get(|| async { "hello" }))
+            .route("/echo", axum::routing::post(|body: String| async { body }))
             .route("/slow", axum::routing::get(slow));
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(serve(listener, app, options, Arc::new(Metrics::default()), stopped));
@@ -458,6 +516,35 @@ mod tests {
                 (text.contains(" 405 "), text.contains("connection: close")),
                 (true, is_close),
                 "{text}"
+            );
+        }
+    }
+
+    /// The connection goes from request to request, wherever what comes is cut: none of it is lost, or taken for another request.
+    #[tokio::test]
+    async fn requests_in_a_row_are_answered_wherever_they_are_cut() {
+        let (address, _stop, _task) = start().await;
+        let requests = [
+            "GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+            "POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 21\r\n\r\nGET /x HTTP/1.1\r\n\r\n12",
+            "HEAD / HTTP/1.1\r\nhost: x\r\n\r\n",
+            "\r\nPOST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            "GET /nowhere HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        ];
+        let all = requests.concat();
+        for cut in 1..all.len() {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let (first, second) = all.as_bytes().split_at(cut);
+            stream.write_all(first).await.unwrap();
+            sleep(Duration::from_millis(1)).await;
+            stream.write_all(second).await.unwrap();
+            let text = read_all(&mut stream).await;
+            let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).filter_map(|t| t.get(..3)).collect();
+            assert_eq!(statuses, ["200", "200", "200", "200", "404"], "{cut}: {text}");
+            assert!(
+                text.contains("GET /x HTTP/1.1\r\n\r\n12HTTP") && text.contains("abcHTTP"),
+                "{cut}: {text}"
             );
         }
     }

@@ -1,12 +1,13 @@
 //! Every route in one table; what is not in it is 404, and a method that is not in a row is 405.
 
 use super::app::App;
+use super::door::CrossOrigin;
 use super::{control, door, federate, health, respond, v1};
 use crate::access::Access;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::handler::Handler;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, get, post};
@@ -120,38 +121,66 @@ pub fn router(app: App) -> Router {
     router
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(app.clone(), starting))
-        .layer(middleware::from_fn_with_state(app.clone(), admit))
-        .layer(middleware::from_fn_with_state(app.clone(), observe))
-        .layer(middleware::from_fn_with_state(app.clone(), door::cross_origin))
-        .layer(middleware::from_fn_with_state(app.clone(), door::guard))
+        .layer(middleware::from_fn_with_state(app.clone(), pass))
         .with_state(app)
 }
 
-/// Lets in those who may. A path that is no route asks for no role, but for somebody who is known.
-async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
-    let access = known(&request).map_or(Access::Anyone, |row| row.access);
-    if [Access::WRITE, Access::ADMIN].contains(&access)
-        && let Some(refusal) = door::refuse_foreign(&app, &request)
-    {
-        return refusal;
-    }
-    match door::admit(&app, access, request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(response) => response,
-    }
+/// What every request passes before its handler, and every answer after it. One layer for all of it: each takes a KiB for as long as
+/// the request is at work, and ten thousand may wait for their bodies.
+async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
+    let mut response = match door::refuse_many(&app) {
+        Some(refusal) => refusal,
+        None => {
+            let cross_origin = CrossOrigin::of(&app, &request);
+            let mut response = match cross_origin.as_ref().and_then(CrossOrigin::preflight) {
+                Some(answer) => answer,
+                None => {
+                    // Counted by the pattern of the table, never by what the client wrote.
+                    let (known, started) = (known(&request), Instant::now());
+                    let refusal = match refuse_at_once(&app, known, &request) {
+                        None => refuse_unknown(&app, known, request.headers()).await,
+                        refusal => refusal,
+                    };
+                    let response = match refusal {
+                        Some(refusal) => refusal,
+                        None => next.run(request).await,
+                    };
+                    let handler = known.map_or("other", |row| row.path);
+                    app.metrics.http_duration.get(handler).observe(started.elapsed());
+                    app.metrics.http_requests.get((handler, response.status().as_u16())).inc();
+                    response
+                }
+            };
+            if let Some(cross_origin) = cross_origin {
+                cross_origin.tell(&app, response.headers_mut());
+            }
+            response
+        }
+    };
+    door::guard(&app, response.headers_mut());
+    response
 }
 
-/// While the store is being opened only the early rows answer, as Prometheus does it: 503, and that it is not stopping.
-async fn starting(State(app): State<App>, request: Request, next: Next) -> Response {
-    let must_wait = app.storage_if_open().is_none() && known(&request).is_some_and(|row| !row.early);
-    if !must_wait {
-        return next.run(request).await;
+/// The answer to a page of another site that would change something.
+fn refuse_at_once(app: &App, known: Option<Known>, request: &Request) -> Option<Response> {
+    let changes = known.is_some_and(|row| [Access::WRITE, Access::ADMIN].contains(&row.access));
+    if changes { door::refuse_foreign(app, request) } else { None }
+}
+
+/// The answer to those who may not call; a path that is no route asks for no role, but for somebody who is known. And while the store
+/// is being opened only the early rows answer the others, as Prometheus does it: 503, and that it is not stopping.
+async fn refuse_unknown(app: &App, known: Option<Known>, headers: &HeaderMap) -> Option<Response> {
+    let access = known.map_or(Access::Anyone, |row| row.access);
+    if let Err(response) = door::admit(app, access, headers).await {
+        return Some(response);
+    }
+    if app.storage_if_open().is_some() || known.is_none_or(|row| row.early) {
+        return None;
     }
     let mut response =
         respond::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable: the server is starting\n");
     response.headers_mut().insert("x-prometheus-stopping", HeaderValue::from_static("false"));
-    response
+    Some(response)
 }
 
 async fn not_found() -> Response {
@@ -160,16 +189,6 @@ async fn not_found() -> Response {
 
 async fn method_not_allowed() -> Response {
     respond::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n")
-}
-
-/// Counts requests by route: by the pattern of the table, never by what the client wrote.
-async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
-    let handler = known(&request).map_or("other", |row| row.path);
-    let started = Instant::now();
-    let response = next.run(request).await;
-    app.metrics.http_duration.get(handler).observe(started.elapsed());
-    app.metrics.http_requests.get((handler, response.status().as_u16())).inc();
-    response
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ impl Taker {
                 credit: patience.grace,
                 waited: Duration::ZERO,
                 since: Some(Instant::now()),
+                broke: false,
             };
             let shared = Arc::new(Shared { waiting: Mutex::new(waiting), patience });
             let way = is_watched.then(Arc::<Way>::default);
@@ -94,6 +95,8 @@ struct Waiting {
     waited: Duration,
     /// Since when it waits; `None` while it is being made, which is not the client's doing.
     since: Option<Instant>,
+    /// There was an error in place of the rest.
+    broke: bool,
 }
 
 struct Shared {
@@ -223,6 +226,7 @@ impl HttpBody for Taken {
             return Poll::Ready(Some(Err(axum::Error::new(io::Error::new(io::ErrorKind::TimedOut, text)))));
         };
         let frame = ready!(Pin::new(body).poll_frame(cx));
+        waiting.broke |= frame.as_ref().is_some_and(Result::is_err);
         if let Some(Ok(frame)) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
             let earned = Duration::from_micros(bytes.saturating_mul(1_000_000) / RATE_MIN_BYTES_PER_S);
@@ -242,6 +246,19 @@ impl HttpBody for Taken {
 
     fn size_hint(&self) -> SizeHint {
         self.shared.waiting.lock().held.as_ref().map(|(body, _)| body.size_hint()).unwrap_or_default()
+    }
+}
+
+impl Drop for Taken {
+    /// The request ends here, and not when the watch has ended.
+    fn drop(&mut self) {
+        let mut waiting = self.shared.waiting.lock();
+        if let Some((body, at_work)) = waiting.held.take()
+            && body.is_end_stream()
+            && !waiting.broke
+        {
+            at_work.answered();
+        }
     }
 }
 
@@ -279,7 +296,7 @@ mod tests {
         if from_store {
             response.extensions_mut().insert(ReadFromStore);
         }
-        let body = taker.watch(response, activity.begin(true)).into_body();
+        let body = taker.watch(response, activity.begin(true, false)).into_body();
         (body, activity, metrics)
     }
 

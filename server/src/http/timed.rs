@@ -1,11 +1,7 @@
 //! A socket that gives up on slow clients, and what it knows of the requests on it.
-//!
-//! The head of a request is handed on as a whole, if it is not long: the HTTP library takes some 20 KiB as soon as it has a byte of
-//! one, and ten thousand clients may send theirs drop by drop.
 
 use crate::telemetry::Metrics;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,11 +14,6 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// An HTTP/2 connection without requests is cut after this many idle times even if its client keeps asking for signs of life.
 const IDLE_TIMES_MAX: u32 = 10;
-
-/// A longer head is handed on as it comes.
-const HEAD_HELD_BYTES_MAX: usize = 4 << 10;
-/// What a connection of HTTP/2 begins with: from then on there are no heads.
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 
 /// How slow a client may be.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +41,12 @@ pub(super) struct Activity {
     turns: AtomicU64,
     /// Set with the first request of HTTP/2.
     http2: AtomicBool,
+    /// Of the last request, if it is one of HTTP/1: its body has not been read to its end.
+    unread: AtomicBool,
+    /// Of the same: its answer has not been given to its end.
+    unanswered: AtomicBool,
+    /// All that was to be written is, and nothing is left of the last request.
+    at_rest: AtomicBool,
     /// Told when a request ends: not always by the connection's own doing.
     ended: Notify,
 }
@@ -59,24 +56,61 @@ pub(super) struct AtWork(Arc<Activity>);
 
 impl Activity {
     /// A request begins.
-    pub(super) fn begin(self: &Arc<Self>, http2: bool) -> AtWork {
+    pub(super) fn begin(self: &Arc<Self>, http2: bool, has_body: bool) -> AtWork {
         if http2 {
             self.http2.store(true, Ordering::Relaxed);
         }
+        self.unread.store(has_body, Ordering::Relaxed);
+        self.unanswered.store(true, Ordering::Relaxed);
+        self.at_rest.store(false, Ordering::Relaxed);
         self.active.fetch_add(1, Ordering::Relaxed);
         self.turns.fetch_add(1, Ordering::Relaxed);
         AtWork(Arc::clone(self))
     }
 
     /// Whether a request is at work.
-    #[cfg(test)]
     pub(super) fn is_at_work(&self) -> bool {
         self.active.load(Ordering::Relaxed) > 0
+    }
+
+    /// The body of the last request is read to its end.
+    pub(super) fn end_of_body(&self) {
+        self.unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the body of the last request is not read to its end.
+    pub(super) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// A request of HTTP/1 is about to begin.
+    pub(super) fn leave_rest(&self) {
+        self.unanswered.store(true, Ordering::Relaxed);
+        self.at_rest.store(false, Ordering::Relaxed);
+    }
+
+    /// All that was to be written until now is in the socket.
+    pub(super) fn flushed(&self) {
+        let is_over = !self.is_at_work() && !self.is_unread() && !self.unanswered.load(Ordering::Relaxed);
+        self.at_rest.store(is_over, Ordering::Relaxed);
+    }
+
+    /// Whether there is nothing left of the last request of HTTP/1: all of it was read, all of its answer given, and no other has
+    /// begun.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.at_rest.load(Ordering::Relaxed)
     }
 
     /// Returns when the last request at work has ended: the connection is idle then and must be told.
     pub(super) async fn idle(&self) {
         self.ended.notified().await;
+    }
+}
+
+impl AtWork {
+    /// The answer was given to its end.
+    pub(super) fn answered(self) {
+        self.0.unanswered.store(false, Ordering::Relaxed);
     }
 }
 
@@ -101,67 +135,6 @@ enum Phase {
     Handler,
 }
 
-/// Bytes of a head that has not come to its end.
-#[derive(Default)]
-struct HeldHead {
-    bytes: Vec<u8>,
-    /// How many of them are handed on.
-    taken: usize,
-    /// The last bytes that were handed on: with those that are held they may be the end of a head.
-    before: [u8; 3],
-    /// Whatever comes is handed on: until the next request, or for ever.
-    is_open: bool,
-    is_open_for_ever: bool,
-}
-
-impl HeldHead {
-    /// Whether what is held is to be handed on.
-    fn is_ready(&self) -> bool {
-        self.is_open && self.taken < self.bytes.len()
-    }
-
-    /// Takes in what has come.
-    fn push(&mut self, bytes: &[u8]) {
-        let from = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        if self.bytes.starts_with(HTTP2_PREFACE) {
-            self.is_open_for_ever = true;
-        }
-        // No method begins like that: who speaks something else is told at once.
-        let is_other = |first: &u8| !first.is_ascii_alphabetic() && !b"\r\n".contains(first);
-        self.is_open |= self.bytes.first().is_some_and(is_other);
-        // An empty line, which may begin before these bytes, and before all that is held.
-        let mut seen: Vec<u8> = Vec::with_capacity(bytes.len() + 3);
-        seen.extend_from_slice(&self.before);
-        seen.extend_from_slice(self.bytes.get(..from).unwrap_or_default());
-        let mut seen = seen.split_off(seen.len() - 3);
-        seen.extend_from_slice(bytes);
-        let ends = seen.windows(2).any(|w| w == b"\n\n") || seen.windows(3).any(|w| w == b"\n\r\n");
-        self.is_open |= ends || self.is_open_for_ever || self.bytes.len() > HEAD_HELD_BYTES_MAX;
-    }
-
-    /// Hands on as much as there is room for.
-    fn fill(&mut self, buffer: &mut ReadBuf<'_>) {
-        let rest = self.bytes.get(self.taken..).unwrap_or_default();
-        let given = rest.get(..buffer.remaining().min(rest.len())).unwrap_or_default();
-        buffer.put_slice(given);
-        self.taken += given.len();
-        let given = given.to_vec();
-        self.note(&given);
-        if self.taken >= self.bytes.len() {
-            (self.bytes, self.taken) = (Vec::new(), 0);
-        }
-    }
-
-    /// Remembers the end of what was handed on.
-    fn note(&mut self, given: &[u8]) {
-        for byte in given.iter().skip(given.len().saturating_sub(3)) {
-            self.before.rotate_left(1);
-            self.before[2] = *byte;
-        }
-    }
-}
-
 /// A socket that gives up on slow clients.
 pub(super) struct TimedStream {
     stream: TcpStream,
@@ -171,7 +144,8 @@ pub(super) struct TimedStream {
     /// When a request last began or ended.
     last_turn: Instant,
     phase: Phase,
-    head: HeldHead,
+    /// The client has said more than was read; it is there, then.
+    has_more: bool,
     read_deadline: Pin<Box<Sleep>>,
     write_deadline: Option<Pin<Box<Sleep>>>,
     metrics: Arc<Metrics>,
@@ -192,39 +166,11 @@ impl TimedStream {
             turns_seen: 0,
             last_turn: Instant::now(),
             phase: Phase::Head,
-            head: HeldHead::default(),
+            has_more: false,
             read_deadline,
             write_deadline: None,
             metrics,
         }
-    }
-
-    /// From now on bytes are handed on as they come: they are not those of requests.
-    pub(super) fn sealed(mut self) -> Self {
-        self.head.is_open_for_ever = true;
-        self.head.is_open = true;
-        self
-    }
-
-    /// Reads what is there of a head; ready when there is something to hand on.
-    fn poll_head(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [MaybeUninit::uninit(); 1 << 10];
-        while !self.head.is_open {
-            let mut piece = ReadBuf::uninit(&mut bytes);
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
-            if piece.filled().is_empty() {
-                // The end: whoever waits for the rest is told.
-                self.head.is_open = true;
-            }
-            if self.phase == Phase::Idle && !piece.filled().is_empty() {
-                self.enter(Phase::Head);
-            }
-            self.head.push(piece.filled());
-        }
-        if self.head.is_ready() {
-            self.head.fill(buffer);
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// Follows the handler. Called at every read, write and flush: hyper does not read again after a response if the read
@@ -240,9 +186,24 @@ impl TimedStream {
             self.phase = Phase::Handler;
         } else {
             self.enter(Phase::Idle);
-            self.head.is_open = self.head.is_open_for_ever;
             // Just set, so not over: this only asks to be woken.
             let _ = self.read_deadline.as_mut().poll(cx);
+        }
+    }
+
+    /// Whether the client has left while its request is at work. Nothing is read for that: who reads has a buffer.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.phase != Phase::Handler || self.has_more || self.activity.http2.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        let mut byte = [0];
+        match ready!(self.stream.poll_peek(cx, &mut ReadBuf::new(&mut byte))) {
+            Ok(0) => Poll::Ready(io::Error::new(io::ErrorKind::UnexpectedEof, "the client left")),
+            Ok(_) => {
+                self.has_more = true;
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(error),
         }
     }
 
@@ -276,7 +237,10 @@ impl TimedStream {
         }
         let wait = self.deadlines.write;
         let deadline = self.write_deadline.get_or_insert_with(|| Box::pin(sleep(wait)));
-        if deadline.as_mut().poll(cx).is_ready() { self.cut("write") } else { Poll::Pending }
+        if deadline.as_mut().poll(cx).is_ready() {
+            return self.cut("write");
+        }
+        self.poll_left(cx).map(Err)
     }
 }
 
@@ -290,15 +254,8 @@ impl AsyncRead for TimedStream {
         this.follow(cx);
         let before = buffer.filled().len();
         let http2 = this.activity.http2.load(Ordering::Relaxed);
-        let is_held = this.head.is_ready() || (!this.head.is_open && !http2 && this.phase != Phase::Handler);
-        let read = if is_held {
-            this.poll_head(cx, buffer)
-        } else {
-            Pin::new(&mut this.stream).poll_read(cx, buffer).map_ok(|()| {
-                this.head.note(buffer.filled().get(before..).unwrap_or_default());
-            })
-        };
-        if let Poll::Ready(result) = read {
+        if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_read(cx, buffer) {
+            this.has_more = false;
             // In HTTP/2 bytes need not be the beginning of a request; a head that comes slowly meets the idle time.
             if this.phase == Phase::Idle && !http2 && buffer.filled().len() > before {
                 this.enter(Phase::Head);
@@ -339,65 +296,14 @@ impl AsyncWrite for TimedStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.follow(cx);
-        Pin::new(&mut this.stream).poll_flush(cx)
+        // The library asks for this whenever it has nothing to write.
+        match this.poll_left(cx) {
+            Poll::Ready(left) => Poll::Ready(Err(left)),
+            Poll::Pending => Pin::new(&mut this.stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Pushes each piece; says behind which one something is handed on.
-    fn opens_at(head: &mut HeldHead, pieces: &[&str]) -> Option<usize> {
-        pieces.iter().position(|piece| {
-            head.push(piece.as_bytes());
-            head.is_open
-        })
-    }
-
-    fn taken(head: &mut HeldHead, room: usize) -> String {
-        let mut bytes = vec![0; room];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        head.fill(&mut buffer);
-        String::from_utf8_lossy(buffer.filled()).into_owned()
-    }
-
-    #[test]
-    fn heads_are_handed_on_as_a_whole() {
-        let long = "x".repeat(HEAD_HELD_BYTES_MAX);
-        let cases: [(&[&str], Option<usize>); 9] = [
-            (&["\x16\x03\x01"], Some(0)),
-            (&["GET / HTTP/1.1\r\n", "host: x\r\n", "\r\n"], Some(2)),
-            (&["GET / HTTP/1.1\r\nhost: x\r\n\r", "\n"], Some(1)),
-            (&["GET / HTTP/1.1\n", "\n"], Some(1)),
-            (&["GET / HTTP/1.1\r", "\n", "\r", "\n"], Some(3)),
-            (&["GET / HTTP/1.1\r\nhost: x\r\n"], None),
-            (&["GET ", "/", &long], Some(2)),
-            (&["PRI ", "* HTTP/2.0"], Some(1)),
-            (&["POST / HTTP/1.1\r\n\r\nbody"], Some(0)),
-        ];
-        for (pieces, expected) in cases {
-            let mut head = HeldHead::default();
-            assert_eq!(opens_at(&mut head, pieces), expected, "{pieces:?}");
-            if let Some(last) = expected {
-                let all = pieces[..=last].concat();
-                assert_eq!(taken(&mut head, 24) + &taken(&mut head, 1 << 20), all);
-                assert!(!head.is_ready() && head.bytes.capacity() == 0);
-            }
-        }
-    }
-
-    #[test]
-    fn what_was_handed_on_before_may_be_the_begin_of_the_end() {
-        for (before, rest) in [("GET / HTTP/1.1\r\n", "\r\n"), ("a: b\r\n\r", "\n"), ("a: b\n", "\n")] {
-            let mut head = HeldHead::default();
-            head.note(before.as_bytes());
-            head.push(rest.as_bytes());
-            assert!(head.is_open, "{before:?} {rest:?}");
-        }
     }
 }

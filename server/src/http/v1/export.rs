@@ -80,9 +80,7 @@ struct Export {
 
 impl Pieces for Export {
     fn write_next(&mut self, out: &mut BodyWriter) -> io::Result<bool> {
-        let is_written =
-            self.sample >= self.samples.timestamps.len() && self.histogram >= self.samples.histograms.len();
-        if !is_written {
+        if !self.is_written() {
             self.line().write(out)?;
             self.sample = (self.sample + LINE_SAMPLES).min(self.samples.timestamps.len());
             self.histogram = (self.histogram + LINE_HISTOGRAMS).min(self.samples.histograms.len());
@@ -107,9 +105,21 @@ impl Pieces for Export {
         self.series += 1;
         Ok(true)
     }
+
+    fn let_go(&mut self) {
+        if self.is_written() {
+            self.samples = Samples::new();
+            self.room.clear();
+        }
+    }
 }
 
 impl Export {
+    /// Whether all of the series that was read is written.
+    fn is_written(&self) -> bool {
+        self.sample >= self.samples.timestamps.len() && self.histogram >= self.samples.histograms.len()
+    }
+
     fn line(&self) -> WriteLine<'_> {
         let samples = &self.samples;
         let end = (self.sample + LINE_SAMPLES).min(samples.timestamps.len());

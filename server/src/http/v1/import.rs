@@ -155,6 +155,8 @@ async fn import(
     let inflow = Encoding::named(encoding).map(|encoding| Inflow::new(encoding, importer)).transpose();
     let inflow = inflow.map_err(|e| ApiError::new(Side::Write, ErrorKind::Internal, e.to_string()))?;
     let mut inflow = inflow.flatten().ok_or_else(unsupported)?;
+    // The body may come slowly, and the head keeps the buffer that it was read into.
+    drop(head);
     let mut body = Paced::new(body);
     loop {
         let mut held = app.bodies.hold();

@@ -83,6 +83,8 @@ fn encoding_of(headers: &HeaderMap) -> Result<Encoding, ApiError> {
 async fn receive(app: &App, request: Request, format: Format) -> Result<(u64, String), ApiError> {
     let (head, body) = request.into_parts();
     let encoding = encoding_of(&head.headers)?;
+    // The body may come slowly, and the head keeps the buffer that it was read into.
+    drop(head);
     let limits = app.settings().ingest;
     let held = app.bodies.read(body, limits.body_bytes_max).await;
     let held = held.map_err(|e| e.into_api(Side::Write, limits.body_bytes_max))?;

@@ -55,6 +55,8 @@ async fn receive(
 ) -> Result<Outcome, ApiError> {
     let (head, body) = request.into_parts();
     check_encoding(&head.headers)?;
+    // The body may come slowly, and the head keeps the buffer that it was read into.
+    drop(head);
     let bytes_max = app.settings().ingest.body_bytes_max;
     let held = app.bodies.read(body, bytes_max).await.map_err(|e| e.into_api(Side::Write, bytes_max))?;
     let receiver = app.receiver()?;
