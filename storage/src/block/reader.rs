@@ -84,6 +84,11 @@ impl Block {
         })
     }
 
+    /// What tells this open block from every other of the process.
+    pub(crate) fn instance(&self) -> u64 {
+        self.instance
+    }
+
     /// What the block says about itself.
     pub fn meta(&self) -> &BlockMeta {
         &self.meta

@@ -5,6 +5,8 @@
 //! ```
 
 use super::varint::{Cursor, put_uvarint};
+use std::cell::RefCell;
+use zstd::bulk::Decompressor;
 
 /// Why compressed bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +86,22 @@ pub fn zstd_encode(raw: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), Comp
     Ok(())
 }
 
+thread_local! {
+    /// Making one takes longer than decompressing a page of a block with it.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Decompresses one frame with what this thread keeps for that.
+fn decompress(frame: &[u8], out: &mut [u8]) -> std::io::Result<usize> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            None => kept.insert(Decompressor::new()?),
+        };
+        decompressor.decompress_to_buffer(frame, out)
+    })
+}
+
 /// Replaces `out` with what [`zstd_encode`] was given.
 ///
 /// # Errors
@@ -99,7 +117,7 @@ pub fn zstd_decode(bytes: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), 
     out.clear();
     out.try_reserve_exact(len).map_err(|_| CompressError::Failed)?;
     out.resize(len, 0);
-    match zstd::bulk::decompress_to_buffer(frame, out.as_mut_slice()) {
+    match decompress(frame, out.as_mut_slice()) {
         Ok(written) if written == len => Ok(()),
         _ => Err(CompressError::Malformed),
     }

@@ -7,7 +7,7 @@ use crate::block::{Block, ManifestBlock};
 use crate::env::Space;
 use crate::error::{Error, Result};
 use crate::head::checkpoint;
-use crate::head::view::{Frozen, LiveBlock};
+use crate::head::view::{Flushed, Frozen, LiveBlock};
 use crate::maintain::flush::Flush;
 use crate::maintain::retention;
 use crate::options::{FREE_SPACE_LEAST, FREE_SPACE_MOST};
@@ -19,6 +19,9 @@ use std::time::Duration;
 
 /// How often it is seen whether writes are refused: whoever made room should not have to wait long.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So long it is remembered what the newest samples were at a flush: until then every series that goes on has newer ones.
+const FLUSHED_KEPT: Duration = Duration::from_secs(600);
 
 /// When the head was first seen with samples.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +115,8 @@ impl Shared {
         if self.view.peek(|view| !view.frozen.is_empty()) {
             log_failure(self.flush_frozen());
         }
+        let now = self.clock.monotonic();
+        self.view.change(|view| view.flushed.take_if(|f| now.saturating_sub(f.since) >= FLUSHED_KEPT));
         self.drop_idle(idle);
         self.keep_reserve();
     }
@@ -201,9 +206,11 @@ impl Shared {
         drop(manifest);
         self.registry.note_checkpoint();
 
+        let flushed = Flushed::of(frozen, &live, self.clock.monotonic());
         self.view.change(|view| {
             let blocks = Arc::make_mut(&mut view.blocks);
             blocks.extend(live);
+            view.flushed = Some(flushed);
             view.frozen.retain(|other| !Arc::ptr_eq(other, frozen));
         });
         self.remove_old_checkpoints(replaced.as_deref());
@@ -265,6 +272,7 @@ impl Shared {
         next.store(&self.fs, &self.dir)?;
         *manifest = next;
         self.view.change(|view| {
+            view.flushed = None;
             Arc::make_mut(&mut view.blocks)
                 .retain(|live| expired.iter().all(|block| block.meta.sequence != live.block.meta().sequence));
         });

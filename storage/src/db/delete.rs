@@ -131,6 +131,7 @@ impl Shared {
         self.view.change(|view| {
             let under = |live: &Arc<LiveBlock>| Arc::new(live.with_tombstones(&tombstones));
             view.blocks = Arc::new(view.blocks.iter().map(under).collect());
+            view.flushed = None;
         });
         Ok(())
     }

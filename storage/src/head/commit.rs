@@ -397,6 +397,9 @@ impl Committer {
         let unknown = self.registry.unlink(series, kept, |unknown| {
             blocks.iter().for_each(|live| live.forget_numbers(unknown));
         });
+        if !unknown.is_empty() {
+            self.view.change(|view| view.flushed = None);
+        }
         for id in &unknown {
             self.last.set(id, GONE);
             self.newest_exemplars.remove(&id);

@@ -221,6 +221,11 @@ impl Generation {
         self.page(series).is_some_and(|page| page.contains(series as usize % PAGE_SERIES))
     }
 
+    /// As [`Page::has_floats_in_order`].
+    pub(crate) fn has_floats_in_order(&self, series: u32) -> bool {
+        self.page(series).is_some_and(|page| page.has_floats_in_order(series as usize % PAGE_SERIES))
+    }
+
     /// As [`Page::newest`].
     #[inline]
     pub(crate) fn newest(&self, series: u32) -> Option<Newest> {

@@ -77,6 +77,14 @@ impl LastSamples {
         }
     }
 
+    /// The newest sample of `series` if it is there to be read: neither deleted nor of no series.
+    pub(crate) fn readable(&self, series: u32) -> Option<Last> {
+        let is_there = |last: &Last| {
+            last.time != NEVER.time && last.time != GONE.time && last.value.to_bits() != DELETED_BITS
+        };
+        Some(self.get(series)).filter(is_there)
+    }
+
     /// The time of the newest of all.
     pub(crate) fn newest(&self) -> Option<Timestamp> {
         let times = (0..self.len()).map(|series| self.get(series).time);

@@ -433,7 +433,7 @@ impl Page {
     }
 
     /// Whether `slot` has nothing but floats that came in order and are known to count since no time.
-    fn has_floats_in_order(&self, slot: usize) -> bool {
+    pub(crate) fn has_floats_in_order(&self, slot: usize) -> bool {
         let histograms = self.histograms.as_ref().and_then(|h| h.column(slot));
         histograms.is_none() && self.starts(slot).is_none() && !self.late.contains_key(&(slot as u16))
     }

@@ -2,16 +2,17 @@
 
 use super::exemplars::JudgedExemplar;
 use super::generation::{Generation, JudgedHistogram, Judgements};
-use super::last::LastSamples;
+use super::last::{Last, LastSamples};
 use super::registry::Registry;
 use super::retired::Pin;
 use crate::block::{Block, Deletions, Tombstone};
 use crate::error::Result;
-use crate::model::{Labels, TimeRange};
+use crate::model::{Labels, TimeRange, Timestamp};
 use crate::sync::Mutex;
 use roaring::RoaringBitmap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// A generation that takes no more writes and waits to be flushed.
 pub(crate) struct Frozen {
@@ -20,6 +21,48 @@ pub(crate) struct Frozen {
     pub(crate) last: LastSamples,
     /// The first segment of the log that has nothing of it.
     pub(crate) boundary: u64,
+}
+
+/// The newest samples as a flush left them: until the next ones come, whoever asks for those need not open its blocks.
+#[derive(Clone)]
+pub(crate) struct Flushed {
+    /// Of the series whose newest sample then was in what was flushed and is a float that came in order, known to count since no
+    /// time.
+    last: Arc<LastSamples>,
+    /// The blocks written. A merge may give their sequences to others.
+    blocks: Arc<[u64]>,
+    /// When that was, monotonic.
+    pub(crate) since: Duration,
+}
+
+impl Flushed {
+    /// What is known at `now`, when `frozen` has been written into `blocks`.
+    pub(crate) fn of(frozen: &Frozen, blocks: &[Arc<LiveBlock>], now: Duration) -> Self {
+        let mut last = LastSamples::default();
+        let generation = &frozen.generation;
+        for id in generation.series().filter(|id| generation.has_floats_in_order(*id)) {
+            // It may be older, and here is only an exemplar.
+            let is_here =
+                |newest: &Last| generation.has_samples(id, TimeRange::closed(newest.time, newest.time));
+            if let Some(newest) = frozen.last.readable(id).filter(is_here) {
+                last.set(id, newest);
+            }
+        }
+        let blocks = blocks.iter().map(|live| live.block.instance()).collect();
+        Self { last: Arc::new(last), blocks, since: now }
+    }
+
+    /// The newest sample of series `id`, if it was in what was flushed.
+    pub(crate) fn newest(&self, id: u32) -> Option<Last> {
+        self.last.readable(id)
+    }
+
+    /// Whether `live` has nothing newer of a series than its newest sample here, which is of `time`. Other blocks may: imported
+    /// ones, and those of a series that was forgotten and came back with older samples.
+    pub(crate) fn is_newer_than(&self, live: &LiveBlock, time: Timestamp) -> bool {
+        live.block.meta().max_time < time
+            || (self.blocks.contains(&live.block.instance()) && live.tombstones.is_empty())
+    }
 }
 
 /// A block, which series of the registry its series are (filled in as queries meet them), and what was deleted of it.
@@ -167,6 +210,8 @@ pub(crate) struct View {
     pub(crate) frozen: Vec<Arc<Frozen>>,
     /// By ascending sequence.
     pub(crate) blocks: Arc<Vec<Arc<LiveBlock>>>,
+    /// What the last flush knew, until something is deleted or dropped, a number stands for another series, or it is long ago.
+    pub(crate) flushed: Option<Flushed>,
     /// Of a copy: keeps the numbers in it what they are.
     pub(crate) pin: Option<Pin>,
 }

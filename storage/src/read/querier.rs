@@ -171,28 +171,55 @@ struct Head<'a> {
 /// What a select has found so far: registered series by number, others by their labels.
 #[derive(Default)]
 struct Found {
-    registered: HashMap<u32, Vec<Part>>,
+    /// The last link of each; thousands of series have one part each.
+    registered: HashMap<u32, u32>,
+    links: Vec<Link>,
     others: BTreeMap<Labels, Vec<Part>>,
 }
+
+/// A part of a series with a number, and the link before.
+struct Link {
+    part: Part,
+    before: u32,
+}
+
+/// There is no link before.
+const NO_LINK: u32 = u32::MAX;
 
 impl Found {
     fn add(&mut self, identity: Identity, part: Part) {
         match identity {
-            Identity::Registered(id) => self.registered.entry(id).or_default().push(part),
+            Identity::Registered(id) => self.add_registered(id, part),
             Identity::Unregistered(labels) => self.others.entry(labels).or_default().push(part),
         }
+    }
+
+    fn add_registered(&mut self, id: u32, part: Part) {
+        let last = self.registered.entry(id).or_insert(NO_LINK);
+        let before = std::mem::replace(last, self.links.len() as u32);
+        self.links.push(Link { part, before });
+    }
+
+    /// Replaces `parts` with those of series `id`, by ascending sequence of the blocks.
+    fn collect_parts(&self, id: u32, parts: &mut Vec<Part>) {
+        parts.clear();
+        let mut next = self.registered.get(&id).copied().unwrap_or(NO_LINK);
+        while let Some(link) = self.links.get(next as usize) {
+            parts.push(link.part);
+            next = link.before;
+        }
+        parts.reverse();
+        // Only those that were joined later may not be in order.
+        parts.sort_by_key(|part| part.block);
     }
 
     /// A series of several blocks may have been created between two of them: then it has a number now.
     fn join_registered(&mut self, registry: &Registry) {
         for (labels, parts) in std::mem::take(&mut self.others) {
-            let Some(id) = registry.find(&labels) else {
-                self.others.insert(labels, parts);
-                continue;
-            };
-            let all = self.registered.entry(id).or_default();
-            all.extend(parts);
-            all.sort_unstable_by_key(|part| part.block);
+            match registry.find(&labels) {
+                Some(id) => parts.into_iter().for_each(|part| self.add_registered(id, part)),
+                None => drop(self.others.insert(labels, parts)),
+            }
         }
     }
 
@@ -201,8 +228,8 @@ impl Found {
         self.join_registered(registry);
         let mut ids = sources.series.clone();
         ids.extend(self.registered.keys().copied());
-        let mut parts = self.registered;
-        let mut others = self.others.into_iter().peekable();
+        let mut others = std::mem::take(&mut self.others).into_iter().peekable();
+        let mut own = Vec::new();
         let mut entries = Entries::with_capacity(ids.len() as usize + others.len());
         let sorted = order.sort(registry, &ids);
         let catalog = registry.catalog();
@@ -213,7 +240,7 @@ impl Found {
             {
                 entries.push(Name::Labels(labels), &parts);
             }
-            let mut own = parts.remove(&id).unwrap_or_default();
+            self.collect_parts(id, &mut own);
             // A series may have lost its number, or got another, while its blocks were asked.
             while let Some((_, parts)) = others.next_if(|other| catalog.compare_labels(id, &other.0).is_eq())
             {
@@ -249,7 +276,10 @@ impl Querier for StoreQuerier {
         let mut found = Found::default();
         for (at, live) in self.blocks_in(range) {
             let mut add_all = || -> Result<()> {
-                for series in live.block.postings_while(matchers, go_on)? - live.deletions()?.gone() {
+                let series = live.block.postings_while(matchers, go_on)? - live.deletions()?.gone();
+                found.links.reserve(series.len() as usize);
+                found.registered.reserve((series.len() as usize).saturating_sub(found.registered.len()));
+                for series in series {
                     let part = Part { block: at as u32, series };
                     match live.identify(series, &self.registry) {
                         Ok(identity) => found.add(identity, part),

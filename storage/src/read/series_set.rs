@@ -9,7 +9,7 @@ use crate::block::BlockReader;
 use crate::error::Result;
 use crate::head::page::PAGE_SERIES;
 use crate::head::registry::Registry;
-use crate::head::runs::Newest;
+use crate::head::runs as head;
 use crate::head::view::View;
 use crate::model::{FloatHistogram, Labels, TimeRange, Timestamp};
 use std::borrow::Cow;
@@ -34,6 +34,17 @@ pub(crate) struct StoreSeriesSet {
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
 /// Tells sources in memory from blocks, which are numbered from 1.
 const HEAD_SOURCE: u64 = 1 << 63;
+
+/// The number among them of what the last flush knew; generations have lower ones.
+const FLUSHED_SOURCE: u64 = 0xff;
+
+/// The newest sample of a series.
+struct Newest {
+    /// What its timestamp is a piece of.
+    piece: Piece,
+    time: Timestamp,
+    value: f64,
+}
 
 /// What a thread keeps from one read to the next.
 #[derive(Default)]
@@ -104,7 +115,7 @@ impl StoreSeriesSet {
                     let piece = self.head_piece(id, run.group, run.span, number as u64 + 1);
                     Ok(layout.add(piece, run.times()) && run.values(values).map(|()| true)?)
                 })?;
-                if !is_simple || number >= 0xff {
+                if !is_simple || number as u64 + 1 >= FLUSHED_SOURCE {
                     layout.abandon();
                     return Ok(false);
                 }
@@ -124,13 +135,21 @@ impl StoreSeriesSet {
         Piece { key: (source, page << 32 | u64::from(group)), span }
     }
 
-    /// The newest sample of `entry` and its number, if it is in memory and easily found.
-    fn newest(&self, entry: Entry<'_>) -> Option<(u32, Newest)> {
+    /// The newest sample of `entry`, if it is in memory and easily found.
+    fn newest(&self, entry: Entry<'_>) -> Option<Newest> {
         let id = entry.id?;
-        let newest = self.view.active.newest(id)?;
-        // Blocks that were imported may be about later times.
         let mut blocks = entry.parts.iter().filter_map(|part| self.view.blocks.get(part.block as usize));
-        blocks.all(|live| live.block.meta().max_time < newest.time).then_some((id, newest))
+        if let Some(head::Newest { group, index, time, value }) = self.view.active.newest(id) {
+            let piece = self.head_piece(id, group, (index, index + 1), 0);
+            // Blocks that were imported may be about later times.
+            return blocks.all(|b| b.block.meta().max_time < time).then_some(Newest { piece, time, value });
+        }
+        let flushed = self.view.flushed.as_ref()?;
+        let last = flushed.newest(id).filter(|_| !self.view.has_in_memory(id))?;
+        let source = HEAD_SOURCE | self.instance << 8 | FLUSHED_SOURCE;
+        let piece = Piece { key: (source, last.time as u64), span: (0, 1) };
+        let newest = Newest { piece, time: last.time, value: last.value };
+        blocks.all(|live| flushed.is_newer_than(live, last.time)).then_some(newest)
     }
 
     fn count_chunks(&self, reader: &mut BlockReader) {
@@ -287,7 +306,7 @@ impl SeriesSet for StoreSeriesSet {
     fn read_newest(&self, index: usize, range: TimeRange, out: &mut Samples) -> Result<()> {
         let newest = self.entries.get(index).and_then(|entry| self.newest(entry));
         let within = range.within(self.range);
-        let Some((id, newest)) = newest.filter(|(_, newest)| within.contains(newest.time)) else {
+        let Some(newest) = newest.filter(|newest| within.contains(newest.time)) else {
             return self.read(index, range, out);
         };
         if self.entries.get(index).is_some_and(|entry| newest.time < entry.oldest) {
@@ -299,8 +318,7 @@ impl SeriesSet for StoreSeriesSet {
             out.start_timestamps.clear();
             out.histograms.clear();
             let mut layout = scratch.layouts.begin(&mut out.timestamps, &mut out.timestamps_version);
-            let span = (newest.index, newest.index + 1);
-            layout.add(self.head_piece(id, newest.group, span, 0), std::iter::once(newest.time));
+            layout.add(newest.piece, std::iter::once(newest.time));
             layout.finish();
             out.values.push(newest.value);
         });
