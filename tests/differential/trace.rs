@@ -212,8 +212,15 @@ fn changed_since(node: &Node, theirs: &Reply, ours: &Reply) -> bool {
         let strict = Strictness { annotations: false, texts: false, order: false, sorted: true };
         compare(theirs, ours, strict, &same).is_ok()
     };
-    // Of a group without all the labels, and of no other, it makes another group for each value.
-    let counts = query.starts_with("count_values") && ours.rows.iter().all(|row| theirs.rows.contains(row));
+    // It appends the label of the values to those of the group, and tells groups apart by a function that wants them sorted: unless
+    // that label is the last of them, values of one group are counted in several, and those of several in one.
+    let counts = query.starts_with("count_values") && {
+        let label = query.split('"').nth(1).unwrap_or_default();
+        let first = query.strip_prefix("count_values by (").and_then(|rest| rest.split_once(')'));
+        let last = query.strip_suffix(')').and_then(|rest| rest.rsplit_once(" by ("));
+        let last = last.map(|(_, by)| by).filter(|by| !by.contains(['(', ')']));
+        first.map(|by| by.0).or(last).is_some_and(|by| by.split(", ").any(|name| name > label))
+    };
     // It looks at the number of series to keep before it knows whether there are any.
     let kept = ranks && theirs.text.starts_with("Scalar value") && ours.succeeded();
     // From the second step on it loses samples of a range that is pinned while the answer still depends on the step.
