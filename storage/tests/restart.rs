@@ -45,7 +45,7 @@ fn labels(i: usize) -> Labels {
     Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())])
 }
 
-fn read(store: &Storage) -> Contents {
+fn found(store: &Storage) -> Contents {
     let querier = store.querier(TimeRange::ALL).unwrap();
     let set = querier.select(TimeRange::ALL, &[]).unwrap();
     let mut samples = Samples::new();
@@ -57,8 +57,18 @@ fn read(store: &Storage) -> Contents {
             assert!(out.insert((name.clone(), *time), value.to_bits()).is_none(), "one sample a timestamp");
         }
     }
-    assert_eq!(set.warnings(), Vec::<String>::new());
     out
+}
+
+fn warnings(store: &Storage) -> Vec<String> {
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    querier.select(TimeRange::ALL, &[]).unwrap().warnings().to_vec()
+}
+
+/// As [`found`], of a store that has nothing to tell of.
+fn read(store: &Storage) -> Contents {
+    assert_eq!(warnings(store), [""; 0]);
+    found(store)
 }
 
 /// What the rules say the store holds.
@@ -386,6 +396,79 @@ fn a_device_that_fails_to_read_once_costs_nothing() {
         assert_eq!(read(&store), contents, "{op:?} of {part}");
     }
     assert!(hits >= 7, "{hits}");
+}
+
+/// What a device refuses to read at one start comes back at the next one; once a flush has let go of it, it is kept as it was, and its
+/// loss is told of at every start until somebody takes it away. So it is wherever the power is cut.
+#[test]
+fn what_could_not_be_read_comes_back_or_is_told_of() {
+    let memory = MemoryFs::new();
+    let store = open(&memory);
+    work(&store, |_| {});
+    let contents = read(&store);
+    drop(store);
+    let newest = memory.list(Path::new("/data/wal")).unwrap().pop().unwrap();
+    let name = newest.file_name().unwrap().to_str().unwrap();
+    let original = memory.map(&newest).unwrap().to_vec();
+    let aside = |fs: &MemoryFs| fs.list(Path::new("/data/quarantine")).unwrap_or_default();
+    let has_all = |store: &Storage| {
+        let found = found(store);
+        contents.iter().all(|(key, bits)| found.get(key) == Some(bits))
+    };
+    // One segment, the whole log, the names of all series; and what keeps a segment fails as well.
+    let cases = [
+        (FaultOp::Read, name, None),
+        (FaultOp::Open, name, None),
+        (FaultOp::Read, ".wal", None),
+        (FaultOp::Read, ".ckpt", None),
+        (FaultOp::Read, name, Some(FaultOp::Link)),
+    ];
+    for (op, part, also) in cases {
+        let image = memory.crash_image(memory.log_len(), CrashChoice::Everything);
+        let plan = FaultPlan::new();
+        plan.add(Fault::on(op).path(part).errno(Fault::EIO).forever());
+        also.into_iter().for_each(|op| plan.add(Fault::on(op).forever()));
+        let store = try_open(Arc::new(FaultFs::new(image.clone(), plan.clone()))).unwrap();
+        assert!(plan.hits() > 0 && !has_all(&store), "{op:?} of {part}");
+        assert_eq!(warnings(&store).len(), 1, "{op:?} of {part}");
+        plan.clear();
+        let opened = image.log_len();
+        let mut batch = store.batch();
+        let series = batch.series_labels(&labels(SERIES)).unwrap();
+        batch.sample(series, NOW, 7.0);
+        store.append(batch).unwrap();
+        let acknowledged = image.log_len();
+        store.flush().unwrap();
+        drop(store);
+        for at in 0..=image.log_len() {
+            for choice in [CrashChoice::Nothing, CrashChoice::Everything, CrashChoice::Seed(at as u64)] {
+                let left = image.crash_image(at, choice);
+                let what = format!("{op:?} of {part}, cut at {at}, {choice:?}");
+                let mut store = open(&left);
+                let is_whole = has_all(&store);
+                let has_late = found(&store).contains_key(&(labels(SERIES).to_string(), NOW));
+                assert!(has_late || at < acknowledged, "{what}");
+                assert_eq!(warnings(&store).is_empty(), is_whole, "{what}: {:?}", warnings(&store));
+                if part.ends_with(".wal") {
+                    let bytes = |path: &Path| left.map(path).unwrap().to_vec();
+                    assert!(is_whole || aside(&left).iter().any(|p| bytes(p) == original), "{what}");
+                    assert!(at > opened || (is_whole && aside(&left).is_empty()), "{what}");
+                }
+                for _ in 0..2 {
+                    // It is told of as long as it is there, and no other file takes its place.
+                    store.flush().unwrap();
+                    drop(store);
+                    store = open(&left);
+                    assert_eq!(warnings(&store).is_empty(), is_whole, "{what}: {:?}", warnings(&store));
+                }
+            }
+        }
+        let told = open(&image);
+        assert_eq!(warnings(&told).len(), 1, "{op:?} of {part}: {:?}", warnings(&told));
+        drop(told);
+        aside(&image).iter().for_each(|path| image.remove(path).unwrap());
+        assert_eq!(warnings(&open(&image)), [""; 0], "{op:?} of {part}");
+    }
 }
 
 fn open_log(fs: &MemoryFs) -> (Wal, ReplayReport) {

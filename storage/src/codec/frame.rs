@@ -145,7 +145,7 @@ impl<'a> FrameReader<'a> {
 }
 
 /// The next place from `at` on where the magic's first byte lies.
-fn find_magic(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn find_magic(bytes: &[u8], at: usize) -> Option<usize> {
     const CHUNK: usize = 64;
     let rest = bytes.get(at..)?;
     let mut skipped = 0;

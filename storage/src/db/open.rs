@@ -25,7 +25,7 @@ use crate::stats::Counters;
 use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize};
 use crate::sync::mpsc::Receiver;
 use crate::sync::{Mutex, RwLock};
-use crate::wal::{ReplayReport, Wal, WalOptions};
+use crate::wal::{self, ReplayReport, Wal, WalOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -34,6 +34,8 @@ pub(crate) const BLOCKS: &str = "blocks";
 pub(crate) const HEAD: &str = "head";
 pub(crate) const WAL: &str = "wal";
 const MANIFEST: &str = "MANIFEST";
+/// What is said of a segment of the log in quarantine.
+pub(super) const LOG_GIVEN_UP: &str = "is a part of the log that could not be read back in full before it was let go of; this is said until the file is taken away";
 const CHECKPOINT_EXTENSION: &str = "ckpt";
 /// A log with segments smaller than this is a test's; it needs no thread that prepares segments.
 const PREPARED_SEGMENT_BYTES_MIN: u64 = 1 << 20;
@@ -158,7 +160,7 @@ pub(crate) fn open(
 
     let registry = Arc::new(loaded.registry);
     let mut replay = Replay::new(&registry, loaded.last, progress);
-    let (wal, report) = Wal::open(
+    let (mut wal, report) = Wal::open(
         Arc::clone(&fs),
         Arc::clone(&clock),
         &dir.join(WAL),
@@ -166,8 +168,10 @@ pub(crate) fn open(
         manifest.first_wal_segment,
         &mut replay,
     )?;
-    let Replayed { last, generation, metadata, lost_samples, samples, named_anew } = replay.finish()?;
-    opening.note_replay(&report, samples, lost_samples);
+    let Replayed { last, generation, metadata, lost_samples, lost_in, samples, named_anew } =
+        replay.finish()?;
+    wal.keep_replayed(&lost_in);
+    opening.note_replay(&report, manifest.first_wal_segment, (samples, lost_samples));
 
     let (queue, messages) = requests::queue();
     let (jobs_sender, jobs) = requests::jobs();
@@ -197,6 +201,11 @@ pub(crate) fn open(
     let mut committer = Committer::new(registry, Arc::clone(&shared.view), last, wal);
     committer.name_anew(named_anew);
     Ok(Opened { shared, committer, messages, jobs, compact_jobs, lock })
+}
+
+/// Where the segments lie that the log of the store in `dir` has let go of unread.
+pub(super) fn given_up(fs: &Arc<dyn Fs>, dir: &Path, first_segment: u64) -> Vec<PathBuf> {
+    wal::given_up(fs.as_ref(), &dir.join(WAL), &dir.join("quarantine"), first_segment)
 }
 
 /// Whether a directory stands where a file should.
@@ -483,7 +492,12 @@ impl<'a> Opening<'a> {
         }
     }
 
-    pub(super) fn note_replay(&mut self, report: &ReplayReport, samples: u64, lost_samples: u64) {
+    /// Tells of what is lost of the log, now or at an earlier start. `samples` are those replayed, and those whose names are lost.
+    pub(super) fn note_replay(&mut self, report: &ReplayReport, first_segment: u64, samples: (u64, u64)) {
+        for path in given_up(self.fs, self.dir, first_segment) {
+            self.note_missing(&path, TimeRange::ALL, LOG_GIVEN_UP);
+        }
+        let (samples, lost_samples) = samples;
         self.counters.replayed_samples.add(samples);
         self.counters.wal_lost_frames.add(report.lost_frames);
         if report.is_damaged() || lost_samples > 0 {

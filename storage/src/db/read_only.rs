@@ -88,7 +88,7 @@ fn look(
     let report = wal::check(fs.as_ref(), &log, manifest.first_wal_segment, &mut replay)?;
     let Replayed { last, generation, metadata, lost_samples, samples, .. } = replay.finish()?;
     let is_damaged = report.is_damaged() || lost_samples > 0;
-    opening.note_replay(&report, samples, lost_samples);
+    opening.note_replay(&report, manifest.first_wal_segment, (samples, lost_samples));
     let Opening { counters, missing, .. } = opening;
     let found = Found {
         manifest,

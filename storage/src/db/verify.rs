@@ -88,6 +88,9 @@ pub fn verify(fs: &Arc<dyn Fs>, dir: &Path) -> Result<VerifyReport> {
         let what = format!("is in quarantine: {}", quarantined.reason);
         verifier.find(&quarantined.path, None, what);
     }
+    for path in super::open::given_up(&verifier.fs, dir, manifest.first_wal_segment) {
+        verifier.find(&path, None, super::open::LOG_GIVEN_UP);
+    }
     Ok(verifier.report)
 }
 

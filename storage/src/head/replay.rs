@@ -27,6 +27,9 @@ pub(crate) struct Replay<'a> {
     load_samples: usize,
     metadata: Vec<(String, Metadata)>,
     lost_samples: u64,
+    lost_in: Vec<u64>,
+    /// The segment being read.
+    segment: u64,
     /// See [`ReplayVisitor::torn`].
     is_torn: bool,
     /// Numbers of the log that stand for other numbers of the registry: of series that came back and that the checkpoint has under
@@ -64,6 +67,8 @@ pub(crate) struct Replayed {
     pub(crate) metadata: Vec<(String, Metadata)>,
     /// Samples of series whose registration is lost.
     pub(crate) lost_samples: u64,
+    /// The segments of the log that they are in.
+    pub(crate) lost_in: Vec<u64>,
     pub(crate) samples: u64,
     /// Series that the log knows under other numbers than theirs: it must name them before it names their samples.
     pub(crate) named_anew: Vec<u32>,
@@ -89,6 +94,8 @@ impl<'a> Replay<'a> {
             load_samples,
             metadata: Vec::new(),
             lost_samples: 0,
+            lost_in: Vec::new(),
+            segment: 0,
             is_torn: false,
             renumbered: HashMap::new(),
             named_anew: Vec::new(),
@@ -103,7 +110,7 @@ impl<'a> Replay<'a> {
     /// A thread cannot be had, or met a bug.
     pub(crate) fn finish(self) -> Result<Replayed> {
         self.registry.reserve_numbers(self.numbers_used);
-        let Self { mut load, lanes, metadata, lost_samples, named_anew, .. } = self;
+        let Self { mut load, lanes, metadata, lost_samples, lost_in, named_anew, .. } = self;
         load.pad_starts();
         let Applied { last, generation, samples } = lanes.finish(load, self.registry.len())?;
         if !named_anew.is_empty() {
@@ -112,11 +119,22 @@ impl<'a> Replay<'a> {
                 "the log gives series numbers that cannot be theirs; they get others"
             );
         }
-        Ok(Replayed { last, generation, metadata, lost_samples, samples, named_anew })
+        Ok(Replayed { last, generation, metadata, lost_samples, lost_in, samples, named_anew })
     }
 }
 
 impl Replay<'_> {
+    /// Counts samples whose series nobody knows.
+    fn lose(&mut self, samples: u64) {
+        if self.is_torn || samples == 0 {
+            return;
+        }
+        self.lost_samples += samples;
+        if self.lost_in.last() != Some(&self.segment) {
+            self.lost_in.push(self.segment);
+        }
+    }
+
     /// The number in the registry of number `id` of the log.
     #[inline]
     fn number(&self, id: u32) -> u32 {
@@ -171,6 +189,7 @@ impl ReplayVisitor for Replay<'_> {
     fn segment(&mut self, first: u64, last: u64, current: u64) {
         let (first_segment, last_segment, current_segment) = (first, last, current);
         (self.progress)(ReplayProgress { first_segment, last_segment, current_segment });
+        self.segment = current;
     }
 
     fn torn(&mut self, is_torn: bool) {
@@ -204,6 +223,7 @@ impl ReplayVisitor for Replay<'_> {
         if !starts.is_empty() {
             load.starts.resize(load.series.len(), 0);
         }
+        let mut lost = 0;
         let is_whole = self.registry.is_whole() && self.renumbered.is_empty();
         if highest < self.registry.len() && is_whole {
             load.series.extend_from_slice(ids);
@@ -214,7 +234,7 @@ impl ReplayVisitor for Replay<'_> {
             for (index, ((id, time), value)) in ids.iter().zip(timestamps).zip(values).enumerate() {
                 let id = self.renumbered.get(id).copied().unwrap_or(*id);
                 if self.registry.is_unnamed(id) {
-                    self.lost_samples += u64::from(!self.is_torn);
+                    lost += 1;
                     continue;
                 }
                 load.series.push(id);
@@ -223,6 +243,7 @@ impl ReplayVisitor for Replay<'_> {
                 load.starts.extend(starts.get(index));
             }
         }
+        self.lose(lost);
         self.hand_on()
     }
 
@@ -232,7 +253,7 @@ impl ReplayVisitor for Replay<'_> {
             self.note_number(series);
             let series = self.number(series);
             if self.registry.is_unnamed(series) {
-                self.lost_samples += u64::from(!self.is_torn);
+                self.lose(1);
                 continue;
             }
             let load = &mut self.load;

@@ -1,6 +1,6 @@
 //! The segment being written: sealing frames for it, and cutting it back after a failed write.
 
-use super::segment::Epoch;
+use super::segment::{Epoch, HEADER_BYTES, SECOND_COPY};
 use crate::codec::frame;
 use crate::env::File;
 use crate::error::{Error, Result};
@@ -50,6 +50,9 @@ impl Active {
     }
 
     /// After a failed write up to `end`: makes the segment end where it ended before, durably.
+    ///
+    /// A header that was begun stays. A write that fails spoils one of its two copies at most, and so leaves one of an earlier use or of
+    /// this one whole; zeros that fail as well could spoil the other.
     pub(super) fn cut_back(&self, end: u64) -> io::Result<()> {
         const ZEROS: [u8; 4096] = [0; 4096];
         let len = self.file.len()?;
@@ -57,12 +60,19 @@ impl Active {
             self.file.set_len(self.allocated)?;
         }
         let end = end.min(self.allocated);
-        let mut at = self.offset;
+        let mut at = self.offset.max(HEADER_BYTES as u64);
         while at < end {
             let part = (end - at).min(ZEROS.len() as u64) as usize;
             self.file.write_all_at(&ZEROS[..part], at)?;
             at += part as u64;
         }
+        self.file.sync_data()?;
+        if self.offset > 0 || self.allocated < HEADER_BYTES as u64 {
+            return Ok(());
+        }
+        // The next try writes the same header, and may spoil the second copy: the first is whole by then.
+        let header = self.epoch.encode();
+        self.file.write_all_at(header.get(..SECOND_COPY).unwrap_or_default(), 0)?;
         self.file.sync_data()
     }
 }

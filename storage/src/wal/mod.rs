@@ -23,15 +23,17 @@ pub mod record;
 pub mod segment;
 
 mod active;
+mod aside;
 mod columns;
 mod prepare;
 mod reader;
 mod writer;
 
+pub(crate) use aside::given_up;
 pub(crate) use reader::check;
 pub use reader::{DamagedPlace, LogDamage, ReplayReport, ReplayVisitor};
 pub use record::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord};
-pub use writer::{Syncs, Wal};
+pub use writer::Wal;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,4 +84,13 @@ impl Default for WalOptions {
             nonce: 0,
         }
     }
+}
+
+/// What syncing took since the last question.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Syncs {
+    /// How often.
+    pub count: u64,
+    /// How long together.
+    pub time: Duration,
 }

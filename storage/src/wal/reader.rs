@@ -4,6 +4,7 @@
 //! gap is told apart: frames that were durable and are gone are *lost* (reported, the segment is copied to quarantine);
 //! frames that were still on their way when the power went are *torn* (normal: nobody was told they were stored).
 
+use super::aside;
 use super::record::{self, ExemplarRecord, HistogramsRecord, Record, SamplesRecord, Scratch};
 use super::segment::{self, DurabilityKind, Epoch, Header};
 use crate::codec::frame::{FrameReader, Piece};
@@ -157,6 +158,14 @@ pub(super) struct Retired {
     pub(super) bytes: u64,
     /// Whether its header was whole, so that it may hold records.
     pub(super) is_sound: bool,
+    /// Whether something of it was not read: at its release it goes to quarantine.
+    pub(super) is_unread: bool,
+}
+
+impl Retired {
+    pub(super) fn new(path: PathBuf, bytes: u64, is_sound: bool) -> Self {
+        Self { path, bytes, is_sound, is_unread: false }
+    }
 }
 
 /// What the writer goes on from.
@@ -188,6 +197,7 @@ pub(super) fn replay(
     let last_sequence = segments.last().map_or(0, |s| s.0).max(first_needed.saturating_sub(1));
     let out = Replayed { last_sequence, ..Replayed::default() };
     let mut replay = Replay {
+        kept: aside::kept(fs, quarantine).unwrap_or_default(),
         fs,
         quarantine,
         first_needed,
@@ -258,6 +268,8 @@ struct Unreadable {
 struct Replay<'a> {
     fs: &'a dyn Fs,
     quarantine: &'a Path,
+    /// The segments that an earlier start could not read.
+    kept: Vec<u64>,
     first_needed: u64,
     visitor: &'a mut dyn ReplayVisitor,
     out: Replayed,
@@ -271,12 +283,15 @@ impl Replay<'_> {
         let mut bytes = std::mem::take(&mut self.buffer);
         let unreadable = read_file(self.fs, &path, &mut bytes)?;
         match segment::read_header(&bytes, sequence) {
-            Header::Unused if unreadable.bytes == 0 => self.out.spares.push(path),
+            Header::Unused if unreadable.bytes == 0 => {
+                self.withdraw(sequence);
+                self.out.spares.push(path);
+            }
             Header::Ours(epoch) => {
                 self.judge_previous(&epoch);
                 let mut pending = Pending { unreadable, ..Pending::new(sequence, path) };
                 let end = self.frames(&epoch, &bytes, &mut pending)?;
-                let used = Retired { path: pending.path.clone(), bytes: end as u64, is_sound: true };
+                let used = Retired::new(pending.path.clone(), end as u64, true);
                 self.out.needed.insert(sequence, used);
                 self.pending = Some(pending);
             }
@@ -284,7 +299,7 @@ impl Replay<'_> {
                 if let Some(before) = self.pending.take() {
                     self.settle(&before);
                 }
-                let used = Retired { path: path.clone(), bytes: bytes.len() as u64, is_sound: false };
+                let used = Retired::new(path.clone(), bytes.len() as u64, false);
                 self.out.needed.insert(sequence, used);
                 let pending = Pending::new(sequence, path);
                 self.pending = Some(Pending { unreadable, header_damaged: true, ..pending });
@@ -403,6 +418,15 @@ impl Replay<'_> {
         Ok(true)
     }
 
+    /// Of a segment that was read nothing is kept.
+    fn withdraw(&self, sequence: u64) {
+        if self.kept.contains(&sequence)
+            && let Err(error) = aside::withdraw(self.fs, self.quarantine, sequence)
+        {
+            tracing::warn!(sequence, %error, "a log segment is read, and its second name in quarantine stays");
+        }
+    }
+
     fn settle(&mut self, pending: &Pending) {
         if pending.expected > 0 {
             (self.out.last_used, self.out.last_frames) = (pending.sequence, pending.unbroken());
@@ -435,10 +459,20 @@ impl Replay<'_> {
         }
         if !places.is_empty() {
             report.damaged_segments.push(pending.sequence);
+        }
+        if unreadable.bytes > 0 {
+            let is_unread = aside::keep(self.fs, &pending.path, self.quarantine, pending.sequence);
+            if let Some(retired) = self.out.needed.get_mut(&pending.sequence) {
+                retired.is_unread = is_unread;
+            }
+        } else if !places.is_empty() {
             keep_copy(self.fs, &pending.path, self.quarantine);
         }
         let room = PLACES_MAX.saturating_sub(report.places.len());
         report.places.extend(places.into_iter().take(room));
+        if unreadable.bytes == 0 {
+            self.withdraw(pending.sequence);
+        }
     }
 }
 

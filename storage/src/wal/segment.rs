@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// Bytes before the first record frame.
 pub const HEADER_BYTES: usize = 1024;
 /// Where the second copy of the header lies.
-const SECOND_COPY: usize = 512;
+pub(super) const SECOND_COPY: usize = 512;
 /// The bytes of one copy: a frame of the kind, version, durability, uuid, two sequences and a count.
 const COPY_BYTES: usize = frame::HEADER_BYTES + 3 + 16 + 8 + 8 + 4;
 const KIND_EPOCH: u8 = 9;
@@ -136,8 +136,7 @@ impl Epoch {
 pub enum Header {
     /// Written under this sequence.
     Ours(Epoch),
-    /// Never written under this sequence: new, prepared, begun and cut off within the first copy of the header, or left from an
-    /// earlier use.
+    /// Nothing was promised under this sequence: new, prepared, cut off within the first write, or left from an earlier use.
     Unused,
     /// Neither copy of the header is whole, or the file is none of ours: nothing in it can be checked.
     Damaged,
@@ -150,22 +149,65 @@ pub fn read_header(bytes: &[u8], sequence: u64) -> Header {
         return Header::Ours(epoch);
     }
     let stale = [0, SECOND_COPY].into_iter().any(|at| is_stale(bytes, at));
-    let blank = bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0);
-    if stale || blank || is_begun(bytes, sequence) { Header::Unused } else { Header::Damaged }
+    if stale || is_begun(bytes, sequence) { Header::Unused } else { Header::Damaged }
 }
 
-/// Whether `bytes` are the beginning of a header, cut off within the first copy: nothing was acknowledged in such a segment.
+/// Whether the file can be written under another sequence: wherever the write of its new header is cut off, one of the four copies
+/// is whole then.
+pub(super) fn is_reusable(header: &[u8; HEADER_BYTES]) -> bool {
+    [0, SECOND_COPY].into_iter().all(|at| is_stale(header, at))
+}
+
+/// Whether `bytes` are zeros, or what a first write leaves on them that fails or is not synced: nothing was promised then.
 fn is_begun(bytes: &[u8], sequence: u64) -> bool {
-    if bytes.len() >= COPY_BYTES {
+    let (header, frames) = bytes.split_at(HEADER_BYTES.min(bytes.len()));
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    if is_zero(header) {
+        // Its sectors may be on their way while those behind it are on the disk.
+        return !follows_a_sync(frames);
+    }
+    // The first copy was cut off, or the second and the first did not reach the disk.
+    let mut copies = header.chunks(SECOND_COPY).filter(|copy| !is_zero(copy));
+    copies.next().is_some_and(|copy| is_begun_copy(copy, sequence))
+        && copies.next().is_none()
+        && is_zero(frames)
+}
+
+/// Whether `bytes` are the beginning of a copy of the header, and zeros behind it.
+fn is_begun_copy(bytes: &[u8], sequence: u64) -> bool {
+    let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let begun = bytes.get(..used).unwrap_or_default();
+    if used >= COPY_BYTES {
         return false;
     }
-    if bytes.len() >= frame::HEADER_BYTES {
-        let piece = FrameReader::new(bytes, 0, header_seed(sequence)).next();
+    if used >= frame::HEADER_BYTES {
+        let piece = FrameReader::new(begun, 0, header_seed(sequence)).next();
         return piece == Some(Piece::Tail { offset: 0, torn: true });
     }
     // What comes next are sums of what is not there.
     let length = ((COPY_BYTES - frame::HEADER_BYTES) as u32).to_le_bytes();
-    frame::MAGIC.iter().chain(&length).zip(bytes).all(|(right, found)| right == found)
+    frame::MAGIC.iter().chain(&length).zip(begun).all(|(right, found)| right == found)
+}
+
+/// Whether there is a frame that says of others before it that they were durable: the header was, too. Without a header the sums of
+/// the frame cannot be checked. What senders choose may look like such a frame; it is then told as damage that a power cut took the
+/// header of a segment in its first write.
+fn follows_a_sync(frames: &[u8]) -> bool {
+    let mut from = 0;
+    while let Some(at) = frame::find_magic(frames, from) {
+        let rest = frames.get(at..).unwrap_or_default();
+        let mut cursor = Cursor::new(rest.get(frame::MAGIC.len()..).unwrap_or_default());
+        let (len, _sums) = (cursor.u32(), cursor.u64());
+        if let (Some(len), Some(index), Some(durable)) = (len, cursor.u32(), cursor.u32())
+            && rest.starts_with(&frame::MAGIC)
+            && len as usize <= rest.len() - frame::HEADER_BYTES
+            && (1..=index).contains(&durable)
+        {
+            return true;
+        }
+        from = at + 1;
+    }
+    false
 }
 
 fn epoch_at(bytes: &[u8], at: usize, seed: u32) -> Option<Epoch> {
@@ -231,6 +273,7 @@ mod tests {
         assert_eq!(read_header(&both, 42), Header::Damaged);
         assert_eq!(read_header(&bytes, 43), Header::Unused, "renamed, not yet written");
         assert_eq!(read_header(&[0; 4096], 42), Header::Unused);
+        assert!(is_reusable(&epoch(42).encode()) && !is_reusable(&both) && !is_reusable(&[0; HEADER_BYTES]));
         assert_ne!(epoch(42).seed(), epoch(43).seed());
     }
 
@@ -258,6 +301,50 @@ mod tests {
             [&b"\x89PNG\r\n\x1a\n and nothing of ours"[..], b"x", &[1; 100], &[1; 1023], &[0xf5; 4096]]
         {
             assert_eq!(read_header(foreign, 42), Header::Damaged, "{} foreign bytes", foreign.len());
+        }
+    }
+
+    /// A file of zeros whose first write was cut off; one copy may not have reached the disk.
+    #[test]
+    fn a_header_begun_on_zeros_is_unused_and_one_with_frames_behind_it_is_damaged() {
+        let whole = epoch(42).encode();
+        for written in 0..=HEADER_BYTES {
+            for lost in [None, Some(0), Some(SECOND_COPY)] {
+                let mut bytes = vec![0; 8192];
+                bytes[..written].copy_from_slice(&whole[..written]);
+                if let Some(at) = lost {
+                    bytes[at..at + SECOND_COPY].fill(0);
+                }
+                let what = format!("{written} bytes, and the copy at {lost:?} is lost");
+                let ours =
+                    [0, SECOND_COPY].into_iter().any(|at| bytes[at..at + COPY_BYTES] == whole[..COPY_BYTES]);
+                let expected = if ours { Header::Ours(epoch(42)) } else { Header::Unused };
+                assert_eq!(read_header(&bytes, 42), expected, "{what}");
+                let is_blank = bytes.iter().all(|byte| *byte == 0);
+                bytes[5000] = 1;
+                let expected = if ours || is_blank { expected } else { Header::Damaged };
+                assert_eq!(read_header(&bytes, 42), expected, "{what}, and something behind it");
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_gone_from_frames_once_synced_is_damaged() {
+        for (index, durable, expected) in [
+            (0u32, 0u32, Header::Unused),
+            (7, 0, Header::Unused),
+            (7, 7, Header::Damaged),
+            (7, 3, Header::Damaged),
+        ] {
+            let mut frames = Vec::new();
+            let start = frame::begin(&mut frames);
+            frames.extend_from_slice(&index.to_le_bytes());
+            frames.extend_from_slice(&durable.to_le_bytes());
+            frames.extend_from_slice(b"a record");
+            assert!(frame::finish(&mut frames[start..], epoch(42).seed()));
+            let mut bytes = vec![0; 8192];
+            bytes[4099..4099 + frames.len()].copy_from_slice(&frames);
+            assert_eq!(read_header(&bytes, 42), expected, "frame {index}, {durable} of them durable");
         }
     }
 }

@@ -5,11 +5,12 @@
 //! be answered with an unfounded yes. A poisoned log takes nothing more until the next start.
 
 use super::active::{Active, PREFIX_BYTES};
-use super::prepare::{Preparation, Prepared};
+use super::aside;
+use super::prepare::{Preparation, Prepared, is_reusable, reuse};
 use super::reader::{ReplayReport, ReplayVisitor, Retired, replay};
 use super::record::{self, BatchRecord, HistogramsRecord, SamplesRecord};
 use super::segment::{self, Epoch};
-use super::{Durability, WalOptions};
+use super::{Durability, Syncs, WalOptions};
 use crate::codec::frame;
 use crate::env::{Clock, Fs};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +32,8 @@ pub struct Wal {
     fs: Arc<dyn Fs>,
     clock: Arc<dyn Clock>,
     dir: PathBuf,
+    /// Where segments go that could not be read back.
+    quarantine: PathBuf,
     options: WalOptions,
     /// Room for a segment header, then the frames of the group.
     buffer: Vec<u8>,
@@ -50,15 +53,6 @@ pub struct Wal {
     poisoned: Option<String>,
     last_sync: Duration,
     syncs: Syncs,
-}
-
-/// What syncing took since the last question.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Syncs {
-    /// How often.
-    pub count: u64,
-    /// How long together.
-    pub time: Duration,
 }
 
 impl Wal {
@@ -84,6 +78,7 @@ impl Wal {
             fs,
             clock,
             dir: dir.to_owned(),
+            quarantine,
             options,
             buffer: vec![0; segment::HEADER_BYTES],
             starts: Vec::new(),
@@ -101,9 +96,15 @@ impl Wal {
         if let Err(error) = wal.settle_replayed() {
             wal.poison(&error);
         }
+        // A segment that was let go of unread may be among them.
+        let kept = aside::kept(wal.fs.as_ref(), &wal.quarantine);
         for spare in replayed.spares {
             // A file that cannot be removed costs room, nothing else.
-            let _ = wal.keep_or_remove(spare);
+            match (&kept, segment::sequence_of(&spare)) {
+                (Ok(kept), Some(sequence)) if !kept.contains(&sequence) => drop(wal.keep_or_remove(spare)),
+                (Ok(_), Some(sequence)) => drop(wal.let_go(&spare, sequence)),
+                _ => {}
+            }
         }
         Ok((wal, replayed.report))
     }
@@ -355,7 +356,20 @@ impl Wal {
         }
     }
 
-    /// Lets go of all segments below `boundary`: their files are kept to be written again, or removed.
+    fn let_go(&self, path: &Path, sequence: u64) -> io::Result<()> {
+        aside::let_go(self.fs.as_ref(), path, &self.quarantine, sequence)
+    }
+
+    /// Has those of the segments that were replayed kept in quarantine: not all of their records could be used.
+    pub fn keep_replayed(&mut self, sequences: &[u64]) {
+        let used = self.retired.iter_mut().filter(|(_, retired)| !retired.is_unread);
+        for (sequence, retired) in used.filter(|(sequence, _)| sequences.contains(sequence)) {
+            retired.is_unread = aside::keep(self.fs.as_ref(), &retired.path, &self.quarantine, *sequence);
+        }
+    }
+
+    /// Lets go of all segments below `boundary`: their files are kept to be written again, or removed; those that were not read go to
+    /// quarantine.
     ///
     /// # Errors
     /// A file cannot be removed; it is tried again next time.
@@ -364,7 +378,12 @@ impl Wal {
         let released = std::mem::replace(&mut self.retired, kept);
         let mut result = Ok(());
         for (sequence, retired) in released {
-            if let Err(error) = self.keep_or_remove(retired.path.clone()) {
+            let released = if retired.is_unread {
+                self.let_go(&retired.path, sequence)
+            } else {
+                self.keep_or_remove(retired.path.clone())
+            };
+            if let Err(error) = released {
                 if error.kind() == io::ErrorKind::IsADirectory {
                     // It was never ours, and is left to whoever made it.
                     continue;
@@ -387,9 +406,8 @@ impl Wal {
     }
 
     fn keep_or_remove(&mut self, path: PathBuf) -> io::Result<()> {
-        let reusable = |len: u64| len > 0 && len <= self.options.segment_bytes.saturating_mul(2);
-        if self.spares.len() < self.options.spare_segments
-            && self.fs.open(&path).and_then(|f| f.len()).is_ok_and(reusable)
+        let bytes_max = self.options.segment_bytes.saturating_mul(2);
+        if self.spares.len() < self.options.spare_segments && is_reusable(self.fs.as_ref(), &path, bytes_max)
         {
             self.spares.push(path);
             return Ok(());
@@ -457,8 +475,7 @@ impl Wal {
         if active.frames > 0 {
             (self.last_used, self.last_frames) = (active.sequence, active.frames);
         }
-        self.retired
-            .insert(active.sequence, Retired { path: active.path, bytes: active.offset, is_sound: true });
+        self.retired.insert(active.sequence, Retired::new(active.path, active.offset, true));
         Ok(())
     }
 
@@ -543,7 +560,7 @@ impl Wal {
     fn make_segment(&mut self) -> Result<Prepared> {
         while let Some(spare) = self.spares.pop() {
             let sequence = self.next_sequence();
-            match self.reuse(&spare, sequence) {
+            match reuse(self.fs.as_ref(), &self.dir, &spare, sequence) {
                 Ok(prepared) => return Ok(prepared),
                 Err(error) => {
                     tracing::warn!(path = %spare.display(), %error, "a log segment cannot be used again");
@@ -560,21 +577,6 @@ impl Wal {
             // Whatever is left of it is an unused segment to the next start.
             let _ = self.fs.remove(&path);
             Error::io(format!("create the log segment {}", path.display()), error)
-        })
-    }
-
-    fn reuse(&self, spare: &Path, sequence: u64) -> io::Result<Prepared> {
-        let path = segment::path_of(&self.dir, sequence);
-        self.fs.rename(spare, &path)?;
-        let opened = || {
-            // The new name is durable before a frame is: else a crash could leave new frames under the old name.
-            self.fs.sync_dir(&self.dir)?;
-            let file = self.fs.open_write(&path)?;
-            let allocated = file.len()?;
-            Ok(Prepared { sequence, file, allocated })
-        };
-        opened().inspect_err(|_| {
-            let _ = self.fs.remove(&path);
         })
     }
 }

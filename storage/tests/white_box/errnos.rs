@@ -1,8 +1,11 @@
 //! Every call of the file system fails with every error: once, later, for ever; at the start, in the run, at the end.
 
-use super::{Answers, MemoryFs, NOW, answers, filled, image, open, panics, sampled, try_open, write};
-use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan};
+use super::{
+    Answers, MemoryFs, NOW, answers, bytes_of, files, filled, image, open, panics, sampled, try_open, write,
+};
+use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs};
 use kymo_storage::model::{Matcher, TimeRange};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -56,8 +59,8 @@ struct Cell {
 }
 
 impl Cell {
-    /// Whether a start meets a device that cannot read, however often it is asked. That is damage: what cannot be read is left out or
-    /// put aside, and told of from then on.
+    /// Whether a start meets a device that cannot read, however often it is asked. That is damage: what cannot be read is left out and
+    /// told of; it is back once it is read, or it is put aside and told of from then on.
     fn is_damage(&self) -> bool {
         use FaultOp::{Len, Map, Open, Read};
         let is_reading = matches!(self.operation, Open | Map | Read | Len);
@@ -141,22 +144,39 @@ fn live(cell: Cell, base: &MemoryFs, expected: &Answers) {
     // The error is over: the store opens, on what a power cut leaves and as it is.
     for choice in [CrashChoice::Nothing, CrashChoice::Everything] {
         let left = disk.crash_image(disk.log_len(), choice);
+        let before = image(&left);
         let store = open(&left);
-        let (found, warned) = answers(&store);
-        assert!(!warned || cell.is_damage(), "{cell:?} {choice:?}: damage is told of a store that has none");
-        for (labels, samples) in expected {
-            let is_there = |(t, v): (&i64, &String)| found.get(labels).and_then(|got| got.get(t)) == Some(v);
-            assert!(
-                warned || samples.iter().all(is_there),
-                "{cell:?} {choice:?}: samples of {labels} are lost"
-            );
-        }
+        let (mut found, warned) = answers(&store);
         for time in &acked {
             let is_there = found.values().filter(|samples| samples.contains_key(time)).count();
             assert_eq!(is_there, 6, "{cell:?} {choice:?}: acknowledged at {time}");
         }
+        found.values_mut().for_each(|samples| samples.retain(|time, _| *time < NOW + 60_000));
+        found.retain(|_, samples| !samples.is_empty());
+        // All is there and nothing is said, or it is told of: by what is put aside, and that is as it was.
+        assert_eq!(warned, found != *expected, "{cell:?} {choice:?}: what is told and what is lost differ");
+        assert!(!warned || cell.is_damage(), "{cell:?} {choice:?}: damage is told of a store that has none");
+        let aside = left.list(Path::new("/data/quarantine")).unwrap_or_default();
+        assert_eq!(warned, !aside.is_empty(), "{cell:?} {choice:?}: {aside:?}");
+        for path in aside.iter().filter(|path| path.extension().is_none_or(|e| e != "reason")) {
+            let bytes = bytes_of(&left, path);
+            let is_in = |fs: &MemoryFs| {
+                let mut here = files(fs).into_iter().filter(|path| !path.starts_with("/data/quarantine"));
+                here.any(|path| bytes_of(fs, &path) == bytes)
+            };
+            assert!(
+                is_in(base) || is_in(&before),
+                "{cell:?} {choice:?}: {} is not as it was",
+                path.display()
+            );
+        }
         write(&store, 5, NOW + 120_000).unwrap();
+        store.flush().unwrap();
         store.close().unwrap();
+        drop(store);
+        assert_eq!(answers(&open(&left)).1, warned, "{cell:?} {choice:?}: a later start says something else");
+        aside.iter().for_each(|path| left.remove(path).unwrap());
+        assert!(!answers(&open(&left)).1, "{cell:?} {choice:?}: nothing is put aside any more");
     }
 }
 

@@ -1,8 +1,9 @@
-//! The log cut at every byte of its last 64 KiB, and with a bit flipped in every byte.
+//! The log cut at every byte of its last 64 KiB, with a bit flipped in every byte, and with a first write of a segment that fails
+//! anywhere in its header.
 
 use super::{MemoryFs, bytes_of, image, put, sampled};
 use kymo_storage::Result;
-use kymo_storage::env::{Fs, SimClock};
+use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, SimClock};
 use kymo_storage::model::Metadata;
 use kymo_storage::wal::{
     ExemplarRecord, HistogramsRecord, ReplayReport, ReplayVisitor, SamplesRecord, Wal, WalOptions,
@@ -44,6 +45,10 @@ impl ReplayVisitor for Requests {
 }
 
 fn open(fs: &MemoryFs) -> (Wal, ReplayReport, Vec<i64>) {
+    open_from(Arc::new(fs.clone()), 0)
+}
+
+fn open_from(fs: Arc<dyn Fs>, first: u64) -> (Wal, ReplayReport, Vec<i64>) {
     let options = WalOptions {
         segment_bytes: 1 << 20,
         prepare_in_background: false,
@@ -51,10 +56,18 @@ fn open(fs: &MemoryFs) -> (Wal, ReplayReport, Vec<i64>) {
         ..WalOptions::default()
     };
     let mut requests = Requests::default();
-    let fs: Arc<dyn Fs> = Arc::new(fs.clone());
     let (wal, report) =
-        Wal::open(fs, Arc::new(SimClock::new(0)), Path::new(LOG), options, 0, &mut requests).unwrap();
+        Wal::open(fs, Arc::new(SimClock::new(0)), Path::new(LOG), options, first, &mut requests).unwrap();
     (wal, report, requests.0)
+}
+
+/// Request `number`: forty samples whose values do not compress away.
+fn append(wal: &mut Wal, number: i64) -> Result<()> {
+    let ids: Vec<u32> = (0..40).collect();
+    let values: Vec<f64> = (0..40).map(|i| f64::from(i) + number as f64 / 7.0).collect();
+    let record = SamplesRecord { ids: &ids, timestamps: &[number; 40], values: &values, starts: &[] };
+    wal.push_samples(record)?;
+    wal.commit()
 }
 
 /// A log of one segment of more than 64 KiB: its file, and where each request ends.
@@ -62,14 +75,8 @@ fn filled() -> (MemoryFs, PathBuf, Vec<usize>) {
     let fs = MemoryFs::new();
     let (mut wal, ..) = open(&fs);
     let mut ends = Vec::new();
-    let ids: Vec<u32> = (0..40).collect();
     while wal.live_bytes() < TAIL as u64 + 4096 {
-        let number = ends.len() as i64;
-        let values: Vec<f64> = (0..40).map(|i| f64::from(i) + number as f64 / 7.0).collect();
-        let timestamps = [number; 40];
-        let record = SamplesRecord { ids: &ids, timestamps: &timestamps, values: &values, starts: &[] };
-        wal.push_samples(record).unwrap();
-        wal.commit().unwrap();
+        append(&mut wal, ends.len() as i64).unwrap();
         ends.push(wal.live_bytes() as usize);
     }
     drop(wal);
@@ -120,4 +127,110 @@ fn a_flipped_bit_of_a_log_costs_its_request() {
         flips += 1;
     }
     println!("walflip_wb flips={flips} lost_max_requests={lost_most} silent=0");
+}
+
+/// What the first write to a segment leaves before it fails, in bytes: within each copy of the header and at its edges, in the zeros
+/// behind it, in the frames.
+const SHORT: [usize; 24] = [
+    0, 7, 8, 15, 16, 17, 30, 58, 59, 100, 511, 512, 513, 519, 520, 528, 536, 560, 571, 600, 1023, 1024, 1040,
+    1400,
+];
+
+/// What happens after it.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// It is cut back.
+    CutBack,
+    /// So many bytes of what cuts it back are written.
+    Short(usize),
+    /// As many as before are written, again and again.
+    Same,
+    /// The call fails.
+    Refused(FaultOp),
+    /// It is cut back, and the next write fails behind so many bytes.
+    Again(usize),
+}
+
+/// Lives through a first write that fails, cuts the power at each moment from then on, and answers how often.
+fn first_write_fails(recycled: bool, short: usize, then: Then) -> usize {
+    let (fs, plan) = (MemoryFs::new(), FaultPlan::new());
+    let (mut wal, ..) = open_from(Arc::new(FaultFs::new(fs.clone(), plan.clone())), 0);
+    append(&mut wal, 100).unwrap();
+    let first = wal.cut().unwrap();
+    (0..3).for_each(|number| append(&mut wal, number).unwrap());
+    if recycled {
+        wal.release_before(first).unwrap();
+    }
+    wal.cut().unwrap();
+    fs.settle();
+    let refused = |bytes: usize| Fault::on(FaultOp::Write).short_write(bytes, Fault::EROFS);
+    plan.add(if matches!(then, Then::Same) { refused(short).forever() } else { refused(short) });
+    match then {
+        Then::CutBack | Then::Same | Then::Again(_) => {}
+        Then::Short(bytes) => plan.add(refused(bytes).after(1)),
+        Then::Refused(op) => plan.add(Fault::on(op)),
+    }
+    append(&mut wal, 3).unwrap_err();
+    if let Then::Again(bytes) = then {
+        assert_eq!(wal.poisoned(), None);
+        plan.add(refused(bytes));
+        append(&mut wal, 3).unwrap_err();
+    }
+    plan.clear();
+    let is_taken = append(&mut wal, 4).is_ok();
+    assert_eq!(is_taken, wal.poisoned().is_none());
+    drop(wal);
+    let mut cuts = 0;
+    for at in 0..=fs.log_len() {
+        let few = [CrashChoice::Nothing, CrashChoice::Everything, CrashChoice::LastTorn].into_iter();
+        let one = (0..fs.unsynced(at)).map(CrashChoice::AllBut);
+        for choice in few.chain(one).chain((0..6).map(CrashChoice::Seed)) {
+            let what = format!("recycled {recycled}, {short} bytes, then {then:?}: at {at}, {choice:?}");
+            let left = fs.crash_image(at, choice);
+            let (mut wal, report, found) = open_from(Arc::new(left.clone()), first);
+            assert!(!report.is_damaged(), "{what}: {:?}", report.places);
+            if is_taken && at == fs.log_len() {
+                assert_eq!(found, [0, 1, 2, 4], "{what}");
+            } else {
+                // What was refused, or is under way, may be there or not.
+                assert!(found.starts_with(&[0, 1, 2]), "{what}: {found:?}");
+                assert!(found[3..].iter().all(|n| [3, 4].contains(n)), "{what}: {found:?}");
+            }
+            append(&mut wal, 5).unwrap();
+            drop(wal);
+            let (_, report, again) = open_from(Arc::new(left), first);
+            assert!(!report.is_damaged(), "{what}, the start after: {:?}", report.places);
+            assert_eq!(again, [&found[..], &[5]].concat(), "{what}");
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+#[test]
+fn a_first_write_that_fails_is_no_damage() {
+    let all = SHORT.into_iter();
+    let thens = all.clone().map(Then::Short).chain(all.clone().map(Then::Again));
+    let others = [
+        Then::CutBack,
+        Then::Same,
+        Then::Refused(FaultOp::Sync),
+        Then::Refused(FaultOp::SetLen),
+        Then::Refused(FaultOp::Len),
+    ];
+    let thens: Vec<Then> = others.into_iter().chain(thens).collect();
+    let cases: Vec<(bool, usize, Then)> = [false, true]
+        .into_iter()
+        .flat_map(|recycled| all.clone().map(move |short| (recycled, short)))
+        .flat_map(|(recycled, short)| thens.iter().map(move |then| (recycled, short, *then)))
+        .collect();
+    let (mut cuts, mut failed) = (0, Vec::new());
+    for (recycled, short, then) in sampled(cases.len()).map(|number| cases[number]) {
+        match std::panic::catch_unwind(|| first_write_fails(recycled, short, then)) {
+            Ok(count) => cuts += count,
+            Err(panic) => failed.push(panic.downcast_ref::<String>().cloned().unwrap_or_default()),
+        }
+    }
+    println!("first_write cuts={cuts} lost=0 false_damage={}", failed.len());
+    assert!(failed.is_empty(), "{}: {}", failed.len(), failed.join("\n"));
 }
