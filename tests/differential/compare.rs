@@ -2,6 +2,7 @@
 
 use crate::reply::{Reply, Row, Value};
 use kymo_tests::answer::LabelMap;
+use std::collections::BTreeMap;
 
 /// The relative difference of two numbers that is no difference.
 pub(crate) const EPSILON: f64 = 1e-12;
@@ -147,6 +148,21 @@ pub(crate) fn same_values(theirs: &Reply, ours: &Reply) -> bool {
     };
     let (theirs, ours) = (values(theirs), values(ours));
     theirs.len() == ours.len() && theirs.iter().zip(&ours).all(|(a, b)| a.0 == b.0 && close(a.1, b.1))
+}
+
+/// Whether the values of two answers have the same sum at each step, whatever series have them.
+pub(crate) fn same_sums(theirs: &Reply, ours: &Reply) -> bool {
+    let sums = |reply: &Reply| {
+        let mut sums = BTreeMap::new();
+        for (time, value) in reply.rows.iter().flat_map(|row| &row.1) {
+            if let Value::Float(v) = value {
+                *sums.entry(*time).or_insert(0.0) += v;
+            }
+        }
+        sums
+    };
+    let (theirs, ours) = (sums(theirs), sums(ours));
+    theirs.len() == ours.len() && theirs.iter().zip(&ours).all(|(a, b)| a.0 == b.0 && close(*a.1, *b.1))
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! arises: at the smallest expression whose parts all agree. There it must be explained by what that one
 //! operation does to rounding errors of its inputs, in proportion to the size of those inputs; nothing else is excused.
 
-use crate::compare::{EPSILON, Strictness, close, compare, identical, same_values};
+use crate::compare::{EPSILON, Strictness, close, compare, identical, same_sums, same_values};
 use crate::expression::{Node, Rounding, Type};
 use crate::generate::Class;
 use crate::reply::{Reply, Value, When, ask};
@@ -215,8 +215,8 @@ fn changed_since(node: &Node, theirs: &Reply, ours: &Reply) -> bool {
         compare(theirs, ours, strict, &same).is_ok()
     };
     // It appends the label of the values to those of the group, and tells groups apart by a function that wants them sorted: unless
-    // that label is the last of them, values of one group are counted in several, and those of several in one.
-    let counts = query.starts_with("count_values") && {
+    // that label is the last of them, values of one group are counted in several, and those of several in one. None is lost.
+    let counts = query.starts_with("count_values") && same_sums(theirs, ours) && {
         let label = query.split('"').nth(1).unwrap_or_default();
         let first = query.strip_prefix("count_values by (").and_then(|rest| rest.split_once(')'));
         let last = query.trim_end().strip_suffix(')').and_then(|rest| rest.rsplit_once(" by ("));
