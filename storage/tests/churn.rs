@@ -311,3 +311,24 @@ fn numbers_and_the_limit_of_series_come_free() {
     assert_eq!(read(&store), contents(&expected));
     assert!(store.stats().registry_bytes < 2 << 20, "{:?}", store.stats());
 }
+
+/// The checkpoint of before knows the series, and its newest sample.
+#[test]
+fn a_delete_of_a_series_that_left_memory_lasts_beyond_a_restart() {
+    let fs = MemoryFs::new();
+    let store = open(&fs);
+    write(&store, 0..5, 1000);
+    drop_all(&store);
+    let third = vec![Matcher::equal("i", "00003")];
+    assert_eq!(store.delete(TimeRange::ALL, &[third]).unwrap().series, 1);
+    drop(store);
+    let store = open(&fs);
+    let mut batch = store.batch();
+    let id = batch.series_labels(&labels(3)).unwrap();
+    batch.sample(id, NOW + 1000, 0.5);
+    let report = store.append(batch).unwrap();
+    assert_eq!((report.accepted, report.refused_total), (1, 0), "{report:?}");
+    let mut expected = contents(&[0, 1, 2, 4].map(|i| (i, 1000)));
+    expected.insert((labels(3), 1000), 0.5);
+    assert_eq!(read(&store), expected);
+}

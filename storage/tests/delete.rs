@@ -252,6 +252,32 @@ fn a_list_of_deletes_that_is_gone_is_missed_until_the_next_delete() {
     }
 }
 
+/// A start that puts the list aside and then cannot go on leaves one thing to tell of, not two.
+#[test]
+fn a_list_of_deletes_is_put_aside_by_a_start_that_fails() {
+    let fs = with_a_delete();
+    let plan = FaultPlan::new();
+    plan.add(Fault::on(FaultOp::Map).path("TOMBSTONES").forever());
+    plan.add(Fault::on(FaultOp::Write).errno(Fault::ENOSPC).forever());
+    let faulty = Arc::new(FaultFs::new(fs.clone(), plan));
+    let clock = Arc::new(SimClock::new(NOW));
+    assert!(Storage::open_with(faulty, clock, Path::new("/data"), options()).is_err());
+    let warnings = || {
+        let store = open(&fs);
+        let querier = store.querier(TimeRange::ALL).unwrap();
+        querier.select(TimeRange::ALL, &[]).unwrap().warnings()
+    };
+    for _ in 0..2 {
+        let told = warnings();
+        assert!(told.len() == 1 && told[0].contains("quarantine/TOMBSTONES: was put aside"), "{told:?}");
+        assert!(told[0].contains("deleted may be back"), "{told:?}");
+    }
+    for path in fs.list(Path::new("/data/quarantine")).unwrap() {
+        fs.remove(&path).unwrap();
+    }
+    assert_eq!(warnings(), [""; 0]);
+}
+
 #[test]
 fn a_rebuilt_manifest_brings_nothing_back() {
     let fs = MemoryFs::new();

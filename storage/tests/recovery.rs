@@ -230,6 +230,40 @@ fn a_failed_flush_loses_nothing_and_is_tried_again() {
     assert_eq!(read(&open(&image)).len(), 6);
 }
 
+/// A flush that wrote blocks and checkpoint and got no further; at the next start one of the blocks cannot be opened just then.
+#[test]
+fn blocks_of_a_failed_flush_are_not_removed_because_they_cannot_be_opened_for_now() {
+    let endless = Options { retention: None, ..options() };
+    let memory = MemoryFs::new();
+    let plan = FaultPlan::new();
+    let fs = Arc::new(FaultFs::new(memory.clone(), plan.clone()));
+    let clock = Arc::new(SimClock::new(NOW));
+    let store = open_at(fs, Arc::<SimClock>::clone(&clock), endless.clone());
+    for day in 0..4 {
+        write(&store, NOW - day * 24 * HOUR, day as f64).unwrap();
+    }
+    plan.add(Fault::on(FaultOp::SyncDir).path("head").forever());
+    assert!(store.flush().is_err());
+    let contents = read(&store);
+    let (mut refused, mut hits) = (0, 0);
+    for call in 0..24 {
+        for errno in [Fault::EROFS, Fault::EIO] {
+            let image = memory.crash_image(memory.log_len(), CrashChoice::Everything);
+            let plan = FaultPlan::new();
+            plan.add(Fault::on(FaultOp::Map).path(".block").errno(errno).after(call));
+            let fs = Arc::new(FaultFs::new(image.clone(), plan.clone()));
+            let met =
+                Storage::open_with(fs, Arc::<SimClock>::clone(&clock), Path::new("/data"), endless.clone());
+            refused += u64::from(met.is_err());
+            hits += plan.hits();
+            drop(met);
+            let again = open_at(Arc::new(image), Arc::<SimClock>::clone(&clock), endless.clone());
+            assert_eq!(read(&again), contents, "{errno} at {call}");
+        }
+    }
+    assert!(refused > 0 && hits >= 8, "{refused} {hits}");
+}
+
 #[test]
 fn readers_see_whole_batches() {
     let store = open(&MemoryFs::new());

@@ -12,6 +12,8 @@ const DIRECTORY: &str = "quarantine";
 const REASON: &str = ".reason";
 /// The last line of the reason of a block, before two numbers.
 const TIMES: &str = "milliseconds of the oldest and the newest sample:";
+/// What is said of a file whose reason could not be written, or read.
+const NO_REASON: &str = "was put aside; the reason is not there to be read";
 /// What is read of a reason.
 const REASON_BYTES_MAX: usize = 4096;
 /// How many files of one name are kept apart.
@@ -52,13 +54,18 @@ pub fn quarantined_blocks(fs: &Arc<dyn Fs>, dir: &Path) -> Vec<Quarantined> {
     let files = fs.list(&dir.join(DIRECTORY)).unwrap_or_default();
     let blocks = files.into_iter().filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_data = name.contains(&format!(".{BLOCK_EXTENSION}")) || name.starts_with(TOMBSTONES_FILE);
-        is_data && !name.ends_with(REASON)
+        (name.contains(&format!(".{BLOCK_EXTENSION}")) && !name.ends_with(REASON)) || is_of_deletes(path)
     });
     let described = blocks.map(|path| {
         let text =
             fs.map(&reason_file(&path)).map(|bytes| bytes.get(..REASON_BYTES_MAX).unwrap_or(&bytes).to_vec());
-        let (reason, times) = read_reason(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        let (mut reason, times) = read_reason(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        if reason.is_empty() {
+            NO_REASON.clone_into(&mut reason);
+            if is_of_deletes(&path) {
+                reason.push_str(": samples that were deleted may be back");
+            }
+        }
         Quarantined { path, reason, times }
     });
     described.collect()
@@ -98,6 +105,17 @@ pub fn quarantine(
         Ok(free)
     };
     attempt().map_err(|e| Error::io(describe(), e))
+}
+
+/// Whether `path` is that of a list of deletes in quarantine.
+fn is_of_deletes(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with(TOMBSTONES_FILE) && !name.ends_with(REASON)
+}
+
+/// Whether a list of deletes lies in quarantine under the data directory `dir`.
+pub(crate) fn has_quarantined_deletes(fs: &Arc<dyn Fs>, dir: &Path) -> bool {
+    fs.list(&dir.join(DIRECTORY)).unwrap_or_default().iter().any(|path| is_of_deletes(path))
 }
 
 fn reason_file(path: &Path) -> PathBuf {

@@ -6,14 +6,15 @@
 
 use super::open::{BLOCKS, Opening, checkpoint_boundary};
 use crate::block::{BLOCK_EXTENSION, Block, Manifest, ManifestBlock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::path::Path;
 
 impl Opening<'_> {
     /// Takes the blocks that are newer than the manifest into it, and recovery begins behind them.
     ///
     /// # Errors
-    /// A folder cannot be listed.
+    /// A folder cannot be listed, or the operating system refuses for now to open a block: what is not taken in is left over, and
+    /// leftovers are removed.
     pub(super) fn catch_up(&self, manifest: &mut Manifest) -> Result<()> {
         let entries = self.list(BLOCKS)?;
         let is_there =
@@ -28,7 +29,7 @@ impl Opening<'_> {
             |sequence| gone.contains(&sequence) || (newest.is_some() && sequence >= manifest.next_sequence);
         let mut newer: Vec<ManifestBlock> = Vec::new();
         for path in &entries {
-            let Some(block) = self.unlisted(path, manifest).filter(|b| is_newer(b.meta.sequence)) else {
+            let Some(block) = self.unlisted(path, manifest)?.filter(|b| is_newer(b.meta.sequence)) else {
                 continue;
             };
             // What a merge has made holds all that the input of the same sequence does.
@@ -62,13 +63,19 @@ impl Opening<'_> {
     }
 
     /// The block at `path`, if it is a sound one that the manifest does not have. Damaged ones are put aside later.
-    fn unlisted(&self, path: &Path, manifest: &Manifest) -> Option<ManifestBlock> {
-        let file = path.file_name()?.to_str()?.to_owned();
+    fn unlisted(&self, path: &Path, manifest: &Manifest) -> Result<Option<ManifestBlock>> {
+        let Some(file) = path.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
         let is_block = path.extension().is_some_and(|e| e == BLOCK_EXTENSION);
         if !is_block || manifest.blocks.iter().any(|b| b.file == file) {
-            return None;
+            return Ok(None);
         }
-        let block = Block::open(self.fs, path).ok()?;
-        Some(ManifestBlock { file, bytes: block.file_bytes(), meta: *block.meta() })
+        match Error::or_again(|| Block::open(self.fs, path)) {
+            Ok(block) => {
+                let (file, bytes) = (file.to_owned(), block.file_bytes());
+                Ok(Some(ManifestBlock { file, bytes, meta: *block.meta() }))
+            }
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::reserve;
 use super::shared::Shared;
 use crate::block::{
     BLOCK_EXTENSION, Block, MANIFEST_TEMPORARY, Manifest, TOMBSTONES_FILE, TOMBSTONES_TEMPORARY, Tombstone,
-    load_tombstones, quarantine, quarantined_blocks,
+    has_quarantined_deletes, load_tombstones, quarantine, quarantined_blocks,
 };
 use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
@@ -318,7 +318,10 @@ impl<'a> Opening<'a> {
                 tombstones
             }
             Ok(None) => {
-                if manifest.has_deletes {
+                if manifest.has_deletes && has_quarantined_deletes(self.fs, self.dir) {
+                    // The start that put it there did not come to an end.
+                    manifest.has_deletes = false;
+                } else if manifest.has_deletes {
                     self.note_missing(
                         &path,
                         TimeRange::ALL,

@@ -33,6 +33,8 @@ pub(crate) struct Committer {
     given: Vec<u32>,
     /// Where the log was cut last: what lies before is frozen or in blocks.
     boundary: u64,
+    /// Whether series became unknown since: the checkpoint before knows them and their newest samples.
+    has_unlinked: bool,
     /// The samples of the group being committed.
     judged: JudgedColumns,
     /// The histograms of the group.
@@ -79,6 +81,7 @@ impl Committer {
             known: logged,
             given: Vec::new(),
             boundary: 0,
+            has_unlinked: false,
             judged: JudgedColumns::default(),
             histograms: Vec::new(),
             exemplars: Vec::new(),
@@ -336,12 +339,13 @@ impl Committer {
     /// # Errors
     /// As [`Committer::freeze`].
     pub(crate) fn forget(&mut self, series: &RoaringBitmap, range: TimeRange) -> Result<()> {
-        let mut changed = self.view.peek(|view| {
+        let in_memory = self.view.peek(|view| {
             let has_any = |id| {
                 view.active.has_samples(id, range) || view.active.exemplars_of(id, range).next().is_some()
             };
             series.iter().any(has_any)
         });
+        let mut changed = in_memory || self.has_unlinked;
         let mut forgotten = Vec::new();
         for id in series {
             let last = self.last.get(id);
@@ -369,6 +373,7 @@ impl Committer {
         }
         let boundary = self.wal.cut()?;
         self.boundary = boundary;
+        self.has_unlinked = false;
         let mut last = self.last.clone();
         // Series without samples may not be in the log yet; a checkpoint holds only what was logged.
         last.truncate(self.logged);
@@ -398,6 +403,7 @@ impl Committer {
             blocks.iter().for_each(|live| live.forget_numbers(unknown));
         });
         if !unknown.is_empty() {
+            self.has_unlinked = true;
             self.view.change(|view| view.flushed = None);
         }
         for id in &unknown {

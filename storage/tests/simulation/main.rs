@@ -95,6 +95,10 @@ fn what_is_acknowledged_is_there_whatever_happens() {
         Some(seed) => vec![seed],
         None => (0..number("KYMO_SIM_SEEDS").unwrap_or(SEEDS)).map(|i| first.wrapping_add(i)).collect(),
     };
+    if number("KYMO_SIM_SEED").is_some() {
+        // What the store says of it, between what happens to it.
+        let _ = tracing_subscriber::fmt().without_time().with_ansi(false).try_init();
+    }
     let next = AtomicUsize::new(0);
     let work = || tried(&seeds, &next);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

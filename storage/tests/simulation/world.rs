@@ -254,6 +254,13 @@ impl World {
         self.say(|| format!("open in {}, {} faults", self.dir.display(), self.plan.hits() - hits));
         let mut aside = self.fs.list(&self.dir.join("quarantine")).unwrap_or_default();
         aside.retain(|file| !self.aside.contains(file));
+        if self.is_rotten {
+            // A segment that an earlier start did not read, and said so, is put aside when its turn to be removed has come.
+            let was_unread = |file: &PathBuf| file.to_string_lossy().ends_with(".unread.wal");
+            let (known, new) = aside.into_iter().partition(was_unread);
+            self.aside.extend::<Vec<_>>(known);
+            aside = new;
+        }
         let lost = store.stats().wal_lost_frames;
         if !aside.is_empty() || (lost > 0 && !self.has_lost_of_the_log()) {
             self.note_rot(&format!("{lost} frames of the log are lost, {aside:?}"));
