@@ -81,6 +81,8 @@ pub(crate) struct World {
     pub(crate) newest: i64,
     /// Whether something may have gone unread since the store was opened.
     pub(crate) is_doubtful: bool,
+    /// Whether something may have gone unread when the store was opened, now or earlier.
+    had_bad_start: bool,
     /// Whether something was lost that the disk could not read, so that nobody knows what there must be.
     is_rotten: bool,
     /// What was ever put aside. Who asks is reminded of it at every start, also by a disk that is sound again.
@@ -163,6 +165,7 @@ impl World {
             has_jumped: false,
             newest: i64::MIN,
             is_doubtful: false,
+            had_bad_start: false,
             is_rotten: false,
             aside: BTreeSet::new(),
             figures: Figures::default(),
@@ -254,13 +257,15 @@ impl World {
         self.say(|| format!("open in {}, {} faults", self.dir.display(), self.plan.hits() - hits));
         let mut aside = self.fs.list(&self.dir.join("quarantine")).unwrap_or_default();
         aside.retain(|file| !self.aside.contains(file));
-        if self.is_rotten {
-            // A segment that an earlier start did not read, and said so, is put aside when its turn to be removed has come.
+        if self.had_bad_start {
+            // A segment that an earlier start did not read is put aside when its turn to be removed has come.
             let was_unread = |file: &PathBuf| file.to_string_lossy().ends_with(".unread.wal");
-            let (known, new) = aside.into_iter().partition(was_unread);
-            self.aside.extend::<Vec<_>>(known);
-            aside = new;
+            let (unread, others) = aside.into_iter().partition::<Vec<_>, _>(was_unread);
+            self.is_rotten |= !unread.is_empty();
+            self.aside.extend(unread);
+            aside = others;
         }
+        self.had_bad_start |= self.is_doubtful;
         let lost = store.stats().wal_lost_frames;
         if !aside.is_empty() || (lost > 0 && !self.has_lost_of_the_log()) {
             self.note_rot(&format!("{lost} frames of the log are lost, {aside:?}"));
