@@ -74,6 +74,8 @@ fn tried(seeds: &[u64], next: &AtomicUsize) -> Tried {
         let figures = match run(seed, None) {
             Ok(figures) => figures,
             Err(violation) => {
+                // Seen at once: the others may take their time.
+                println!("{violation}");
                 all.violations.push(violation);
                 continue;
             }
