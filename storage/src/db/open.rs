@@ -152,6 +152,11 @@ pub(crate) fn open(
         // Whoever wrote it may have been cut off before this.
         fs.sync_dir(dir).map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
     } else {
+        // Whoever wrote what the manifest is to name now may have been cut off before its name was durable.
+        for folder in [BLOCKS, HEAD] {
+            let path = dir.join(folder);
+            fs.sync_dir(&path).map_err(|e| Error::io(format!("sync {}", path.display()), e))?;
+        }
         // A start must be possible on a full disk: without it nothing can be deleted.
         reserve::with_reserve(fs.as_ref(), dir, || manifest.store(&fs, dir))?;
     }

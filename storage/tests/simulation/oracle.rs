@@ -42,7 +42,7 @@ pub(crate) enum Event {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Oracle {
     cells: BTreeMap<usize, BTreeMap<i64, Vec<Option<Value>>>>,
-    /// What was ever stored. An answer that says that something is missing may hold what the missing part replaced or deleted.
+    /// What was ever stored, or may have been. An answer that says that something is missing may hold what the missing part replaced or deleted.
     former: BTreeMap<(usize, i64), Vec<Value>>,
     /// What may come up at the next start.
     limbo: Vec<Event>,
@@ -132,6 +132,7 @@ impl Oracle {
             match event {
                 Event::Failed(items) | Event::Stored { stored: items, .. } => {
                     for Item { series, time, value } in items {
+                        also(self.former.entry((series, time)).or_default(), value.clone());
                         also(self.cell(series, time), Some(value));
                     }
                 }

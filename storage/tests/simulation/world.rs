@@ -84,7 +84,7 @@ pub(crate) struct World {
     /// Whether something may have gone unread when the store was opened, now or earlier.
     had_bad_start: bool,
     /// Whether something was lost that the disk could not read, so that nobody knows what there must be.
-    is_rotten: bool,
+    pub(crate) is_rotten: bool,
     /// What was ever put aside. Who asks is reminded of it at every start, also by a disk that is sound again.
     aside: BTreeSet<PathBuf>,
     pub(crate) figures: Figures,
