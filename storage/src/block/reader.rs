@@ -64,11 +64,13 @@ impl Block {
         if meta.uuid != uuid {
             return Err(corrupt("header and footer are of different blocks".to_owned(), tail_start));
         }
-        if u32::try_from(meta.series).is_err() {
-            return Err(corrupt(
-                format!("{} series are more than a block can hold", meta.series),
-                tail_start,
-            ));
+        // What is kept for each series must not be more than the file can be asked for.
+        let pages =
+            sections.get(Section::SeriesPages.index()).map_or(0, |s| s.length) / PAGE_ENTRY_BYTES as u64;
+        let most = pages.saturating_mul(u64::from(SERIES_PER_PAGE)).min(u64::from(u32::MAX));
+        if meta.series > most {
+            let text = format!("{} series are more than its pages can hold, {most}", meta.series);
+            return Err(corrupt(text, tail_start));
         }
         Ok(Self {
             path: path.to_owned(),
