@@ -92,3 +92,15 @@ fn random_damage_never_ends_the_server() {
     }
     assert_eq!(client.get("/-/ready").unwrap().status, 200);
 }
+
+/// A client that still sends its body when the refusal comes must not lose it to the end of the connection.
+#[test]
+fn who_still_sends_reads_why_he_is_refused() {
+    let fresh = Fresh::start(&[]);
+    let media = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = [b"query=1&x=".to_vec(), vec![b'x'; 24 << 20]].concat();
+    for _ in 0..10 {
+        let answer = fresh.client().request("POST", "/api/v1/query", &media, &body).unwrap();
+        assert_eq!(answer.status, 413, "{}", answer.text());
+    }
+}

@@ -63,6 +63,8 @@ const REFUSALS_MAX: usize = 64;
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
 /// and as long as they send no more than this, in bytes.
 const REFUSED_BYTES_MAX: u64 = 64 << 10;
+/// So much is read and forgotten of a body that is refused.
+const UNREAD_BYTES_MAX: u64 = 64 << 20;
 /// What a client that speaks plain HTTP to a TLS port is told, as Go's servers do.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
@@ -304,7 +306,7 @@ async fn requests(
             (Ok(Begun::Request), _) | (Ok(Begun::Http2), None) => {
                 match Box::pin(line.http1(&mut stream, stop.as_mut())).await {
                     Ok(true) => {}
-                    Ok(false) => return,
+                    Ok(false) => return line.hear_out(stream).await,
                     Err(error) => return ended_early(&error),
                 }
             }
@@ -385,6 +387,20 @@ impl Line<'_> {
             return Ok(true);
         };
         ended.map(|()| false)
+    }
+
+    /// Listens for a moment to a client that was answered before its body was read: see [`refuse`].
+    async fn hear_out(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        if !self.activity.is_unread() {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.face.refusals).try_acquire_owned() else { return };
+        let heard = async {
+            let _ = stream.shutdown().await;
+            tokio::io::copy(&mut stream.take(UNREAD_BYTES_MAX), &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(REFUSAL_TIME, heard).await;
+        drop(place);
     }
 
     /// Serves a connection of HTTP/2 to its end.
