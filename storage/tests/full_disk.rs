@@ -119,6 +119,20 @@ fn samples_are_deleted_on_a_full_disk() {
 }
 
 #[test]
+fn the_reserve_is_laid_down_at_the_start() {
+    let fs = MemoryFs::unrecorded();
+    fs.set_capacity(CAPACITY);
+    fs.create_dir_all(Path::new("/")).unwrap();
+    let store = open(&fs, &options());
+    let is_there = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        has_reserve(&fs)
+    });
+    assert!(is_there, "nobody has asked for maintenance");
+    drop(store);
+}
+
+#[test]
 fn without_a_reserve_a_full_disk_refuses_deletes() {
     let (fs, store) = filled(&Options { reserve_bytes: 0, ..options() });
     assert!(!has_reserve(&fs));

@@ -60,6 +60,8 @@ impl Background {
 pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     let mut background = Background::default();
     shared.order.prepare(&shared.registry);
+    // The disk may be full before the first look at the store.
+    shared.keep_reserve();
     let interval = shared.options.maintenance_interval;
     let look = interval.min(LOOK_INTERVAL);
     let mut waited = Duration::ZERO;
