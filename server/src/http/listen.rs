@@ -6,6 +6,7 @@
 
 use super::doors::Doors;
 use super::heads::{Begun, Between};
+use super::refusals::Refusals;
 use super::taking::{Taken, Taker};
 use super::timed::{Activity, TimedStream};
 use super::unread;
@@ -29,9 +30,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
@@ -54,17 +55,6 @@ const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Of that, what may wait to be sent, in bytes: the rest is for what is on its way to the client and not yet acknowledged, which
 /// is nothing if the client has no room.
 const UNSENT_BYTES: u32 = 32 << 10;
-/// What a client beyond the limit of connections is told.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n\
-    Content-Length: 59\r\nConnection: close\r\n\r\ntoo many connections; the limit is set by --max-connections\n";
-/// So many are listened to at a time after they were refused,
-const REFUSALS_MAX: usize = 64;
-/// for so long,
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
-/// and as long as they send no more than this, in bytes.
-const REFUSED_BYTES_MAX: u64 = 64 << 10;
-/// So much is read and forgotten of a body that is refused.
-const UNREAD_BYTES_MAX: u64 = 64 << 20;
 /// What a client that speaks plain HTTP to a TLS port is told, as Go's servers do.
 const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
@@ -108,7 +98,7 @@ struct Face {
     metrics: Arc<Metrics>,
     builders: Builders,
     /// Places for those who are being told that there is no place.
-    refusals: Arc<Semaphore>,
+    refusals: Refusals,
 }
 
 /// Listens on `address`.
@@ -134,7 +124,7 @@ pub async fn serve(
 ) {
     let doors = Arc::new(Doors::new(options.connections_max, Arc::clone(&metrics)));
     let (drain, builders) = (options.drain, Builders::new(&options));
-    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let refusals = Refusals::default();
     let face = Arc::new(Face { app, options, metrics, builders, refusals });
     // Every connection holds a sender; when the last is gone the receiver ends.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
@@ -153,7 +143,9 @@ pub async fn serve(
             }
         };
         let Some(place) = doors.enter(address.ip()) else {
-            refuse(&face, stream);
+            if (face.options.tls)().is_none() {
+                face.refusals.turn_away(stream);
+            }
             continue;
         };
         // Answers are small and complete: there is nothing to gain from waiting for more bytes.
@@ -212,28 +204,6 @@ impl Builders {
             .initial_connection_window_size(HTTP2_WINDOW_BYTES.1);
         Self { http1, http1_over_tls, http2: options.http2.then_some(http2) }
     }
-}
-
-/// Says why before the door closes. A socket closed while its client still sends takes back what the client has not read yet, so
-/// some of those who are refused at a time are listened to for a moment; the others may miss the reason.
-fn refuse(face: &Face, mut stream: TcpStream) {
-    if (face.options.tls)().is_some() {
-        return;
-    }
-    let Ok(place) = Arc::clone(&face.refusals).try_acquire_owned() else {
-        let _ = stream.try_write(REFUSAL);
-        return;
-    };
-    tokio::spawn(async move {
-        let told = async {
-            stream.write_all(REFUSAL).await?;
-            stream.shutdown().await?;
-            tokio::io::copy(&mut stream.take(REFUSED_BYTES_MAX), &mut tokio::io::sink()).await
-        };
-        // Whoever does not read it is closed out all the same.
-        let _ = tokio::time::timeout(REFUSAL_TIME, told).await;
-        drop(place);
-    });
 }
 
 /// What serves a connection until it ends.
@@ -306,7 +276,12 @@ async fn requests(
             (Ok(Begun::Request), _) | (Ok(Begun::Http2), None) => {
                 match Box::pin(line.http1(&mut stream, stop.as_mut())).await {
                     Ok(true) => {}
-                    Ok(false) => return line.hear_out(stream).await,
+                    Ok(false) => {
+                        if activity.is_unread() {
+                            face.refusals.hear_out(stream).await;
+                        }
+                        return;
+                    }
                     Err(error) => return ended_early(&error),
                 }
             }
@@ -389,20 +364,6 @@ impl Line<'_> {
         ended.map(|()| false)
     }
 
-    /// Listens for a moment to a client that was answered before its body was read: see [`refuse`].
-    async fn hear_out(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
-        if !self.activity.is_unread() {
-            return;
-        }
-        let Ok(place) = Arc::clone(&self.face.refusals).try_acquire_owned() else { return };
-        let heard = async {
-            let _ = stream.shutdown().await;
-            tokio::io::copy(&mut stream.take(UNREAD_BYTES_MAX), &mut tokio::io::sink()).await
-        };
-        let _ = tokio::time::timeout(REFUSAL_TIME, heard).await;
-        drop(place);
-    }
-
     /// Serves a connection of HTTP/2 to its end.
     async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         &self,
@@ -432,6 +393,7 @@ impl Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
 
     fn options() -> ListenOptions {
@@ -451,13 +413,8 @@ mod tests {
         let (stream, address) = listener.accept().await.unwrap();
         let (options, metrics) = (options(), Arc::<Metrics>::default());
         let builders = Builders::new(&options);
-        let face = Arc::new(Face {
-            app: Router::new(),
-            options,
-            metrics,
-            builders,
-            refusals: Arc::new(Semaphore::new(1)),
-        });
+        let face =
+            Arc::new(Face { app: Router::new(), options, metrics, builders, refusals: Refusals::default() });
         let bytes = size_of_val(&*connection(face, stream, address, watch::channel(false).1));
         println!("a connection is {bytes} bytes");
         assert!(bytes <= 6 << 10, "{bytes}");

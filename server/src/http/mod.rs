@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod listen;
 pub mod params;
 pub mod queries;
+mod refusals;
 pub mod respond;
 pub mod router;
 pub mod startup;
