@@ -350,6 +350,7 @@ fn write_long_log(place: &Place<'_>, mebibytes: u64) -> Result<u64, String> {
         durability: Durability::Os,
         flush_bytes: 64 << 30,
         flush_wal_bytes: 64 << 30,
+        flush_wal_bytes_per_series: 64 << 20,
         flush_age: Duration::from_secs(86_400),
         compaction_percent: 0,
         ..Options::default()
@@ -357,7 +358,8 @@ fn write_long_log(place: &Place<'_>, mebibytes: u64) -> Result<u64, String> {
     let text = |e: kymo_storage::Error| e.to_string();
     let storage = kymo_storage::Storage::open(&place.dir.join("data"), options).map_err(text)?;
     let mut rng = Rng::new(place.seed);
-    let base = now_ms() - 3_600_000;
+    // Late enough that none is ahead of the clock, and less than a day in all, which the head may hold.
+    let base = now_ms() - 20 * 3_600_000;
     let mut samples = SERIES;
     let labels = |series: u64| {
         let (instance, series) = (format!("10.0.0.{}:9100", series % 251), series.to_string());
@@ -376,7 +378,10 @@ fn write_long_log(place: &Place<'_>, mebibytes: u64) -> Result<u64, String> {
         for series in &known {
             batch.sample(*series, base + step * 1_000, rng.below(100_000) as f64);
         }
-        storage.append(batch).map_err(text)?;
+        let report = storage.append(batch).map_err(text)?;
+        if report.refused_total > 0 {
+            return Err(format!("step {step}: {} samples are refused", report.refused_total));
+        }
         samples += SERIES;
         if step % 16 == 0 && storage.stats().wal_bytes >= mebibytes << 20 {
             break;
