@@ -14,7 +14,14 @@ use std::time::Duration;
 const NOW: i64 = 1_700_000_000_000;
 
 fn options() -> Options {
-    Options { retention: None, wal_segment_bytes: 4096, free_space_min: Some(0), ..Options::default() }
+    Options {
+        retention: None,
+        wal_segment_bytes: 4096,
+        free_space_min: Some(0),
+        // A file of zeros in which nothing is to be found.
+        reserve_bytes: 0,
+        ..Options::default()
+    }
 }
 
 /// A store with blocks, a delete, a checkpoint and a log.

@@ -66,6 +66,8 @@ fn options() -> Options {
         compaction_percent: 0,
         scrub_bytes_per_second: 0,
         free_space_min: Some(0),
+        // Laid down beside everything else, it would be another call each time.
+        reserve_bytes: 0,
         ..Options::default()
     }
 }
