@@ -97,7 +97,7 @@ struct Face {
     options: ListenOptions,
     metrics: Arc<Metrics>,
     builders: Builders,
-    /// Places for those who are being told that there is no place.
+    /// Places for those who are told why they are refused.
     refusals: Refusals,
 }
 

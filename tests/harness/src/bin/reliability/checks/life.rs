@@ -359,7 +359,7 @@ fn write_long_log(place: &Place<'_>, mebibytes: u64) -> Result<u64, String> {
     let text = |e: kymo_storage::Error| e.to_string();
     let storage = kymo_storage::Storage::open(&place.dir.join("data"), options).map_err(text)?;
     let mut rng = Rng::new(place.seed);
-    // Late enough that none is ahead of the clock, and less than a day in all, which the head may hold.
+    // So early that none is ahead of the clock; less than a day in all, which the head may hold.
     let base = now_ms() - 20 * 3_600_000;
     let mut samples = SERIES;
     let labels = |series: u64| {
