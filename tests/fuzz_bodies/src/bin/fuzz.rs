@@ -1,5 +1,5 @@
 //! `cargo run -p kymo-fuzz-bodies --bin fuzz -- [--seconds N] [--keep] [TARGET ...]`: runs each target (all, if none is named) for
-//! so long, one after the other, and writes a line a target into `fuzz/ledger.txt`. Needs a nightly toolchain and cargo-fuzz.
+//! so long, one on each processor, and writes a line a target into `fuzz/ledger.txt`. Needs a nightly toolchain and cargo-fuzz.
 //! `--seconds 0` runs nothing. `--keep` distils what was found into `fuzz/corpus`. An input that is a finding lands in
 //! `fuzz/regressions`, where `cargo test` replays it.
 
@@ -15,6 +15,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Bytes and files that are kept of a target's corpus.
@@ -126,9 +128,9 @@ fn run(target: &Target, seconds: u64) -> std::io::Result<Run> {
 fn note(target: &Target, run: &Run) -> std::io::Result<()> {
     let day = date(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()) / 86_400);
     let mut ledger = fs::OpenOptions::new().append(true).open(root().join("fuzz/ledger.txt"))?;
-    writeln!(
-        ledger,
-        "{day} {:<10} {:>7} {:>11} {:>7} {:>8} {:>8} {:>8} {:>8}",
+    // In one write: another target may end at the same time.
+    let line = format!(
+        "{day} {:<10} {:>7} {:>11} {:>7} {:>8} {:>8} {:>8} {:>8}\n",
         target.name,
         run.seconds,
         run.executions,
@@ -137,7 +139,8 @@ fn note(target: &Target, run: &Run) -> std::io::Result<()> {
         run.features,
         run.peak_mib,
         run.findings
-    )
+    );
+    ledger.write_all(line.as_bytes())
 }
 
 /// Days since 1970 as a date.
@@ -201,21 +204,40 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let chosen = TARGETS.iter().filter(|t| names.is_empty() || names.iter().any(|name| name == t.name));
-    let (mut targets, mut executions, mut spent, mut findings) = (0, 0, 0, 0);
-    for target in chosen {
-        if seconds > 0 {
-            let run = run(target, seconds).expect("the fuzzer runs");
-            println!("  {} {run:?}", target.name);
-            note(target, &run).expect("the ledger is written");
-            (targets, executions) = (targets + 1, executions + run.executions);
-            (spent, findings) = (spent + run.seconds, findings + run.findings);
-        }
-        if is_kept {
-            println!("  {} keeps {} inputs", target.name, keep(target).expect("the corpus is written"));
-        }
-    }
-    println!("fuzz targets={targets} execs={executions} seconds={spent} crashes={findings}");
+    let runs = run_all(&chosen.collect::<Vec<_>>(), seconds, is_kept);
+    let total = |of: fn(&Run) -> u64| runs.iter().map(of).sum::<u64>();
+    let findings = total(|run| run.findings as u64);
+    println!(
+        "fuzz targets={} execs={} seconds={} crashes={findings}",
+        runs.len(),
+        total(|run| run.executions),
+        total(|run| run.seconds)
+    );
     if findings == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs the targets, each on one processor: whoever is done takes the next.
+fn run_all(targets: &[&Target], seconds: u64, is_kept: bool) -> Vec<Run> {
+    let (next, runs) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if seconds > 0 {
+                let run = run(target, seconds).expect("the fuzzer runs");
+                println!("  {} {run:?}", target.name);
+                note(target, &run).expect("the ledger is written");
+                runs.lock().expect("no run panics with it").push(run);
+            }
+            if is_kept {
+                println!("  {} keeps {} inputs", target.name, keep(target).expect("the corpus is written"));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    runs.into_inner().expect("no run panics with it")
 }
 
 fn usage() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `cargo run --release -p kymo-tests --bin reliability -- --tier nightly`: keeps the promises under attack, one line a check
-//! with its figure, and a table at the end. `--only NAME` runs one check, `--list` shows them all, `--peers` puts Prometheus and
-//! VictoriaMetrics under the same test where they are installed.
+//! with its figure, and a table at the end. `--only NAME` runs one check, `--skip NAME` all but one, `--list` shows them all,
+//! `--peers` puts Prometheus and VictoriaMetrics under the same test where they are installed.
 
 #![allow(
     clippy::expect_used,
@@ -23,14 +23,29 @@ use std::time::Instant;
 struct Asked {
     tier: Tier,
     only: Vec<String>,
+    skip: Vec<String>,
     list: bool,
     peers: bool,
 }
 
-const USAGE: &str = "usage: reliability [--tier smoke|nightly] [--only NAME]... [--peers] [--list]";
+impl Asked {
+    /// A name that is none of a check.
+    fn unknown(&self) -> Option<&String> {
+        self.only.iter().chain(&self.skip).find(|name| checks::all().all(|check| check.name != *name))
+    }
+
+    fn wants(&self, check: &Check) -> bool {
+        let names = |list: &[String]| list.iter().any(|name| name == check.name);
+        (self.only.is_empty() || names(&self.only)) && !names(&self.skip)
+    }
+}
+
+const USAGE: &str =
+    "usage: reliability [--tier smoke|nightly] [--only NAME]... [--skip NAME]... [--peers] [--list]";
 
 fn asked() -> Result<Asked, String> {
-    let mut asked = Asked { tier: Tier::Smoke, only: Vec::new(), list: false, peers: false };
+    let mut asked =
+        Asked { tier: Tier::Smoke, only: Vec::new(), skip: Vec::new(), list: false, peers: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value; {USAGE}"));
@@ -43,6 +58,7 @@ fn asked() -> Result<Asked, String> {
                 }
             }
             "--only" => asked.only.push(value()?),
+            "--skip" => asked.skip.push(value()?),
             "--peers" => asked.peers = true,
             "--list" => asked.list = true,
             other => return Err(format!("{other:?} is no option; {USAGE}")),
@@ -110,8 +126,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let chosen: Vec<&'static Check> =
-        checks::all().filter(|c| asked.only.is_empty() || asked.only.iter().any(|n| n == c.name)).collect();
+    if let Some(name) = asked.unknown() {
+        println!("no check is named {name:?}; --list shows them all");
+        return ExitCode::FAILURE;
+    }
+    let chosen: Vec<&'static Check> = checks::all().filter(|check| asked.wants(check)).collect();
     if asked.list || chosen.is_empty() {
         for check in checks::all() {
             println!("{:4} {:14} {}", check.number, check.name, check.what);
