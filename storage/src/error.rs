@@ -85,8 +85,12 @@ impl Error {
         let io = self.source.as_ref().and_then(|source| source.downcast_ref::<std::io::Error>());
         self.kind == ErrorKind::Corrupt
             || io.is_some_and(|e| {
-                matches!(e.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::IsADirectory)
-                    || e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+                use rustix::io::Errno;
+                use std::io::ErrorKind::{InvalidData, IsADirectory, UnexpectedEof};
+                // The last two are of a file system whose own checks fail.
+                let unreadable = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(Errno::raw_os_error);
+                matches!(e.kind(), UnexpectedEof | IsADirectory | InvalidData)
+                    || e.raw_os_error().is_some_and(|code| unreadable.contains(&code))
             })
     }
 

@@ -562,3 +562,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_read_of_an_open_block_does_not_end_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let (fs, path) = (Arc::new(DiskFs) as Arc<dyn Fs>, dir.path().join("1.block"));
+    let series = |i: i64| {
+        let pairs = [("__name__".to_owned(), "m".to_owned()), ("i".to_owned(), (i * 7919).to_string())];
+        (Labels::from_pairs(pairs), vec![(i, (i as f64).sqrt())])
+    };
+    write(&fs, &path, &(0..5000).map(series).collect(), SPEC);
+    let block = Arc::new(Block::open(&fs, &path).unwrap());
+    // As from a device that does not read, to touch a map behind the end of its file would be SIGBUS.
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    assert!(file.metadata().unwrap().len() > 3 * 4096);
+    file.set_len(4096).unwrap();
+    assert!(block.verify().is_err());
+    assert!(!block.check().is_empty());
+    assert!(block.label_names().is_err());
+}

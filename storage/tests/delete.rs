@@ -252,30 +252,51 @@ fn a_list_of_deletes_that_is_gone_is_missed_until_the_next_delete() {
     }
 }
 
-/// A start that puts the list aside and then cannot go on leaves one thing to tell of, not two.
+fn warnings_of(fs: Arc<dyn Fs>) -> Vec<String> {
+    let store = open_on(fs);
+    let querier = store.querier(TimeRange::ALL).unwrap();
+    querier.select(TimeRange::ALL, &[]).unwrap().warnings()
+}
+
+/// Only a start that comes to its end puts the list aside.
 #[test]
-fn a_list_of_deletes_is_put_aside_by_a_start_that_fails() {
+fn a_start_that_fails_leaves_the_list_of_deletes_where_it_is() {
     let fs = with_a_delete();
     let plan = FaultPlan::new();
-    plan.add(Fault::on(FaultOp::Map).path("TOMBSTONES").forever());
+    plan.add(Fault::on(FaultOp::Read).path("TOMBSTONES").forever());
     plan.add(Fault::on(FaultOp::Write).errno(Fault::ENOSPC).forever());
     let faulty = Arc::new(FaultFs::new(fs.clone(), plan));
     let clock = Arc::new(SimClock::new(NOW));
     assert!(Storage::open_with(faulty, clock, Path::new("/data"), options()).is_err());
-    let warnings = || {
-        let store = open(&fs);
-        let querier = store.querier(TimeRange::ALL).unwrap();
-        querier.select(TimeRange::ALL, &[]).unwrap().warnings()
-    };
+    assert_eq!(warnings_of(Arc::new(fs)), [""; 0]);
+}
+
+/// It is told of once, from where it lies; one that is lost later is told of beside it.
+#[test]
+fn a_damaged_list_of_deletes_is_told_of_from_quarantine() {
+    let (fs, list) = (with_a_delete(), Path::new("/data/TOMBSTONES"));
+    fs.open_write(list).unwrap().write_all_at(&[0xff; 8], 0).unwrap();
+    let plan = FaultPlan::new();
+    plan.add(Fault::on(FaultOp::Rename).path("quarantine").forever());
+    let told = warnings_of(Arc::new(FaultFs::new(fs.clone(), plan)));
+    assert!(told.len() == 1 && told[0].contains("/data/TOMBSTONES"), "{told:?}");
     for _ in 0..2 {
-        let told = warnings();
-        assert!(told.len() == 1 && told[0].contains("quarantine/TOMBSTONES: was put aside"), "{told:?}");
+        let told = warnings_of(Arc::new(fs.clone()));
+        assert!(told.len() == 1 && told[0].contains("quarantine/TOMBSTONES"), "{told:?}");
         assert!(told[0].contains("deleted may be back"), "{told:?}");
     }
+    let store = open(&fs);
+    store.delete(TimeRange::ALL, &series("a")).unwrap();
+    store.close().unwrap();
+    drop(store);
+    fs.remove(list).unwrap();
+    let told = warnings_of(Arc::new(fs.clone()));
+    assert!(told.len() == 2 && told.iter().any(|w| w.contains("/data/TOMBSTONES: is gone")), "{told:?}");
     for path in fs.list(Path::new("/data/quarantine")).unwrap() {
         fs.remove(&path).unwrap();
     }
-    assert_eq!(warnings(), [""; 0]);
+    let told = warnings_of(Arc::new(fs));
+    assert!(told.len() == 1 && told[0].contains("is gone"), "{told:?}");
 }
 
 #[test]

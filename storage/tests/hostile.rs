@@ -8,8 +8,8 @@
 
 use kymo_storage::api::{Queryable, Room, Samples};
 use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
-use kymo_storage::model::{Labels, Metadata, TimeRange};
-use kymo_storage::options::Options;
+use kymo_storage::model::{Labels, Matcher, Metadata, TimeRange};
+use kymo_storage::options::{Options, RetentionRule};
 use kymo_storage::{ErrorKind, Storage};
 use std::path::Path;
 use std::sync::Arc;
@@ -357,4 +357,33 @@ fn a_full_disk_at_any_call_is_left_behind_without_a_restart() {
             assert_eq!(times(&open(&image)), stored, "{op:?} {part}");
         }
     }
+}
+
+#[test]
+fn a_flush_that_is_tried_again_writes_the_same_blocks() {
+    let long = || RetentionRule {
+        matchers: vec![Matcher::equal("__name__", "m")],
+        keep: Duration::from_secs(30 * 86_400),
+    };
+    let options = Options {
+        retention: Some(Duration::from_secs(10 * 86_400)),
+        retention_rules: vec![long()],
+        ..options()
+    };
+    let (memory, plan) = (MemoryFs::new(), FaultPlan::new());
+    let store = open_with(Arc::new(FaultFs::new(memory.clone(), plan.clone())), options.clone());
+    let days: Vec<i64> = (-12..=0).map(|day| NOW + day * DAY).collect();
+    days.iter().for_each(|time| put(&store, *time, 1.0));
+    // The first attempt leaves out what is too old, and fails after its blocks and its checkpoint are there.
+    store.set_retention_rules(Vec::new()).unwrap();
+    plan.add(Fault::on(FaultOp::Rename).path("MANIFEST").errno(Fault::ENOSPC).forever());
+    assert!(store.flush().is_err());
+    // Then those samples are to be kept after all, and the second attempt is cut off among its blocks.
+    store.set_retention_rules(vec![long()]).unwrap();
+    plan.add(Fault::on(FaultOp::Create).path("blocks").after(2).forever());
+    assert!(store.flush().is_err());
+    drop(store);
+    let store = open_with(Arc::new(memory), options);
+    let kept: Vec<i64> = days.into_iter().filter(|time| *time >= NOW - 10 * DAY).collect();
+    assert!(times(&store).ends_with(&kept), "{:?}", times(&store));
 }

@@ -33,7 +33,8 @@ impl Refusals {
     /// Tells one client too many that he is.
     pub(super) fn turn_away(&self, mut stream: TcpStream) {
         let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
-            let _ = stream.try_write(TOO_MANY);
+            // Right away: the runtime does not know yet whether it can be written to.
+            let _ = socket2::SockRef::from(&stream).send(TOO_MANY);
             return;
         };
         tokio::spawn(async move {

@@ -35,10 +35,12 @@ pub struct CheckCursor {
 impl Block {
     /// Where a file that does not open as a block is damaged: in its header or in its footer. Nothing if it cannot be read.
     pub(crate) fn unsound_at(fs: &Arc<dyn Fs>, path: &Path) -> Option<u64> {
-        let map = fs.map(path).ok()?;
-        let bytes: &[u8] = &map;
-        let footer = bytes.len().saturating_sub(format::END_BYTES) as u64;
-        Some(if format::read_header(bytes).is_ok() { footer } else { 0 })
+        let file = fs.open(path).ok()?;
+        let len = file.len().ok()?;
+        let mut header = vec![0; len.min(format::HEADER_BYTES as u64) as usize];
+        file.read_exact_at(&mut header, 0).ok()?;
+        let footer = len.saturating_sub(format::END_BYTES as u64);
+        Some(if format::read_header(&header).is_ok() { footer } else { 0 })
     }
 
     /// Reads every byte of the block against its checksums.

@@ -11,9 +11,8 @@
 use super::format::{PAGE_ENTRY_BYTES, PageEntry, Section};
 use super::reader::Block;
 use crate::codec::compress::zstd_decode;
-use crate::codec::crc::crc32;
 use crate::codec::varint::{Cursor, put_bytes, put_ivarint, put_uvarint};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::{Exemplar, Labels, TimeRange};
 use roaring::RoaringBitmap;
 
@@ -106,7 +105,7 @@ impl Block {
             let page = entry.last_chunk::<PAGE_ENTRY_BYTES>().and_then(PageEntry::read);
             let raw = page
                 .ok_or_else(|| self.corrupt(Section::Exemplars, "no entry"))
-                .and_then(|e| self.exemplar_page(&e))?;
+                .and_then(|e| self.exemplar_page(number as u32, &e))?;
             parse(&raw, first, &mut |number, exemplar| {
                 if series.contains(number) && range.contains(exemplar.timestamp) {
                     visit(number, exemplar);
@@ -118,20 +117,15 @@ impl Block {
     }
 
     /// A page, checked and decompressed.
-    fn exemplar_page(&self, entry: &PageEntry) -> Result<Vec<u8>> {
-        let broken = |what: &str| {
-            let (path, offset) = (self.path.display(), entry.offset);
-            Error::corrupt(format!("{path}: EXEMPLARS page at {offset}: {what}"))
-        };
-        let stored = self.mapped(entry.offset, entry.stored).ok_or_else(|| broken("outside of the file"))?;
-        if crc32(0, stored) != entry.crc {
-            return Err(broken("checksum mismatch"));
-        }
-        if entry.raw as usize > PAGE_BYTES_MAX {
-            return Err(broken("too large"));
-        }
+    fn exemplar_page(&self, page: u32, entry: &PageEntry) -> Result<Vec<u8>> {
+        let stored = self.read_page("EXEMPLARS", page, entry, PAGE_BYTES_MAX)?;
         let mut raw = Vec::new();
-        zstd_decode(stored, entry.raw as usize, &mut raw).map_err(|_| broken("cannot be decompressed"))?;
+        zstd_decode(&stored, entry.raw as usize, &mut raw).map_err(|_| {
+            self.corrupt(
+                Section::Exemplars,
+                format!("page {page} at {} cannot be decompressed", entry.offset),
+            )
+        })?;
         Ok(raw)
     }
 }

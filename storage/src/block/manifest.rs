@@ -13,7 +13,7 @@
 use super::format::{BlockMeta, Fields};
 use super::{BLOCK_EXTENSION, Block};
 use crate::codec::crc::crc32;
-use crate::env::Fs;
+use crate::env::{Fs, read_whole};
 use crate::error::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -87,10 +87,10 @@ impl Manifest {
     /// a later format, or the disk refuses.
     pub fn load(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
-        let bytes = match fs.map(&path) {
+        let bytes = match read_whole(fs.as_ref(), &path) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io(format!("map {}", path.display()), e)),
+            Err(e) => return Err(Error::io(format!("read {}", path.display()), e)),
         };
         decode(&bytes).map(Some).map_err(|why| match why {
             Unreadable::Newer(version) => Error::invalid(format!(

@@ -54,7 +54,6 @@ pub use format::BlockMeta;
 pub use labels::NO_VALUE;
 pub(crate) use manifest::MANIFEST_TEMPORARY;
 pub use manifest::{Manifest, ManifestBlock, new_uuid};
-pub(crate) use quarantine::has_quarantined_deletes;
 pub use quarantine::{Quarantined, quarantine, quarantined_blocks};
 pub use reader::Block;
 pub use samples::BlockReader;

@@ -1,7 +1,7 @@
 //! Quarantine: a bad file is set aside with the reason, never deleted and never read again.
 
 use super::{BLOCK_EXTENSION, TOMBSTONES_FILE};
-use crate::env::Fs;
+use crate::env::{Fs, read_whole};
 use crate::error::{Error, Result};
 use crate::model::{TimeRange, Timestamp};
 use std::io;
@@ -57,9 +57,9 @@ pub fn quarantined_blocks(fs: &Arc<dyn Fs>, dir: &Path) -> Vec<Quarantined> {
         (name.contains(&format!(".{BLOCK_EXTENSION}")) && !name.ends_with(REASON)) || is_of_deletes(path)
     });
     let described = blocks.map(|path| {
-        let text =
-            fs.map(&reason_file(&path)).map(|bytes| bytes.get(..REASON_BYTES_MAX).unwrap_or(&bytes).to_vec());
-        let (mut reason, times) = read_reason(&String::from_utf8_lossy(&text.unwrap_or_default()));
+        let text = read_whole(fs.as_ref(), &reason_file(&path)).unwrap_or_default();
+        let text = text.get(..REASON_BYTES_MAX).unwrap_or(&text);
+        let (mut reason, times) = read_reason(&String::from_utf8_lossy(text));
         if reason.is_empty() {
             NO_REASON.clone_into(&mut reason);
             if is_of_deletes(&path) {
@@ -111,11 +111,6 @@ pub fn quarantine(
 fn is_of_deletes(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with(TOMBSTONES_FILE) && !name.ends_with(REASON)
-}
-
-/// Whether a list of deletes lies in quarantine under the data directory `dir`.
-pub(crate) fn has_quarantined_deletes(fs: &Arc<dyn Fs>, dir: &Path) -> bool {
-    fs.list(&dir.join(DIRECTORY)).unwrap_or_default().iter().any(|path| is_of_deletes(path))
 }
 
 fn reason_file(path: &Path) -> PathBuf {

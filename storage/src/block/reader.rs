@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// How many pages of series are kept taken apart.
 const CACHED_SERIES_PAGES: usize = 32;
+/// What is read at a time to check a section, in bytes.
+const CRC_PIECE_BYTES: u64 = 256 << 10;
 const UNCHECKED: u8 = 0;
 const SOUND: u8 = 1;
 const DAMAGED: u8 = 2;
@@ -55,12 +57,18 @@ impl Block {
         let corrupt = |reason: String, offset: usize| {
             Error::corrupt(format!("{} at {offset}: {reason}", path.display()))
         };
-        let bytes: &[u8] = &map;
-        let (version, uuid) = format::read_header(bytes).map_err(|reason| corrupt(reason, 0))?;
-        let tail_start = bytes.len().saturating_sub(format::TAIL_BYTES_MAX);
-        let tail = bytes.get(tail_start..).unwrap_or_default();
+        let read = |offset: usize, end: usize| {
+            let mut bytes = vec![0; end - offset];
+            let read = file.read_exact_at(&mut bytes, offset as u64);
+            read.map_err(|e| Error::io(format!("read {} at {offset}", path.display()), e))?;
+            Ok::<_, Error>(bytes)
+        };
+        let head = read(0, map.len().min(format::HEADER_BYTES))?;
+        let (version, uuid) = format::read_header(&head).map_err(|reason| corrupt(reason, 0))?;
+        let tail_start = map.len().saturating_sub(format::TAIL_BYTES_MAX);
+        let tail = read(tail_start, map.len())?;
         let (sections, meta) =
-            format::read_footer(tail, bytes.len() as u64).map_err(|reason| corrupt(reason, tail_start))?;
+            format::read_footer(&tail, map.len() as u64).map_err(|reason| corrupt(reason, tail_start))?;
         if meta.uuid != uuid {
             return Err(corrupt("header and footer are of different blocks".to_owned(), tail_start));
         }
@@ -133,7 +141,8 @@ impl Block {
         Error::corrupt(format!("{path}: section {name} at {offset}: {what}"))
     }
 
-    /// The bytes of a section, checked at the first call.
+    /// The bytes of a section, checked at the first call. They are read for that: what the device cannot read is an error then, in a
+    /// map it would end the process.
     pub(super) fn section(&self, section: Section) -> Result<&[u8]> {
         let broken = || self.corrupt(section, "checksum mismatch");
         let index = section.index();
@@ -144,7 +153,8 @@ impl Block {
         let length = usize::try_from(extent.length).map_err(|_| broken())?;
         let bytes = self.map.get(start..).and_then(|b| b.get(..length)).ok_or_else(broken)?;
         if state.load(Ordering::Relaxed) == UNCHECKED {
-            let is_sound = section == Section::Pages || crc32(0, bytes) == extent.crc;
+            let is_sound =
+                section == Section::Pages || self.read_crc(extent.offset, extent.length)? == extent.crc;
             state.store(if is_sound { SOUND } else { DAMAGED }, Ordering::Relaxed);
         }
         if state.load(Ordering::Relaxed) == SOUND { Ok(bytes) } else { Err(broken()) }
@@ -155,9 +165,46 @@ impl Block {
         self.sections.get(section.index()).map_or(0, |s| s.length)
     }
 
-    /// Bytes of the file, which nothing has checked.
-    pub(super) fn mapped(&self, offset: u64, length: u32) -> Option<&[u8]> {
-        self.map.get(usize::try_from(offset).ok()?..)?.get(..length as usize)
+    /// The checksum of a part of the file.
+    fn read_crc(&self, offset: u64, length: u64) -> Result<u32> {
+        let mut piece = vec![0; length.min(CRC_PIECE_BYTES) as usize];
+        let (mut crc, mut at, end) = (0, offset, offset + length);
+        while at < end {
+            let part = &mut piece[..(end - at).min(CRC_PIECE_BYTES) as usize];
+            self.read_into(part, at)?;
+            (crc, at) = (crc32(crc, part), at + part.len() as u64);
+        }
+        Ok(crc)
+    }
+
+    fn read_into(&self, out: &mut [u8], offset: u64) -> Result<()> {
+        let describe = || format!("read {} at {offset}", self.path.display());
+        self.file.read_exact_at(out, offset).map_err(|e| Error::io(describe(), e))
+    }
+
+    /// The bytes of a page of labels or exemplars as they are stored, checked. Compressed pages of at most `raw_max` bytes are never
+    /// twice as long.
+    pub(super) fn read_page(
+        &self,
+        kind: &str,
+        page: u32,
+        entry: &PageEntry,
+        raw_max: usize,
+    ) -> Result<Vec<u8>> {
+        let (stored, raw) = (entry.stored as usize, entry.raw as usize);
+        if raw > raw_max || stored > 2 * raw_max {
+            let (path, offset) = (self.path.display(), entry.offset);
+            let text = format!("claims {raw} bytes in {stored}; the limit is {raw_max}");
+            return Err(Error::corrupt(format!("{path}: {kind} page {page} at {offset}: {text}")));
+        }
+        if entry.offset.checked_add(stored as u64).is_none_or(|end| end > self.file_bytes()) {
+            let text = format!("lies outside of the file, which ends at {}", self.file_bytes());
+            return Err(Error::corrupt(format!("{}: {kind} page {page} {text}", self.path.display())));
+        }
+        let mut bytes = vec![0; stored];
+        self.read_into(&mut bytes, entry.offset)?;
+        self.check_page(kind, page, entry, &bytes)?;
+        Ok(bytes)
     }
 
     /// Where a section begins.
@@ -211,8 +258,7 @@ impl Block {
             );
         }
         out.resize(entry.stored as usize, 0);
-        let describe = || format!("read {} at {}", self.path.display(), entry.offset);
-        let read = self.file.read_exact_at(out, entry.offset).map_err(|e| Error::io(describe(), e));
+        let read = self.read_into(out, entry.offset);
         let checked = read.and_then(|()| self.check_page("DATA", page, &entry, out));
         if checked.is_err() {
             out.clear();
@@ -241,13 +287,9 @@ impl Block {
             let (path, offset) = (self.path.display(), entry.offset);
             Error::corrupt(format!("{path}: SERIES page {page} at {offset}: {what}"))
         };
-        let stored = self.mapped(entry.offset, entry.stored).ok_or_else(|| broken("outside of the file"))?;
-        self.check_page("SERIES", page, &entry, stored)?;
-        if entry.raw as usize > format::SERIES_PAGE_BYTES_MAX {
-            return Err(broken("too large"));
-        }
+        let stored = self.read_page("SERIES", page, &entry, format::SERIES_PAGE_BYTES_MAX)?;
         let mut raw = Vec::new();
-        zstd_decode(stored, entry.raw as usize, &mut raw).map_err(|_| broken("cannot be decompressed"))?;
+        zstd_decode(&stored, entry.raw as usize, &mut raw).map_err(|_| broken("cannot be decompressed"))?;
         let before = page.checked_mul(SERIES_PER_PAGE).ok_or_else(|| broken("no such page"))?;
         let series = self.series_count().saturating_sub(before).min(SERIES_PER_PAGE);
         let parsed =

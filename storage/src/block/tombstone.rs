@@ -16,7 +16,7 @@
 
 use super::format::Fields;
 use crate::codec::crc::crc32;
-use crate::env::Fs;
+use crate::env::{Fs, read_whole};
 use crate::error::{Error, Result};
 use crate::model::{MatchOp, Matcher, TimeRange, Timestamp};
 use std::io;
@@ -145,7 +145,7 @@ fn decode(bytes: &[u8]) -> std::result::Result<Vec<Arc<Tombstone>>, Unreadable> 
 /// refuses.
 pub fn load_tombstones(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<Vec<Arc<Tombstone>>>> {
     let path = dir.join(TOMBSTONES_FILE);
-    match fs.map(&path) {
+    match read_whole(fs.as_ref(), &path) {
         Ok(bytes) => decode(&bytes).map(Some).map_err(|why| match why {
             Unreadable::Newer(version) => Error::invalid(format!(
                 "{} is of format {version}, written by a later release; this one knows {VERSION}",
@@ -154,7 +154,7 @@ pub fn load_tombstones(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<Vec<Arc<To
             Unreadable::Damaged(why) => Error::corrupt(format!("{} at 0: {why}", path.display())),
         }),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::io(format!("map {}", path.display()), e)),
+        Err(e) => Err(Error::io(format!("read {}", path.display()), e)),
     }
 }
 

@@ -158,6 +158,7 @@ mod tests {
                 prop_assert_eq!(reader.read_wide(*count), Some(value & mask));
             }
             let padding = (bytes.len() as u64 * 8 - total) as u32;
+            prop_assert!(padding < 8);
             prop_assert_eq!(reader.read(padding), Some(0));
             prop_assert_eq!(reader.peek(9), 0);
             prop_assert_eq!(reader.read(1), None);

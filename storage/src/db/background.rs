@@ -181,7 +181,8 @@ impl Shared {
         let mut manifest = self.manifest.lock();
         let blocks_dir = self.dir.join(super::open::BLOCKS);
         let oldest = frozen.generation.times().map_or(i64::MAX, |times| times.0);
-        let oldest_kept = retention::oldest_flushed(&manifest.blocks, oldest, self.retention_start());
+        let decide = || retention::oldest_flushed(&manifest.blocks, oldest, self.retention_start());
+        let oldest_kept = *frozen.oldest_kept.get_or_init(decide);
         let flush = Flush {
             fs: &self.fs,
             blocks_dir: &blocks_dir,

@@ -7,6 +7,7 @@
 use super::open::{BLOCKS, Opening, checkpoint_boundary};
 use crate::block::{BLOCK_EXTENSION, Block, Manifest, ManifestBlock};
 use crate::error::{Error, Result};
+use std::io::ErrorKind;
 use std::path::Path;
 
 impl Opening<'_> {
@@ -74,7 +75,8 @@ impl Opening<'_> {
                 let (file, bytes) = (file.to_owned(), block.file_bytes());
                 Ok(Some(ManifestBlock { file, bytes, meta: *block.meta() }))
             }
-            Err(error) if error.is_damage() => Ok(None),
+            // A name that leads nowhere is no block either.
+            Err(error) if error.is_damage() || error.io_kind() == Some(ErrorKind::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }

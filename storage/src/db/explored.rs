@@ -32,7 +32,8 @@ fn explore(scheduler: impl Scheduler + 'static, test: fn()) -> usize {
 }
 
 fn options() -> Options {
-    Options { free_space_min: Some(0), wal_segment_bytes: 4096, compaction_percent: 0, ..Options::default() }
+    let sizes = Options { wal_segment_bytes: 4096, reserve_bytes: 0, ..Options::default() };
+    Options { free_space_min: Some(0), compaction_percent: 0, ..sizes }
 }
 
 fn labels(sender: i64, half: &str) -> Labels {

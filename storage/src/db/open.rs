@@ -5,7 +5,7 @@ use super::reserve;
 use super::shared::Shared;
 use crate::block::{
     BLOCK_EXTENSION, Block, MANIFEST_TEMPORARY, Manifest, TOMBSTONES_FILE, TOMBSTONES_TEMPORARY, Tombstone,
-    has_quarantined_deletes, load_tombstones, quarantine, quarantined_blocks,
+    load_tombstones, quarantine, quarantined_blocks,
 };
 use crate::env::{Clock, DirLock, Fs};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +56,8 @@ pub(super) struct Opening<'a> {
     pub(super) counters: Counters,
     /// Damaged files that could not be put aside: not to be removed.
     stuck: Vec<PathBuf>,
+    /// Why the list of deletes cannot be read.
+    damaged_deletes: Option<Error>,
     pub(super) missing: Vec<Missing>,
 }
 
@@ -152,14 +154,17 @@ pub(crate) fn open(
         // Whoever wrote it may have been cut off before this.
         fs.sync_dir(dir).map_err(|e| Error::io(format!("sync {}", dir.display()), e))?;
     } else {
-        // Whoever wrote what the manifest is to name now may have been cut off before its name was durable.
-        for folder in [BLOCKS, HEAD] {
-            let path = dir.join(folder);
-            fs.sync_dir(&path).map_err(|e| Error::io(format!("sync {}", path.display()), e))?;
-        }
         // A start must be possible on a full disk: without it nothing can be deleted.
-        reserve::with_reserve(fs.as_ref(), dir, || manifest.store(&fs, dir))?;
+        reserve::with_reserve(fs.as_ref(), dir, || {
+            // Whoever wrote what the manifest is to name now may have been cut off before its name was durable.
+            for folder in [BLOCKS, HEAD] {
+                let path = dir.join(folder);
+                fs.sync_dir(&path).map_err(|e| Error::io(format!("sync {}", path.display()), e))?;
+            }
+            manifest.store(&fs, dir)
+        })?;
     }
+    opening.put_deletes_aside();
     opening.remove_leftovers(&manifest);
     opening.note_quarantined();
 
@@ -265,7 +270,14 @@ fn wal_options(options: &Options, manifest: &Manifest) -> WalOptions {
 
 impl<'a> Opening<'a> {
     pub(super) fn new(fs: &'a Arc<dyn Fs>, dir: &'a Path) -> Self {
-        Self { fs, dir, counters: Counters::default(), stuck: Vec::new(), missing: Vec::new() }
+        Self {
+            fs,
+            dir,
+            counters: Counters::default(),
+            stuck: Vec::new(),
+            damaged_deletes: None,
+            missing: Vec::new(),
+        }
     }
 
     /// Looks whether a later release wrote this store, before anything in it is changed or put aside. Damage is seen to afterwards.
@@ -283,7 +295,7 @@ impl<'a> Opening<'a> {
 
     /// The manifest, and the same as it is on disk; rebuilt from the blocks if it is damaged or gone.
     fn load_manifest(&mut self) -> Result<(Manifest, Option<Manifest>)> {
-        let damaged = match Manifest::load(self.fs, self.dir) {
+        let damaged = match Error::or_again(|| Manifest::load(self.fs, self.dir)) {
             Ok(Some(manifest)) => return Ok((manifest.clone(), Some(manifest))),
             Ok(None) => false,
             Err(error) if error.kind() == ErrorKind::Corrupt || is_directory(&error) => {
@@ -323,10 +335,7 @@ impl<'a> Opening<'a> {
                 tombstones
             }
             Ok(None) => {
-                if manifest.has_deletes && has_quarantined_deletes(self.fs, self.dir) {
-                    // The start that put it there did not come to an end.
-                    manifest.has_deletes = false;
-                } else if manifest.has_deletes {
+                if manifest.has_deletes {
                     self.note_missing(
                         &path,
                         TimeRange::ALL,
@@ -336,13 +345,9 @@ impl<'a> Opening<'a> {
                 Vec::new()
             }
             Err(error) if error.is_damage() => {
-                let error = error.context("samples that were deleted may be back");
-                if self.put_aside(&path, &error, None) {
-                    // From now on that it lies there says so.
-                    manifest.has_deletes = false;
-                } else {
-                    self.note_missing(&path, TimeRange::ALL, &error.to_string());
-                }
+                // It goes to quarantine, and that it lies there tells of it. First the manifest must not expect it any more.
+                self.damaged_deletes = Some(error.context("samples that were deleted may be back"));
+                manifest.has_deletes = false;
                 Vec::new()
             }
             Err(error) => return Err(error),
@@ -350,6 +355,15 @@ impl<'a> Opening<'a> {
         let highest = tombstones.iter().map(|t| t.sequence).max().unwrap_or(0);
         manifest.next_sequence = manifest.next_sequence.max(highest);
         Ok(tombstones)
+    }
+
+    /// Puts a damaged list of deletes aside. The manifest that does not expect it is durable by then.
+    pub(super) fn put_deletes_aside(&mut self) {
+        let Some(error) = self.damaged_deletes.take() else { return };
+        let path = self.dir.join(TOMBSTONES_FILE);
+        if !self.put_aside(&path, &error, None) {
+            self.note_missing(&path, TimeRange::ALL, &error.to_string());
+        }
     }
 
     /// What is in a folder of the store. One that cannot be listed is not an empty one: what is in it would be taken for lost, or

@@ -81,6 +81,7 @@ fn look(
         fs.open(&path).map_err(|e| Error::io(format!("open {}", path.display()), e))?;
     }
     let loaded = opening.load_checkpoint(&mut manifest, options)?;
+    opening.put_deletes_aside();
     opening.note_quarantined();
     let registry = Arc::new(loaded.registry);
     let mut replay = Replay::new(&registry, loaded.last, &|_| {});

@@ -83,6 +83,25 @@ pub struct Space {
     pub total_bytes: u64,
 }
 
+/// The largest file that is read whole, in bytes: none of those that are comes near it.
+const WHOLE_BYTES_MAX: u64 = 1 << 30;
+
+/// The bytes of a small file. What the device cannot read is an error here; in a map it would end the process.
+///
+/// # Errors
+/// The operating system refuses, or the file is larger than any of ours is (`InvalidData`).
+pub(crate) fn read_whole(fs: &dyn Fs, path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs.open(path)?;
+    let len = file.len()?;
+    if len > WHOLE_BYTES_MAX {
+        let text = format!("{len} bytes are more than the {WHOLE_BYTES_MAX} it may have");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
 /// An open file. All offsets are explicit; a handle has no position and can be used from several threads.
 pub trait File: Send + Sync + Debug {
     /// Fills `buffer` from `offset`; `UnexpectedEof` if the file ends before.

@@ -14,7 +14,7 @@ use crate::wal::{BatchRecord, ExemplarRecord, HistogramsRecord, SamplesRecord, W
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of labels that are encoded before they go into the log.
 const PIECE_BYTES: usize = 1 << 20;
@@ -379,7 +379,7 @@ impl Committer {
         last.truncate(self.logged);
         self.view.change(|view| {
             let generation = std::mem::take(&mut view.active);
-            view.frozen.push(Arc::new(Frozen { generation, last, boundary }));
+            view.frozen.push(Arc::new(Frozen { generation, last, boundary, oldest_kept: OnceLock::new() }));
         });
         Ok(true)
     }

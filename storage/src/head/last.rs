@@ -138,8 +138,12 @@ impl LastSamples {
         match advance(last, time, value) {
             Verdict::Store(arrival) => Some(arrival),
             Verdict::Known | Verdict::Refuse(ErrorKind::NotFound) => None,
-            // That it conflicts now means that something before it is lost.
-            Verdict::Refuse(_) => Some(Arrival::Late),
+            // It was not the newest one's rival then: its series had left memory and came back under a number of its own, or something
+            // before it is lost. What was accepted last is what is read.
+            Verdict::Refuse(_) => {
+                last.value = value;
+                Some(Arrival::Late)
+            }
         }
     }
 
@@ -249,6 +253,9 @@ mod tests {
         assert!(matches!(again(2.0), Verdict::Refuse(ErrorKind::Duplicate)));
         last.undo(&mut undo);
         assert!(matches!(last.restore(0, 50, 7.0), Some(Arrival::Late)), "a refused batch leaves no trace");
+        // A log that has two values for one time took the second one.
+        assert!(matches!(last.restore(0, 50, 8.0), Some(Arrival::Late)));
+        assert!(matches!(last.judge(0, 50, 8.0, bounds, &mut undo), Verdict::Known));
         assert!(matches!(last.judge(0, 51, 1.0, bounds, &mut undo), Verdict::Store(Arrival::Next { .. })));
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct Frozen {
     pub(crate) last: LastSamples,
     /// The first segment of the log that has nothing of it.
     pub(crate) boundary: u64,
+    /// What is older is not flushed; decided by the first attempt. Blocks of a flush are named by their sequence alone, so one that is
+    /// tried again must write the same ones: those of an attempt before are found by a start and taken for the whole.
+    pub(crate) oldest_kept: OnceLock<Timestamp>,
 }
 
 /// The newest samples as a flush left them: until the next ones come, whoever asks for those need not open its blocks.

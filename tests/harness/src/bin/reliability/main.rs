@@ -41,7 +41,7 @@ impl Asked {
 }
 
 const USAGE: &str =
-    "usage: reliability [--tier smoke|nightly] [--only NAME]... [--skip NAME]... [--peers] [--list]";
+    "usage: reliability [--tier smoke|nightly|weekly] [--only NAME]... [--skip NAME]... [--peers] [--list]";
 
 fn asked() -> Result<Asked, String> {
     let mut asked =
@@ -54,6 +54,7 @@ fn asked() -> Result<Asked, String> {
                 asked.tier = match value()?.as_str() {
                     "smoke" => Tier::Smoke,
                     "nightly" => Tier::Nightly,
+                    "weekly" => Tier::Weekly,
                     other => return Err(format!("no tier {other:?}; {USAGE}")),
                 }
             }

@@ -6,6 +6,7 @@ mod life;
 mod limits;
 mod making;
 mod measure;
+mod mutants;
 mod queries;
 mod rot;
 mod senders;
@@ -22,6 +23,8 @@ pub(crate) enum Tier {
     Smoke,
     /// A night.
     Nightly,
+    /// A day.
+    Weekly,
 }
 
 /// What a check is given.
@@ -46,7 +49,16 @@ impl Place<'_> {
     pub(crate) fn count<N>(&self, smoke: N, nightly: N) -> N {
         match self.tier {
             Tier::Smoke => smoke,
+            Tier::Nightly | Tier::Weekly => nightly,
+        }
+    }
+
+    /// The same, with a number for what takes a day.
+    pub(crate) fn count_weekly<N>(&self, smoke: N, nightly: N, weekly: N) -> N {
+        match self.tier {
+            Tier::Smoke => smoke,
             Tier::Nightly => nightly,
+            Tier::Weekly => weekly,
         }
     }
 }
@@ -108,6 +120,7 @@ const GROUPS: &[&[Check]] = &[
     rot::CHECKS,
     life::CHECKS,
     making::CHECKS,
+    mutants::CHECKS,
     queries::CHECKS,
     limits::CHECKS,
     senders::CHECKS,
@@ -164,7 +177,12 @@ impl Check {
         let told = if variable.is_some() { told.get(..1).unwrap_or_default() } else { &told };
         let figures = (!told.is_empty()).then(|| told.join(" "));
         match (output.status.success(), figures) {
-            (kept, Some(figures)) => Ok(Figures::new(figures, kept)),
+            (true, Some(figures)) => Ok(Figures::new(figures, true)),
+            (false, Some(figures)) => {
+                // How to see it again, where the test says so.
+                let repeats = text.lines().filter(|line| line.contains("; again: ")).take(3);
+                Ok(Figures::new(repeats.fold(figures, |all, line| all + "; " + line), false))
+            }
             (true, None) => Err(format!("no test printed a line that begins with {mark:?}")),
             (false, None) => {
                 let tail: Vec<&str> = text.lines().rev().take(30).collect();
