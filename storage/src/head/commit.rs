@@ -2,7 +2,7 @@
 
 use super::append::{CommitReport, NewHistogram, REFUSALS_MAX, WriteBatch};
 use super::exemplars::JudgedExemplar;
-use super::generation::{Arrival, JudgedColumns, JudgedHistogram, Judgements};
+use super::generation::{JudgedColumns, JudgedHistogram, Judgements};
 use super::last::{Bounds, GONE, Last, LastSamples, NEVER, Verdict, histogram_mark};
 use super::refusal::Refusal;
 use super::registry::Registry;
@@ -154,7 +154,7 @@ impl Committer {
         for (index, ((&series, &time), &value)) in samples.enumerate() {
             match self.last.judge(series, time, value, bounds, &mut self.undo) {
                 Verdict::Store(arrival) => {
-                    judged.late += u64::from(matches!(arrival, Arrival::Late));
+                    judged.late += u64::from(arrival.is_late());
                     self.judged.push(series, time, value, arrival);
                     if STARTS && let Some(start) = batch.starts.get(index).filter(|start| **start != 0) {
                         self.judged.start_last(*start);
@@ -211,7 +211,7 @@ impl Committer {
             let mark = histogram_mark(hash_one_histogram(bytes));
             match self.last.judge(*series, *time, mark, bounds, &mut self.undo) {
                 Verdict::Store(arrival) => {
-                    let is_late = matches!(arrival, Arrival::Late);
+                    let is_late = arrival.is_late();
                     judged.late += u64::from(is_late);
                     judged.newest = judged.newest.max(Some(*time));
                     judged.report.accepted += 1;

@@ -89,11 +89,15 @@ impl Generation {
                 match arrived {
                     Some(Arrival::Next { previous }) => page.push(slot, *time, *value, previous),
                     Some(Arrival::Late) => page.push_late(slot, *time, *value),
+                    Some(Arrival::Instead) => {
+                        page.push_late(slot, *time, *value);
+                        page.seal(slot);
+                    }
                     None => continue,
                 }
                 if has_starts {
                     let start = of_run.get(index).copied().unwrap_or(0);
-                    page.note_start(slot, *time, start, matches!(arrived, Some(Arrival::Late)));
+                    page.note_start(slot, *time, start, arrived.is_some_and(Arrival::is_late));
                 }
             }
             let (bytes_now, count_now, times) = (page.memory_bytes(), page.samples(), page.times());
@@ -103,6 +107,11 @@ impl Generation {
             self.samples += count_now - count;
             self.widen(times);
         }
+    }
+
+    /// The next float of `series` goes on from none before.
+    pub(crate) fn end_chunk(&mut self, series: u32) {
+        self.page_mut(series).seal(series as usize % PAGE_SERIES);
     }
 
     fn widen(&mut self, times: Option<(Timestamp, Timestamp)>) {
@@ -285,6 +294,15 @@ pub(crate) enum Arrival {
     Next { previous: f64 },
     /// Not newer.
     Late,
+    /// Of the time of the newest, in whose place it is read from now on: late, and what follows goes on from neither.
+    Instead,
+}
+
+impl Arrival {
+    /// Whether it is not newer than all before.
+    pub(crate) fn is_late(self) -> bool {
+        !matches!(self, Self::Next { .. })
+    }
 }
 
 /// A histogram on its way into a generation.

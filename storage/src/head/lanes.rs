@@ -113,11 +113,14 @@ impl Lane {
         self.last.grow(own.saturating_add(1).next_multiple_of(PAGE_LEN as u32));
         let mark = histogram_mark(hash_one_histogram(bytes));
         if let Some(arrival) = self.last.restore(own, *time, mark) {
-            let is_late = matches!(arrival, Arrival::Late);
+            let is_late = arrival.is_late();
             let bytes = Arc::clone(bytes);
             let (series, time, start) = (*series, *time, *start);
             let judged = JudgedHistogram { series, time, start, bytes, is_late };
             self.generation.apply_histograms(&[judged]);
+            if matches!(arrival, Arrival::Instead) {
+                self.generation.end_chunk(series);
+            }
         }
     }
 

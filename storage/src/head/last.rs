@@ -142,7 +142,7 @@ impl LastSamples {
             // before it is lost. What was accepted last is what is read.
             Verdict::Refuse(_) => {
                 last.value = value;
-                Some(Arrival::Late)
+                Some(Arrival::Instead)
             }
         }
     }
@@ -210,7 +210,7 @@ mod tests {
         let mut undo = Vec::new();
         let mut judge = |time, value| match last.judge(0, time, value, bounds, &mut undo) {
             Verdict::Store(Arrival::Next { .. }) => "next",
-            Verdict::Store(Arrival::Late) => "late",
+            Verdict::Store(Arrival::Late | Arrival::Instead) => "late",
             Verdict::Known => "known",
             Verdict::Refuse(ErrorKind::Duplicate) => "duplicate",
             Verdict::Refuse(_) => "refused",
@@ -254,7 +254,7 @@ mod tests {
         last.undo(&mut undo);
         assert!(matches!(last.restore(0, 50, 7.0), Some(Arrival::Late)), "a refused batch leaves no trace");
         // A log that has two values for one time took the second one.
-        assert!(matches!(last.restore(0, 50, 8.0), Some(Arrival::Late)));
+        assert!(matches!(last.restore(0, 50, 8.0), Some(Arrival::Instead)));
         assert!(matches!(last.judge(0, 50, 8.0, bounds, &mut undo), Verdict::Known));
         assert!(matches!(last.judge(0, 51, 1.0, bounds, &mut undo), Verdict::Store(Arrival::Next { .. })));
     }

@@ -156,9 +156,7 @@ impl Page {
     pub(crate) fn push_histogram(&mut self, slot: usize, time: Timestamp, bytes: Encoded) {
         self.count_sample(slot, time);
         // The float that follows does not know the float before, so it must not go on in the same chunk.
-        if slot < self.open.len() {
-            self.seal(slot);
-        }
+        self.seal(slot);
         self.histograms.get_or_insert_default().push(slot, time, bytes);
     }
 
@@ -283,12 +281,9 @@ impl Page {
         }
     }
 
-    /// Seals the open chunk of `slot`, if there is one.
-    fn seal(&mut self, slot: usize) {
-        let open = self.open[slot];
-        if open.count == 0 {
-            return;
-        }
+    /// Seals the open chunk of `slot`, if there is one: the next float begins another.
+    pub(crate) fn seal(&mut self, slot: usize) {
+        let Some(open) = self.open.get(slot).copied().filter(|open| open.count > 0) else { return };
         let chunk = Chunk { group: open.group, start: open.start, count: open.count };
         let buffer = self.buffers.get(open.at as usize..open.at as usize + usize::from(open.len));
         let address = self.sealed.push_tokens(open.sealed, chunk, open.run, buffer.unwrap_or_default());

@@ -351,6 +351,27 @@ mod tests {
         }
     }
 
+    /// A log has two values for one time when a sample was deleted between, or its series had left memory and come back.
+    #[test]
+    fn of_two_values_for_one_time_the_later_one_is_there_and_the_next_do_not_go_on_from_it() {
+        let registry = Registry::new(HashKey::from_seed([1, 2]), Limits::default());
+        registry.restore(0, &labels(0), None);
+        let mut replay = Replay::with_lanes(&registry, LastSamples::default(), 1, usize::MAX);
+        let samples = [(1000, 112.75), (2000, 116.0), (2000, 70.125), (3000, 84.0), (4000, 84.5)];
+        for (time, value) in samples {
+            let record = SamplesRecord { ids: &[0], timestamps: &[time], values: &[value], starts: &[] };
+            replay.samples(record).unwrap();
+        }
+        let found = replay.finish().unwrap();
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        found
+            .generation
+            .read::<FloatHistogram>(0, TimeRange::ALL, &mut times, &mut values, &mut Vec::new())
+            .unwrap();
+        assert_eq!((times, values), (vec![1000, 2000, 3000, 4000], vec![112.75, 70.125, 84.0, 84.5]));
+        assert_eq!((found.last.get(0).time, found.last.get(0).value), (4000, 84.5));
+    }
+
     fn one(replay: &mut Replay<'_>, id: u32, time: i64) {
         let record = SamplesRecord { ids: &[id], timestamps: &[time], values: &[1.0], starts: &[] };
         replay.samples(record).unwrap();
