@@ -7,7 +7,7 @@
 )]
 
 use kymo_storage::api::{Queryable, Room, Samples};
-use kymo_storage::env::{CrashChoice, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
+use kymo_storage::env::{CrashChoice, DiskFs, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock};
 use kymo_storage::model::{Labels, Matcher, Metadata, TimeRange};
 use kymo_storage::options::{Options, RetentionRule};
 use kymo_storage::{ErrorKind, Storage};
@@ -386,4 +386,24 @@ fn a_flush_that_is_tried_again_writes_the_same_blocks() {
     let store = open_with(Arc::new(memory), options);
     let kept: Vec<i64> = days.into_iter().filter(|time| *time >= NOW - 10 * DAY).collect();
     assert!(times(&store).ends_with(&kept), "{:?}", times(&store));
+}
+
+#[test]
+fn a_manifest_larger_than_any_is_damage_and_costs_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Fs> = Arc::new(DiskFs);
+    let open =
+        || Storage::open_with(disk.clone(), Arc::new(SimClock::new(NOW)), dir.path(), options()).unwrap();
+    let store = open();
+    put(&store, NOW, 1.0);
+    store.flush().unwrap();
+    drop(store);
+    let manifest = dir.path().join("MANIFEST");
+    // All of it but the beginning is a hole: were it read whole, there would be no memory for it.
+    std::fs::OpenOptions::new().write(true).open(&manifest).unwrap().set_len(1 << 40).unwrap();
+    let store = open();
+    assert_eq!(times(&store), [NOW]);
+    assert!(std::fs::metadata(&manifest).unwrap().len() < 1 << 20, "a new one is written");
+    let aside = std::fs::read_dir(dir.path().join("quarantine")).unwrap().count();
+    assert!(aside >= 1, "the large one is kept");
 }

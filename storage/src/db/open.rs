@@ -218,9 +218,9 @@ pub(super) fn given_up(fs: &Arc<dyn Fs>, dir: &Path, first_segment: u64) -> Vec<
     wal::given_up(fs.as_ref(), &dir.join(WAL), &dir.join("quarantine"), first_segment)
 }
 
-/// Whether a directory stands where a file should.
-fn is_directory(error: &Error) -> bool {
-    error.io_kind() == Some(io::ErrorKind::IsADirectory)
+/// Whether what stands there is none of ours: a directory, or larger than any file that is read whole.
+fn is_foreign(error: &Error) -> bool {
+    matches!(error.io_kind(), Some(io::ErrorKind::IsADirectory | io::ErrorKind::InvalidData))
 }
 
 /// So many places of a damaged log are told to readers; the log of the process has them all.
@@ -298,7 +298,7 @@ impl<'a> Opening<'a> {
         let damaged = match Error::or_again(|| Manifest::load(self.fs, self.dir)) {
             Ok(Some(manifest)) => return Ok((manifest.clone(), Some(manifest))),
             Ok(None) => false,
-            Err(error) if error.kind() == ErrorKind::Corrupt || is_directory(&error) => {
+            Err(error) if error.kind() == ErrorKind::Corrupt || is_foreign(&error) => {
                 tracing::error!(%error, "the manifest is rebuilt from the blocks");
                 self.put_aside(&self.dir.join(MANIFEST), &error, None);
                 true
