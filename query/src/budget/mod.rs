@@ -3,6 +3,7 @@
 #[cfg(all(test, feature = "shuttle"))]
 mod explored;
 mod turns;
+mod way;
 
 pub(crate) use turns::Turns;
 
@@ -85,6 +86,8 @@ impl fmt::Debug for OnLong {
 const LONG_FROM: u64 = 1 << 19;
 /// And so is one that has taken so long.
 const LONG_AFTER: Duration = Duration::from_millis(100);
+/// From this age of a query on, its threads make way for others; most queries are done by then.
+const MAKES_WAY_AFTER: Duration = Duration::from_millis(2);
 /// How long a thread of a long query works before it lets others go first.
 const SLICE: Duration = Duration::from_millis(20);
 
@@ -206,14 +209,20 @@ impl Budget {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// To be called at least every half millisecond of work: also makes way for others once the query is not young any more.
+    ///
     /// # Errors
     /// The caller left, or the time is up.
     pub(crate) fn check(&self) -> Result<(), QueryError> {
         if self.cancel.load(Ordering::Relaxed) {
             return Err(QueryError::canceled());
         }
+        let now = now();
+        if now.saturating_duration_since(self.began) >= MAKES_WAY_AFTER {
+            way::make(now);
+        }
         match self.deadline {
-            Some(deadline) if now() >= deadline => Err(QueryError::timeout()),
+            Some(deadline) if now >= deadline => Err(QueryError::timeout()),
             _ => Ok(()),
         }
     }

@@ -31,8 +31,15 @@ const WORK_A_SERIES: usize = 128;
 const HELP_FROM: usize = 1 << 17;
 /// A helper goes after so long, for the next query.
 const HELP_TIME: Duration = Duration::from_millis(5);
-/// After so many series a thread looks whether others should go first.
+/// After at most so many series a thread looks whether others should go first.
 const RENEW_EVERY: usize = 16;
+/// And after about so many values.
+const RENEW_VALUES: usize = 1 << 13;
+
+/// After so many series of so many steps a thread looks whether others should go first.
+fn renew_every(steps: usize) -> usize {
+    (RENEW_VALUES / steps.max(1)).clamp(1, RENEW_EVERY)
+}
 
 /// Columns, and the memory of their histograms.
 type Chunk = Result<(Vec<Column>, Reservation), QueryError>;
@@ -64,8 +71,16 @@ pub(crate) fn drain(
     let window = threads.saturating_mul(WINDOW_A_THREAD);
     let in_flight = (window * chunk) as u64;
     let _memory = context.budget.reserve(0, in_flight.saturating_mul(Column::bytes(steps)))?;
-    let line =
-        Line { context, source, series, chunk, window, state: Mutex::default(), ready: Condvar::new() };
+    let line = Line {
+        context,
+        source,
+        series,
+        steps,
+        chunk,
+        window,
+        state: Mutex::default(),
+        ready: Condvar::new(),
+    };
     helpers.in_place_scope_fifo(|scope| line.hand_over(scope, &mut consume))
 }
 
@@ -80,10 +95,11 @@ fn alone(
     let mut worker = Worker::new(context);
     let mut column = Column::new(steps);
     let mut slice = Slice::default();
+    let every = renew_every(steps);
     for index in 0..source.len() {
-        if index % RENEW_EVERY == 0 {
+        if index % every == 0 {
             slice.renew(&context.budget)?;
-            context.budget.count_computed(RENEW_EVERY.saturating_mul(steps));
+            context.budget.count_computed(every.saturating_mul(steps));
         }
         source.fill(index, &mut worker, &mut column)?;
         consume(index, &mut column)?;
@@ -96,6 +112,7 @@ struct Line<'c> {
     context: &'c Context,
     source: &'c dyn Source,
     series: usize,
+    steps: usize,
     /// Series in a chunk.
     chunk: usize,
     /// Chunks that may be under way.
@@ -144,11 +161,14 @@ impl<'c> Line<'c> {
         consume: &mut impl FnMut(usize, &mut Column) -> Result<(), QueryError>,
     ) -> Result<(), QueryError> {
         let _over = Over(self);
-        let mut worker = Worker::new(self.context);
+        let (mut worker, every) = (Worker::new(self.context), renew_every(self.steps));
         for at in 0..self.chunks() {
             self.call_helpers(scope);
             let (mut columns, _memory) = self.chunk_of(at, &mut worker)?;
             for (i, column) in columns.iter_mut().enumerate() {
+                if i % every == 0 {
+                    self.context.budget.check()?;
+                }
                 consume(at * self.chunk + i, column)?;
             }
             self.state.lock().spare.push(columns);
@@ -249,8 +269,9 @@ impl<'c> Line<'c> {
         let budget = &self.context.budget;
         let mut memory = budget.reserve(0, 0)?;
         columns.resize_with(range.len(), Column::default);
+        let every = renew_every(self.steps);
         for (at, (column, index)) in columns.iter_mut().zip(range).enumerate() {
-            if at % RENEW_EVERY == 0 {
+            if at % every == 0 {
                 if may_wait { slice.renew(budget)? } else { budget.check()? }
             }
             self.source.fill(index, worker, column)?;

@@ -154,7 +154,7 @@ pub(crate) fn relabelled(
 /// What the search for equal labels takes for each series, without the labels themselves.
 const DISTINCT_BYTES: u64 = 64;
 /// After so many series the budget is asked whether to go on.
-const CHECK_EVERY: usize = 1_024;
+const CHECK_EVERY: usize = 256;
 
 /// What to do with series of the same labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

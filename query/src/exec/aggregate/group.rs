@@ -12,7 +12,7 @@ const SERIES_BYTES: u64 = 16;
 /// What it takes for each group besides its labels.
 const GROUP_BYTES: usize = 96;
 /// After so many series the budget is asked whether to go on.
-const CHECK_EVERY: usize = 1_024;
+const CHECK_EVERY: usize = 256;
 
 /// The groups of an aggregation, numbered in the order of their first series.
 pub(crate) struct Groups {

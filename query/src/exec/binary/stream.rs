@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// What a pair takes besides the labels of its result.
 const PAIR_BYTES: u64 = 48;
 /// After so many pairs the budget is asked whether to go on.
-const CHECK_EVERY: usize = 1_024;
+const CHECK_EVERY: usize = 256;
 
 /// `many op one` for pairs of series.
 struct Pairs {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 const ROW_BYTES: usize = 64;
 /// After so much work the budget is asked whether to go on: bytes that are matched, each as often as the expression is large
 /// ([`Regex::cost`]), and as many as this for each series.
-const CHECK_EVERY: u64 = 1 << 20;
+const CHECK_EVERY: u64 = 1 << 16;
 /// What a series is besides its values, in the same measure.
 const SERIES_COST: u64 = 1 << 10;
 
