@@ -28,6 +28,15 @@ pub use error::{Error, ErrorKind, Result};
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::ProptestConfig;
+
+    /// So many cases of a property, at most `PROPTEST_CASES`; a few in an interpreter that is a thousand times as slow.
+    pub(crate) fn cases(cases: u32) -> ProptestConfig {
+        let most = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(u32::MAX);
+        let cases = if cfg!(miri) { 4 } else { cases.min(most) };
+        ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    }
+
     /// Also in releases: what overflows is a bug that must not become a wrong value.
     #[test]
     #[should_panic(expected = "overflow")]

@@ -132,7 +132,7 @@ fn an_unedited_block_survives_resealing() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::cases(2000))]
 
     #[test]
     fn wrong_contents_under_right_checksums_do_no_harm(

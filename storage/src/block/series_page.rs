@@ -340,7 +340,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::tests::cases(500))]
 
         #[test]
         fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(0_u8..9, 0..60), series in 0_u32..9, version in 1_u32..4) {

@@ -87,6 +87,7 @@ fn chunks_are_cut_where_the_layout_must_change() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes in an interpreter; smaller chunks take the same ways")]
 fn a_steady_counter_takes_little_more_than_its_changes() {
     let mut counts = [0_u64; 24];
     let samples: Vec<_> = (0..480_u64)
@@ -109,6 +110,7 @@ fn a_steady_counter_takes_little_more_than_its_changes() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "minutes in an interpreter; smaller chunks take the same ways")]
 fn long_and_wide_series_are_cut() {
     let narrow: Vec<_> =
         (0..SAMPLES_PER_CHUNK as u64 + 3).map(|i| AnyHistogram::Int(int(0, 0, &[i + 1]))).collect();
@@ -161,17 +163,20 @@ pub(super) fn any_sample() -> impl Strategy<Value = AnyHistogram> {
     )
 }
 
+/// Fewer than so many at once.
+const SAMPLES: usize = if cfg!(miri) { 4 } else { 30 };
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(crate::tests::cases(2_000))]
 
     #[test]
-    fn any_samples_come_back(samples in proptest::collection::vec(any_sample(), 0..30)) {
+    fn any_samples_come_back(samples in proptest::collection::vec(any_sample(), 0..SAMPLES)) {
         round_trip(&samples);
     }
 
     #[test]
     fn damaged_bytes_are_refused_or_read(
-        samples in proptest::collection::vec(any_sample(), 1..12),
+        samples in proptest::collection::vec(any_sample(), 1..SAMPLES.min(12)),
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in any::<prop::sample::Index>(),
         rows in 0_usize..40,

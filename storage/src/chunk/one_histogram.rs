@@ -232,7 +232,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::tests::cases(1_000))]
 
         #[test]
         fn any_histogram_comes_back(mut sample in any_sample(), other in any_sample()) {

@@ -427,7 +427,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::tests::cases(12_000))]
 
         #[test]
         fn any_bits_come_back(values in columns()) {

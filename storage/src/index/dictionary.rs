@@ -145,7 +145,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::tests::cases(300))]
 
         #[test]
         fn every_value_is_found(values in proptest::collection::btree_set("[a-cé]{1,6}", 0..120), other in "[a-cé]{0,5}") {

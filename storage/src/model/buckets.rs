@@ -376,7 +376,7 @@ pub(crate) mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::tests::cases(1_000))]
 
         #[test]
         fn both_ends_see_the_same(buckets in any_buckets(), split in 0_usize..30) {

@@ -375,7 +375,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(crate::tests::cases(1_000))]
 
         #[test]
         fn equal_means_equal_populations(positive in any_buckets(), negative in any_buckets()) {

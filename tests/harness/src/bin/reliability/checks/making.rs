@@ -154,7 +154,7 @@ fn miri(place: &Place<'_>) -> Result<Figures, String> {
     command.args(["+nightly", "miri", "test", "-p", "kymo-storage", "--lib", "--"]).args(modules);
     // The toolchain that runs this program is not the one that is asked for.
     command.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN").current_dir(&place.root);
-    command.env("MIRIFLAGS", "-Zmiri-disable-isolation").env("PROPTEST_CASES", "2");
+    command.env("MIRIFLAGS", "-Zmiri-disable-isolation");
     let output = command.output().map_err(|e| format!("cargo +nightly miri: {e}"))?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let ((passed, failed), undefined) = (results(&out), err.matches("Undefined Behavior").count());
