@@ -108,12 +108,9 @@ impl<'a> BitReader<'a> {
     pub fn consume(&mut self, count: u32) -> Option<()> {
         if self.available < count {
             self.refill();
-            if self.available < count {
-                return None;
-            }
         }
+        self.available = self.available.checked_sub(count)?;
         self.window >>= count & 63;
-        self.available -= count;
         Some(())
     }
 

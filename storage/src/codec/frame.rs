@@ -201,6 +201,17 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "a quarter of a GiB")]
+    fn the_longest_body_is_taken_and_no_longer_one() {
+        let mut frame = vec![0; HEADER_BYTES + BODY_BYTES_MAX + 1];
+        assert!(!finish(&mut frame, 0));
+        frame.pop();
+        assert!(finish(&mut frame, 0));
+        let read = FrameReader::new(&frame, 0, 0).next();
+        assert!(matches!(read, Some(Piece::Frame { body, .. }) if body.len() == BODY_BYTES_MAX));
+    }
+
+    #[test]
     fn the_diagram_is_true() {
         let bytes = file(&[b"ab".to_vec()], 9);
         let pieces: Vec<_> = FrameReader::new(&bytes, 0, 9).collect();

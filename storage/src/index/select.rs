@@ -282,16 +282,18 @@ mod tests {
             "(?i)UP",
             "a*",
         ];
+        // All pairs; some for an interpreter.
+        let step = if cfg!(miri) { 5 } else { 1 };
         let mut matchers = Vec::new();
         for name in names {
-            for value in values {
+            for value in values.into_iter().step_by(step) {
                 for op in [MatchOp::Equal, MatchOp::NotEqual, MatchOp::Regex, MatchOp::NotRegex] {
                     matchers.push(Matcher::new(op, name, value).unwrap());
                 }
             }
         }
-        for first in &matchers {
-            for second in &matchers {
+        for first in matchers.iter().step_by(step) {
+            for second in matchers.iter().step_by(step) {
                 let both = [first.clone(), second.clone()];
                 let expected: RoaringBitmap = (0..index.0.len() as u32)
                     .filter(|i| both.iter().all(|m| m.matches(index.0[*i as usize].value(m.name()))))
@@ -336,6 +338,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "this index looks through all series for each value")]
     fn a_search_that_nobody_waits_for_ends() {
         use crate::error::ErrorKind;
         use std::cell::Cell;

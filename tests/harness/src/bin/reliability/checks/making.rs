@@ -161,7 +161,7 @@ fn miri(place: &Place<'_>) -> Result<Figures, String> {
     if passed == 0 && undefined == 0 {
         let why: Vec<&str> = err.lines().rev().take(5).collect();
         return Err(format!(
-            "Miri does not run (`rustup +nightly component add miri rust-src`): {}",
+            "Miri does not run (`rustup component add miri rust-src --toolchain nightly`): {}",
             why.join("; ")
         ));
     }
