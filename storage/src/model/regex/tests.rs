@@ -141,6 +141,7 @@ fn errors_have_gos_words() {
 
 /// Patterns made to take time or memory: each is compiled or refused at once, and matches in linear time.
 #[test]
+#[cfg_attr(miri, ignore = "megabytes of patterns")]
 fn bombs_do_no_harm() {
     let nested = |inner: &str, close: &str, depth: usize| {
         format!("{}{inner}{}", "(".repeat(depth), close.repeat(depth))
