@@ -209,7 +209,8 @@ impl Budget {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// To be called at least every half millisecond of work: also makes way for others once the query is not young any more.
+    /// Also makes way for others once the query is not young any more, so what lies between two calls is what they may wait:
+    /// fractions of a millisecond are right.
     ///
     /// # Errors
     /// The caller left, or the time is up.

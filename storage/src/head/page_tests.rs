@@ -84,7 +84,7 @@ fn value() -> impl Strategy<Value = f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::tests::cases(64))]
     #[test]
     fn a_page_answers_as_a_map_does(
         steps in proptest::collection::vec((0usize..8, 0i64..6, value()), 0..1500),
@@ -128,7 +128,7 @@ fn histogram(number: u64) -> Encoded {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(crate::tests::cases(64))]
     #[test]
     fn of_both_kinds_the_last_to_come_stays(
         steps in proptest::collection::vec((0usize..4, 0i64..6, any::<bool>()), 0..1500),

@@ -191,12 +191,8 @@ fn damaged(which: usize, change: impl FnOnce(&mut Vec<u8>)) -> (PathBuf, crate::
     (path, read(&fs, &dir))
 }
 
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(200)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
+    #![proptest_config(crate::tests::cases(200))]
 
     #[test]
     fn what_is_written_is_read(

@@ -18,8 +18,8 @@ pub(super) const CHECKS: &[Check] = &[Check {
 /// Of all changes, the explained ones are at most one in so many.
 const EXPLAINED: usize = 20;
 
-/// Of a property, so many cases: a wrong line is seen by one of the first, or by none.
-const CASES: &str = "32";
+/// Of a property the first tests take so many cases at most; what they do not see meets all of them later.
+const FIRST_CASES: (&str, &str) = ("PROPTEST_CASES", "32");
 
 /// The tests of the changes that those beside the code do not see, by crate: PromQL is told by its scripts.
 const LATER: [(&str, &[&str]); 2] =
@@ -66,15 +66,21 @@ struct Outcome {
     unviable: Vec<String>,
 }
 
-/// Makes the changes chosen by `choice`, each against the tests chosen by `tests`.
-fn run(place: &Place<'_>, folder: &str, choice: &[&str], tests: &[&str]) -> Result<Outcome, String> {
+/// Makes the changes chosen by `choice`, each against the tests chosen by `tests` in an environment with `variables`.
+fn run(
+    place: &Place<'_>,
+    folder: &str,
+    choice: &[&str],
+    tests: &[&str],
+    variables: Option<(&str, &str)>,
+) -> Result<Outcome, String> {
     let out = place.root.join("target/mutants").join(folder);
     let _ = std::fs::remove_dir_all(&out);
     std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let text = out.to_string_lossy();
     let fixed = ["--no-shuffle", "--baseline", "skip", "--timeout", "120", "--output", &text];
     let mut command = command(place, &[&fixed[..], choice, tests].concat());
-    let output = command.env("PROPTEST_CASES", CASES).output().map_err(|e| format!("cargo mutants: {e}"))?;
+    let output = command.envs(variables).output().map_err(|e| format!("cargo mutants: {e}"))?;
     let read = |name: &str| lines(&out.join("mutants.out").join(name));
     match (read("caught.txt"), read("timeout.txt"), read("missed.txt"), read("unviable.txt")) {
         (Ok(caught), Ok(timeouts), Ok(missed), Ok(unviable)) => {
@@ -109,7 +115,7 @@ fn mutants(place: &Place<'_>) -> Result<Figures, String> {
     let shard = format!("{}/{shards}", place.seed % shards);
     let choice = ["--shard", &shard, "--sharding", "round-robin"];
     // Most are seen by the tests beside the code, which are quick.
-    let mut first = run(place, "first", &choice, &["--", "--lib"])?;
+    let mut first = run(place, "first", &choice, &["--", "--lib"], Some(FIRST_CASES))?;
     let mut survived = Vec::new();
     for (folder, tests) in LATER {
         let names = first.missed.iter().filter(|name| name.starts_with(folder)).map(|name| exactly(name));
@@ -118,7 +124,7 @@ fn mutants(place: &Place<'_>) -> Result<Figures, String> {
             continue;
         }
         let choice: Vec<&str> = names.iter().flat_map(|name| ["--re", name]).collect();
-        let second = run(place, folder, &choice, tests)?;
+        let second = run(place, folder, &choice, tests, None)?;
         first.caught.extend(second.caught);
         first.timeouts.extend(second.timeouts);
         survived.extend(second.missed);
