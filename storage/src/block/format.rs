@@ -8,7 +8,7 @@ pub(super) const MAGIC: [u8; 8] = *b"KYMOBLK1";
 /// Last bytes of the file.
 pub(super) const END_MAGIC: [u8; 8] = *b"KYMOEND1";
 /// The version this code writes: 2 has native histograms, 3 start timestamps and exemplars.
-pub(super) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 3;
 /// The oldest version this code reads.
 pub(super) const VERSION_MIN: u32 = 1;
 pub(super) const HEADER_BYTES: usize = 64;
@@ -187,6 +187,14 @@ pub(super) fn write_header(uuid: &[u8; 16]) -> Vec<u8> {
     out
 }
 
+/// The version of a block that a later release wrote, from its first bytes.
+pub(crate) fn later_version(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.get(..HEADER_BYTES)?;
+    let version = Fields(header.strip_prefix(&MAGIC)?).u32()?;
+    let crc = Fields(header.get(HEADER_CHECKED..)?).u32()?;
+    (version > VERSION && crc32(0, header.get(..HEADER_CHECKED)?) == crc).then_some(version)
+}
+
 /// Checks a header and gives format version and uuid, or says what is wrong.
 pub(super) fn read_header(bytes: &[u8]) -> Result<(u32, [u8; 16]), String> {
     let mut fields = Fields(bytes);
@@ -322,5 +330,13 @@ mod tests {
         let crc = crc32(0, &header[..60]);
         header[60..].copy_from_slice(&crc.to_le_bytes());
         assert!(read_header(&header).unwrap_err().contains("version 4"));
+        assert_eq!(later_version(&header), Some(4));
+        assert_eq!(later_version(&write_header(&[0; 16])), None);
+        for at in 0..header.len() {
+            header[at] ^= 1;
+            assert_eq!(later_version(&header), None, "{at}");
+            header[at] ^= 1;
+            assert_eq!(later_version(&header[..at]), None, "{at}");
+        }
     }
 }

@@ -51,6 +51,7 @@ pub use check::{CheckCursor, Damage};
 pub use deletions::Deletions;
 pub use exact::{ExactReader, ExactSamples};
 pub use format::BlockMeta;
+pub(crate) use format::{VERSION, later_version};
 pub use labels::NO_VALUE;
 pub(crate) use manifest::MANIFEST_TEMPORARY;
 pub use manifest::{Manifest, ManifestBlock, new_uuid};

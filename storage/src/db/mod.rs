@@ -8,6 +8,7 @@ mod delete;
 mod explored;
 mod health;
 mod idle;
+mod later;
 mod open;
 mod read_only;
 mod requests;

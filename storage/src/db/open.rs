@@ -1,5 +1,6 @@
 //! Opening a store: lock, MANIFEST, blocks, registry checkpoint, replay of the log. Damage is put aside, never fatal.
 
+use super::later;
 use super::requests::{self, CompactJob, Job, Message};
 use super::reserve;
 use super::shared::Shared;
@@ -143,8 +144,8 @@ pub(crate) fn open(
         // The name of a new data directory must be as durable as what is in it; a parent that cannot be read cannot be synced.
         let _ = fs.sync_dir(parent);
     }
+    later::refuse(&fs, dir)?;
     let mut opening = Opening::new(&fs, dir);
-    opening.refuse_later_formats()?;
     let (mut manifest, stored) = opening.load_manifest()?;
     opening.catch_up(&mut manifest)?;
     let tombstones = opening.load_tombstones(&mut manifest)?;
@@ -278,19 +279,6 @@ impl<'a> Opening<'a> {
             damaged_deletes: None,
             missing: Vec::new(),
         }
-    }
-
-    /// Looks whether a later release wrote this store, before anything in it is changed or put aside. Damage is seen to afterwards.
-    ///
-    /// # Errors
-    /// It did.
-    fn refuse_later_formats(&self) -> Result<()> {
-        let manifest = Manifest::load(self.fs, self.dir).map(drop);
-        let tombstones = load_tombstones(self.fs, self.dir).map(drop);
-        [manifest, tombstones]
-            .into_iter()
-            .filter(|r| matches!(r, Err(e) if e.kind() == ErrorKind::Invalid))
-            .collect()
     }
 
     /// The manifest, and the same as it is on disk; rebuilt from the blocks if it is damaged or gone.

@@ -1,5 +1,6 @@
 //! Opening a store for reading only, beside the process that writes it: no lock, no thread, no byte changed.
 
+use super::later;
 use super::open::{Found, HEAD, Opening, WAL};
 use super::{Owner, Running, Storage};
 use crate::block::Manifest;
@@ -37,6 +38,7 @@ impl Storage {
     ) -> Result<Self> {
         options.validate()?;
         let fs: Arc<dyn Fs> = Arc::new(ReadOnlyFs::new(Arc::clone(fs)));
+        later::refuse(&fs, dir)?;
         let mut damaged = 0;
         for _ in 0..ATTEMPTS_MAX {
             let manifest = load_manifest(&fs, dir)?;

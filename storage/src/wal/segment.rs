@@ -25,7 +25,8 @@ pub(super) const SECOND_COPY: usize = 512;
 /// The bytes of one copy: a frame of the kind, version, durability, uuid, two sequences and a count.
 const COPY_BYTES: usize = frame::HEADER_BYTES + 3 + 16 + 8 + 8 + 4;
 const KIND_EPOCH: u8 = 9;
-const VERSION: u8 = 1;
+/// The version this code writes, and the only one it reads.
+pub(crate) const VERSION: u8 = 1;
 const EXTENSION: &str = ".wal";
 
 /// What a segment says of itself.
@@ -152,6 +153,15 @@ pub fn read_header(bytes: &[u8], sequence: u64) -> Header {
     if stale || is_begun(bytes, sequence) { Header::Unused } else { Header::Damaged }
 }
 
+/// The version of a segment that a later release wrote, from its first bytes.
+pub(crate) fn later_version(bytes: &[u8], sequence: u64) -> Option<u8> {
+    let version = |at| match FrameReader::new(bytes, at, header_seed(sequence)).next()? {
+        Piece::Frame { offset, body: [KIND_EPOCH, version, ..] } if offset == at => Some(*version),
+        _ => None,
+    };
+    [0, SECOND_COPY].into_iter().filter_map(version).find(|version| *version > VERSION)
+}
+
 /// Whether the file can be written under another sequence: wherever the write of its new header is cut off, one of the four copies
 /// is whole then.
 pub(super) fn is_reusable(header: &[u8; HEADER_BYTES]) -> bool {
@@ -275,6 +285,25 @@ mod tests {
         assert_eq!(read_header(&[0; 4096], 42), Header::Unused);
         assert!(is_reusable(&epoch(42).encode()) && !is_reusable(&both) && !is_reusable(&[0; HEADER_BYTES]));
         assert_ne!(epoch(42).seed(), epoch(43).seed());
+    }
+
+    #[test]
+    fn a_later_version_is_known_by_a_whole_copy_of_the_header() {
+        let ours = epoch(42).encode();
+        assert_eq!(later_version(&ours, 42), None);
+        let mut later = Vec::new();
+        let start = frame::begin(&mut later);
+        later.extend_from_slice(&[KIND_EPOCH, VERSION + 1, 0xff, 1, 2, 3]);
+        assert!(frame::finish(&mut later[start..], header_seed(42)));
+        for at in [0, SECOND_COPY] {
+            let mut bytes = [0; HEADER_BYTES];
+            bytes[at..at + later.len()].copy_from_slice(&later);
+            assert_eq!(later_version(&bytes, 42), Some(VERSION + 1), "at {at}");
+            assert_eq!(later_version(&bytes, 43), None, "renamed, not yet written");
+            bytes[at + frame::HEADER_BYTES + 1] ^= 0x40;
+            assert_eq!(later_version(&bytes, 42), None, "damaged at {at}");
+            assert_eq!(later_version(&bytes[..at], 42), None);
+        }
     }
 
     #[test]

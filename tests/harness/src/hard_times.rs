@@ -11,7 +11,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The disk whose power is cut; the file takes what is written.
 const POWER_DISK_BYTES: u64 = 2 << 30;
@@ -38,9 +38,10 @@ pub fn cut_power(program: &Path, dir: &Path, trials: usize, seed: u64) -> io::Re
             let pause = Duration::from_millis(50 + run.rng.below(900));
             run.one(|server| {
                 std::thread::sleep(pause);
-                disk.cut().expect("cut the power");
+                let cut = disk.cut().expect("cut the power");
                 server.kill();
                 disk.restore().expect("mount the disk again");
+                Some(cut)
             });
         }
         summary.add(&run.summary);
@@ -136,15 +137,21 @@ pub fn end_steady(trial: &Trial<'_>, dir: &Path, trials: usize, seed: u64) -> io
         let load = Steady::new(mix(&[seed, number as u64]), 4, 100);
         // Not always the same phase of what the server does at intervals.
         let load_for = trial.load_for.mul_f64(0.75 + rng.unit() / 2.0);
-        let (sent, end) = load.write_while(server.address(), 0, || {
+        let (mut sent, end) = load.write_while(server.address(), 0, || {
             std::thread::sleep(load_for);
-            let end = Instant::now();
-            if let Some(disk) = &disk {
-                disk.cut().expect("cut the power");
-            }
+            let end = match &disk {
+                Some(disk) => instant_of(disk.cut().expect("cut the power")),
+                None => Instant::now(),
+            };
             server.kill();
             end
         });
+        if disk.is_some() {
+            for one in sent.iter_mut().filter(|one| one.ended > end) {
+                // Without power nobody would have been answered.
+                one.status = None;
+            }
+        }
         if let Some(disk) = &mut disk {
             disk.restore()?;
         }
@@ -154,6 +161,12 @@ pub fn end_steady(trial: &Trial<'_>, dir: &Path, trials: usize, seed: u64) -> io
         std::fs::remove_dir_all(&place)?;
     }
     Ok(ends)
+}
+
+/// The instant of a time that has passed.
+fn instant_of(time: SystemTime) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(time.elapsed().unwrap_or_default()).unwrap_or(now)
 }
 
 /// What a full disk came to.

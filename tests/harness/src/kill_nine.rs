@@ -7,7 +7,7 @@ use crate::remote_write::{Request, label_bytes, send};
 use crate::rng::{Rng, mix};
 use crate::server::Server;
 use serde_json::Value as Json;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +41,10 @@ pub struct Summary {
     pub refused: u64,
     /// Requests without an answer.
     pub unknown: u64,
+    /// Requests that were answered when the disk had no power any more: what became of them is open.
+    pub late: u64,
+    /// Of those the ones that are not there.
+    pub late_gone: u64,
     /// Samples that were acknowledged and are not there, or have another value.
     pub lost: u64,
     /// Samples that were refused and are there.
@@ -69,6 +73,8 @@ impl Summary {
         self.acked += other.acked;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.late += other.late;
+        self.late_gone += other.late_gone;
         self.lost += other.lost;
         self.refused_present += other.refused_present;
         self.torn += other.torn;
@@ -93,6 +99,8 @@ impl fmt::Display for Summary {
             acked,
             refused,
             unknown,
+            late,
+            late_gone,
             lost,
             refused_present,
             torn,
@@ -106,7 +114,8 @@ impl fmt::Display for Summary {
             "trials={trials} acked={acked} refused={refused} unknown={unknown} lost={lost} refused_present={refused_present} \
              torn={torn} invented={invented} flushes={flushes} merges={merges} reopen_p99_ms={}",
             self.reopen_p99_ms()
-        )
+        )?;
+        if *late > 0 { write!(f, " answered_after_the_cut={late} of_them_gone={late_gone}") } else { Ok(()) }
     }
 }
 
@@ -174,6 +183,7 @@ pub fn run(program: &Path, dir: &Path, arguments: &[&str], trials: usize, seed: 
             trial.one(|server| {
                 std::thread::sleep(pause);
                 server.kill();
+                None
             });
         }
         summary.add(&trial.summary);
@@ -217,23 +227,30 @@ impl Trials {
         }
     }
 
-    /// Lets the clients write and read until `end` has ended the server, in whatever way; starts it again and judges.
+    /// Lets the clients write and read until `end` has ended the server, in whatever way; starts it again and judges. If the power was
+    /// cut before the server ended, `end` answers when.
     ///
     /// # Panics
     /// The server does not start again, or answers what is no answer.
-    pub fn one(&mut self, end: impl FnOnce(&mut Server)) {
-        self.next = self.write_until_ended(end);
+    pub fn one(&mut self, end: impl FnOnce(&mut Server) -> Option<SystemTime>) {
+        let (next, cut) = self.write_until_ended(end);
+        self.next = next;
+        let late = cut.map_or_else(BTreeSet::new, |cut| {
+            oracle::take_back(&self.oracles, cut).expect("write the oracle's files")
+        });
         // The snapshots were made for the sake of the flushes.
         let _ = std::fs::remove_dir_all(self.server.data().join("snapshots"));
         let start = Instant::now();
         self.server.restart();
         self.summary.reopen_ms.push(start.elapsed().as_millis() as u64);
         self.summary.trials += 1;
-        judge(self.plan, &mut self.server.client(), &self.oracles, &self.next, &mut self.summary);
+        self.summary.late += late.len() as u64;
+        let mut http = self.server.client();
+        judge(self.plan, &mut http, &self.oracles, (&self.next, &late), &mut self.summary);
     }
 
-    /// Gives the first unused request number of each client.
-    fn write_until_ended(&mut self, end: impl FnOnce(&mut Server)) -> Vec<u64> {
+    /// Gives the first unused request number of each client, and what `end` answers.
+    fn write_until_ended<T>(&mut self, end: impl FnOnce(&mut Server) -> T) -> (Vec<u64>, T) {
         let stop = AtomicBool::new(false);
         let address = self.server.address();
         let (plan, oracles, next) = (self.plan, &self.oracles, &self.next);
@@ -245,13 +262,13 @@ impl Trials {
             let writers: Vec<_> = (0..oracles.len()).map(|client| scope.spawn(write(client))).collect();
             let reader = scope.spawn(|| read_until(Client::new(address), &stop));
             let upkeep = scope.spawn(|| keep_up_until(Client::new(address), &stop));
-            end(&mut self.server);
+            let ended = end(&mut self.server);
             stop.store(true, Ordering::Relaxed);
             reader.join().expect("the reader ends");
             let (flushes, merges) = upkeep.join().expect("the upkeep ends");
             self.summary.flushes += flushes;
             self.summary.merges += merges;
-            writers.into_iter().map(|w| w.join().expect("a writer ends")).collect()
+            (writers.into_iter().map(|w| w.join().expect("a writer ends")).collect(), ended)
         })
     }
 }
@@ -323,7 +340,13 @@ fn keep_up_until(mut http: Client, stop: &AtomicBool) -> (u64, u64) {
     (flushes, merges)
 }
 
-fn judge(plan: Plan, http: &mut Client, oracles: &[PathBuf], next: &[u64], summary: &mut Summary) {
+fn judge(
+    plan: Plan,
+    http: &mut Client,
+    oracles: &[PathBuf],
+    (next, late): (&[u64], &BTreeSet<u64>),
+    summary: &mut Summary,
+) {
     let outcomes = oracle::read(oracles).expect("read the oracle's files");
     let count = |wanted| outcomes.values().filter(|o| **o == wanted).count() as u64;
     summary.acked = count(Outcome::Acked);
@@ -339,6 +362,7 @@ fn judge(plan: Plan, http: &mut Client, oracles: &[PathBuf], next: &[u64], summa
                 .into_iter()
                 .filter(|(s, t, v)| stored.remove(&(*s, *t)).is_some_and(|got| got.to_bits() == v.to_bits()))
                 .count();
+            summary.late_gone += u64::from(present == 0 && late.contains(id));
             match outcome {
                 Outcome::Unknown if present == 0 || present == total => {}
                 Outcome::Unknown => summary.torn += 1,

@@ -1,13 +1,14 @@
 //! The outside oracle: a synced file of what was sent and what the server said, judged after the server was killed.
 //!
-//! A line a request: `sent ID` before the first byte leaves, then `acked ID` (2xx was read), `refused ID` (4xx) or nothing
-//! (the outcome is unknown: the request may be stored whole or not at all). What a request holds is a function of its
-//! id, so the file stays small and the tested process has no part in it.
+//! A line a request: `sent ID` before the first byte leaves, then `acked ID NANOS` (2xx was read, so long after 1970), `refused ID
+//! NANOS` (4xx) or nothing (the outcome is unknown: the request may be stored whole or not at all). What a request holds is a function
+//! of its id, so the file stays small and the tested process has no part in it. `late ID` takes an answer back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What is known of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +44,52 @@ impl Oracle {
         self.file.write_all(format!("sent {id}\n").as_bytes())
     }
 
-    /// The answer was read: `acked` says whether it was 2xx. Durable when this returns.
+    /// The answer was read just now: `acked` says whether it was 2xx. Durable when this returns.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn answered(&mut self, id: u64, acked: bool) -> io::Result<()> {
         let word = if acked { "acked" } else { "refused" };
-        self.file.write_all(format!("{word} {id}\n").as_bytes())?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        self.file.write_all(format!("{word} {id} {now}\n").as_bytes())?;
         self.file.sync_data()
     }
+
+    /// No answer to this request counts: the machine had no power any more.
+    fn late(&mut self, id: u64) -> io::Result<()> {
+        self.file.write_all(format!("late {id}\n").as_bytes())
+    }
+}
+
+/// Takes back all answers in the files that were read after `cut`; gives the requests.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn take_back(paths: &[PathBuf], cut: SystemTime) -> io::Result<BTreeSet<u64>> {
+    let cut = cut.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let mut late = BTreeSet::new();
+    for path in paths {
+        let mut oracle = Oracle::open(path)?;
+        for line in whole_lines(path)?.lines() {
+            let mut words = line.split(' ').skip(1);
+            let (id, at) = (words.next().map(str::parse), words.next().map(str::parse::<u128>));
+            if let (Some(Ok(id)), Some(Ok(at))) = (id, at)
+                && at > cut
+            {
+                oracle.late(id)?;
+                late.insert(id);
+            }
+        }
+    }
+    Ok(late)
+}
+
+/// The file without a line that was cut off.
+fn whole_lines(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.read_to_string(&mut text)?;
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    Ok(text)
 }
 
 /// Reads the files of all clients.
@@ -61,15 +99,13 @@ impl Oracle {
 pub fn read(paths: &[PathBuf]) -> io::Result<BTreeMap<u64, Outcome>> {
     let mut outcomes = BTreeMap::new();
     for path in paths {
-        let mut text = String::new();
-        File::open(path)?.read_to_string(&mut text)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        for line in text[..whole].lines() {
-            let Some((word, id)) = line.split_once(' ') else { continue };
-            let Ok(id) = id.parse() else { continue };
+        for line in whole_lines(path)?.lines() {
+            let mut words = line.split(' ');
+            let (word, id) = (words.next(), words.next().map(str::parse));
+            let Some(Ok(id)) = id else { continue };
             let outcome = match word {
-                "acked" => Outcome::Acked,
-                "refused" => Outcome::Refused,
+                Some("acked") => Outcome::Acked,
+                Some("refused") => Outcome::Refused,
                 _ => Outcome::Unknown,
             };
             outcomes.insert(id, outcome);
@@ -92,9 +128,29 @@ mod tests {
         }
         oracle.answered(1, true).unwrap();
         oracle.answered(2, false).unwrap();
-        oracle.file.write_all(b"acked 3").unwrap();
-        let outcomes = read(&[path]).unwrap();
+        oracle.file.write_all(b"acked 3 1").unwrap();
+        let paths = [path];
         let expected = [(1, Outcome::Acked), (2, Outcome::Refused), (3, Outcome::Unknown)];
-        assert_eq!(outcomes, BTreeMap::from(expected));
+        assert_eq!(read(&paths).unwrap(), BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn what_was_answered_without_power_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [dir.path().join("oracle")];
+        let mut oracle = Oracle::open(&paths[0]).unwrap();
+        let mut answered = |id, acked| {
+            oracle.sent(id).unwrap();
+            oracle.answered(id, acked).unwrap();
+            SystemTime::now()
+        };
+        let cut = answered(1, true);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        answered(2, true);
+        answered(3, false);
+        assert_eq!(take_back(&paths, cut).unwrap(), BTreeSet::from([2, 3]));
+        let expected = [(1, Outcome::Acked), (2, Outcome::Unknown), (3, Outcome::Unknown)];
+        assert_eq!(read(&paths).unwrap(), BTreeMap::from(expected));
+        assert_eq!(take_back(&paths, SystemTime::now()).unwrap(), BTreeSet::new());
     }
 }

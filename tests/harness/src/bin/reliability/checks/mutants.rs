@@ -21,9 +21,17 @@ const EXPLAINED: usize = 20;
 /// Of a property the first tests take so many cases at most; what they do not see meets all of them later.
 const FIRST_CASES: (&str, &str) = ("PROPTEST_CASES", "32");
 
-/// The tests of the changes that those beside the code do not see, by crate: PromQL is told by its scripts.
-const LATER: [(&str, &[&str]); 2] =
-    [("storage", &["--", "--tests"]), ("query", &["--test-package", "kymo", "--", "--test", "promql"])];
+/// The tests for the changes that those beside the code do not see, by crate, the quicker ones first: PromQL is told by its scripts.
+const LATER: [(&str, &[&str]); 4] = [
+    ("query", &["--test-package", "kymo", "--", "--test", "promql", "over_a_list"]),
+    ("query", &["--", "--tests"]),
+    ("storage", &["--", "--test", "wal", "--test", "recovery", "--test", "model"]),
+    ("storage", &["--", "--tests"]),
+];
+
+/// Seconds after which tests are taken for endless: those beside the code take three, all of a crate some minutes.
+const FIRST_SECONDS: &str = "120";
+const LATER_SECONDS: &str = "1200";
 
 /// `cargo mutants` with these arguments. The folder of what it builds stays, so that the next run need not begin anew.
 fn command(place: &Place<'_>, arguments: &[&str]) -> Command {
@@ -66,21 +74,28 @@ struct Outcome {
     unviable: Vec<String>,
 }
 
-/// Makes the changes chosen by `choice`, each against the tests chosen by `tests` in an environment with `variables`.
+/// Makes the changes chosen by `choice`, each against the tests chosen by `tests` for so many seconds, in an environment with
+/// `variables`.
 fn run(
     place: &Place<'_>,
     folder: &str,
     choice: &[&str],
-    tests: &[&str],
+    (tests, seconds): (&[&str], &str),
     variables: Option<(&str, &str)>,
 ) -> Result<Outcome, String> {
     let out = place.root.join("target/mutants").join(folder);
     let _ = std::fs::remove_dir_all(&out);
     std::fs::create_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     let text = out.to_string_lossy();
-    let fixed = ["--no-shuffle", "--baseline", "skip", "--timeout", "120", "--output", &text];
+    // First without a change: tests that fail anyway would see every change.
+    let fixed = ["--no-shuffle", "--baseline", "run", "--timeout", seconds, "--output", &text];
     let mut command = command(place, &[&fixed[..], choice, tests].concat());
     let output = command.envs(variables).output().map_err(|e| format!("cargo mutants: {e}"))?;
+    // Otherwise it has not tried them: 2 says that some are missed, 3 that some did not end.
+    if !matches!(output.status.code(), Some(0 | 2 | 3)) {
+        let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        return Err(format!("cargo mutants: {}: {said} {why}", output.status));
+    }
     let read = |name: &str| lines(&out.join("mutants.out").join(name));
     match (read("caught.txt"), read("timeout.txt"), read("missed.txt"), read("unviable.txt")) {
         (Ok(caught), Ok(timeouts), Ok(missed), Ok(unviable)) => {
@@ -115,31 +130,33 @@ fn mutants(place: &Place<'_>) -> Result<Figures, String> {
     let shard = format!("{}/{shards}", place.seed % shards);
     let choice = ["--shard", &shard, "--sharding", "round-robin"];
     // Most are seen by the tests beside the code, which are quick.
-    let mut first = run(place, "first", &choice, &["--", "--lib"], Some(FIRST_CASES))?;
-    let mut survived = Vec::new();
-    for (folder, tests) in LATER {
-        let names = first.missed.iter().filter(|name| name.starts_with(folder)).map(|name| exactly(name));
-        let names: Vec<String> = names.collect();
-        if names.is_empty() {
+    let tests = (&["--", "--lib"][..], FIRST_SECONDS);
+    let mut tried = run(place, "first", &choice, tests, Some(FIRST_CASES))?;
+    for (number, (of, tests)) in LATER.iter().enumerate() {
+        let (again, others) =
+            tried.missed.iter().cloned().partition::<Vec<_>, _>(|name| name.starts_with(of));
+        if again.is_empty() {
             continue;
         }
+        let names: Vec<String> = again.iter().map(|name| exactly(name)).collect();
         let choice: Vec<&str> = names.iter().flat_map(|name| ["--re", name]).collect();
-        let second = run(place, folder, &choice, tests, None)?;
-        first.caught.extend(second.caught);
-        first.timeouts.extend(second.timeouts);
-        survived.extend(second.missed);
+        let later = run(place, &format!("later_{number}"), &choice, (tests, LATER_SECONDS), None)?;
+        tried.caught.extend(later.caught);
+        tried.timeouts.extend(later.timeouts);
+        tried.missed = [others, later.missed].concat();
     }
-    let killed = first.caught.len() + first.timeouts.len();
+    let killed = tried.caught.len() + tried.timeouts.len();
     let mut figures = format!(
-        "n={} of={} killed={killed} unviable={} survived={} explained={explained} shard={shard}",
-        killed + survived.len(),
+        "n={} of={} killed={killed} of_them_hung={} unviable={} survived={} explained={explained} shard={shard}",
+        killed + tried.missed.len(),
         looked_at.len() + explained,
-        first.unviable.len(),
-        survived.len(),
+        tried.timeouts.len(),
+        tried.unviable.len(),
+        tried.missed.len(),
     );
-    for name in &survived {
+    for name in &tried.missed {
         figures += &format!("; survived: {name}");
     }
     let is_explained_enough = explained * EXPLAINED <= looked_at.len() + explained;
-    Ok(Figures::new(figures, killed > 0 && survived.is_empty() && is_explained_enough))
+    Ok(Figures::new(figures, killed > 0 && tried.missed.is_empty() && is_explained_enough))
 }
