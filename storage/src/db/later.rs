@@ -3,7 +3,6 @@
 //! Each kind of file says by itself what it is, under a checksum, so that a damaged byte is never taken for a later format. The
 //! registry checkpoint is only read by way of the manifest: who changes its form changes the manifest's version.
 
-use super::open::{BLOCKS, WAL};
 use crate::block::{self, BLOCK_EXTENSION, Manifest, load_tombstones};
 use crate::env::Fs;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,11 +10,12 @@ use crate::wal::segment;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Looks whether a later release wrote anything in the store at `dir`. Damage, and what cannot be read, is seen to afterwards.
+/// Looks whether a later release wrote anything in the store at `dir`, whose blocks and log are in these folders. Damage, and what
+/// cannot be read, is seen to afterwards.
 ///
 /// # Errors
 /// `Invalid`: it did.
-pub(super) fn refuse(fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
+pub(super) fn refuse(fs: &Arc<dyn Fs>, dir: &Path, (blocks, log): (&str, &str)) -> Result<()> {
     for read in [Manifest::load(fs, dir).map(drop), load_tombstones(fs, dir).map(drop)] {
         if let Err(error) = read
             && error.kind() == ErrorKind::Invalid
@@ -23,14 +23,14 @@ pub(super) fn refuse(fs: &Arc<dyn Fs>, dir: &Path) -> Result<()> {
             return Err(error);
         }
     }
-    for path in fs.list(&dir.join(BLOCKS)).unwrap_or_default() {
+    for path in fs.list(&dir.join(blocks)).unwrap_or_default() {
         if path.extension().is_some_and(|extension| extension == BLOCK_EXTENSION)
             && let Some(version) = start_of(fs.as_ref(), &path).and_then(|b| block::later_version(&b))
         {
             return Err(later(&path, version, block::VERSION));
         }
     }
-    for path in fs.list(&dir.join(WAL)).unwrap_or_default() {
+    for path in fs.list(&dir.join(log)).unwrap_or_default() {
         if let Some(sequence) = segment::sequence_of(&path)
             && let Some(version) =
                 start_of(fs.as_ref(), &path).and_then(|b| segment::later_version(&b, sequence))

@@ -144,7 +144,7 @@ pub(crate) fn open(
         // The name of a new data directory must be as durable as what is in it; a parent that cannot be read cannot be synced.
         let _ = fs.sync_dir(parent);
     }
-    later::refuse(&fs, dir)?;
+    later::refuse(&fs, dir, (BLOCKS, WAL))?;
     let mut opening = Opening::new(&fs, dir);
     let (mut manifest, stored) = opening.load_manifest()?;
     opening.catch_up(&mut manifest)?;

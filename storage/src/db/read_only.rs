@@ -1,7 +1,7 @@
 //! Opening a store for reading only, beside the process that writes it: no lock, no thread, no byte changed.
 
 use super::later;
-use super::open::{Found, HEAD, Opening, WAL};
+use super::open::{BLOCKS, Found, HEAD, Opening, WAL};
 use super::{Owner, Running, Storage};
 use crate::block::Manifest;
 use crate::env::{Clock, Fs, ReadOnlyFs};
@@ -38,7 +38,7 @@ impl Storage {
     ) -> Result<Self> {
         options.validate()?;
         let fs: Arc<dyn Fs> = Arc::new(ReadOnlyFs::new(Arc::clone(fs)));
-        later::refuse(&fs, dir)?;
+        later::refuse(&fs, dir, (BLOCKS, WAL))?;
         let mut damaged = 0;
         for _ in 0..ATTEMPTS_MAX {
             let manifest = load_manifest(&fs, dir)?;

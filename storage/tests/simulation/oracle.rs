@@ -85,6 +85,7 @@ impl Oracle {
                     *self.cell(series, time) = vec![Some(value)];
                 }
                 for Item { series, time, value } in unsaid {
+                    also(self.former.entry((series, time)).or_default(), value.clone());
                     also(self.cell(series, time), Some(value));
                 }
             }
