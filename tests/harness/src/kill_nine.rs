@@ -59,6 +59,8 @@ pub struct Summary {
     pub flushes: u64,
     /// Orders to merge and rewrite blocks that were carried out.
     pub merges: u64,
+    /// What is lost, request by request.
+    pub notes: Vec<String>,
 }
 
 impl Summary {
@@ -82,6 +84,7 @@ impl Summary {
         self.reopen_ms.extend(&other.reopen_ms);
         self.flushes += other.flushes;
         self.merges += other.merges;
+        self.notes.extend_from_slice(&other.notes);
     }
 
     /// The time to become ready that 99 of 100 trials kept, in milliseconds.
@@ -234,6 +237,7 @@ impl Trials {
     /// The server does not start again, or answers what is no answer.
     pub fn one(&mut self, end: impl FnOnce(&mut Server) -> Option<SystemTime>) {
         let (next, cut) = self.write_until_ended(end);
+        let ended = cut.unwrap_or_else(SystemTime::now);
         self.next = next;
         let late = cut.map_or_else(BTreeSet::new, |cut| {
             oracle::take_back(&self.oracles, cut).expect("write the oracle's files")
@@ -246,7 +250,16 @@ impl Trials {
         self.summary.trials += 1;
         self.summary.late += late.len() as u64;
         let mut http = self.server.client();
-        judge(self.plan, &mut http, &self.oracles, (&self.next, &late), &mut self.summary);
+        let hit = judge(self.plan, &mut http, &self.oracles, (&self.next, &late), &mut self.summary);
+        for (id, lost) in hit {
+            let before = oracle::answered_before(&self.oracles, id, ended).expect("read the oracle's files");
+            self.summary.notes.push(format!(
+                "trial {}: {lost} samples of request {} of client {} are lost, answered {before:?} before the end",
+                self.summary.trials,
+                id & 0xffff_ffff,
+                id >> 32
+            ));
+        }
     }
 
     /// Gives the first unused request number of each client, and what `end` answers.
@@ -340,14 +353,16 @@ fn keep_up_until(mut http: Client, stop: &AtomicBool) -> (u64, u64) {
     (flushes, merges)
 }
 
+/// Answers the requests of which something is lost, and how much.
 fn judge(
     plan: Plan,
     http: &mut Client,
     oracles: &[PathBuf],
     (next, late): (&[u64], &BTreeSet<u64>),
     summary: &mut Summary,
-) {
+) -> Vec<(u64, usize)> {
     let outcomes = oracle::read(oracles).expect("read the oracle's files");
+    let mut hit = Vec::new();
     let count = |wanted| outcomes.values().filter(|o| **o == wanted).count() as u64;
     summary.acked = count(Outcome::Acked);
     summary.refused = count(Outcome::Refused);
@@ -366,11 +381,15 @@ fn judge(
             match outcome {
                 Outcome::Unknown if present == 0 || present == total => {}
                 Outcome::Unknown => summary.torn += 1,
-                Outcome::Acked | Outcome::Refused => summary.lost += (total - present) as u64,
+                Outcome::Acked | Outcome::Refused => {
+                    summary.lost += (total - present) as u64;
+                    hit.extend((present < total).then_some((*id, total - present)));
+                }
             }
         }
         summary.invented += stored.len() as u64;
     }
+    hit
 }
 
 /// All stored samples of a client.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is known of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,27 @@ pub fn take_back(paths: &[PathBuf], cut: SystemTime) -> io::Result<BTreeSet<u64>
     Ok(late)
 }
 
+/// How long before `end` the answer to a request was read.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn answered_before(paths: &[PathBuf], id: u64, end: SystemTime) -> io::Result<Option<Duration>> {
+    let text = id.to_string();
+    for path in paths {
+        for line in whole_lines(path)?.lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            if let ["acked" | "refused", of, at] = words[..]
+                && of == text
+                && let Ok(at) = at.parse()
+            {
+                let end = end.duration_since(UNIX_EPOCH).unwrap_or_default();
+                return Ok(Some(end.saturating_sub(Duration::from_nanos(at))));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The file without a line that was cut off.
 fn whole_lines(path: &Path) -> io::Result<String> {
     let mut text = String::new();
@@ -145,12 +166,15 @@ mod tests {
             SystemTime::now()
         };
         let cut = answered(1, true);
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
         answered(2, true);
         answered(3, false);
         assert_eq!(take_back(&paths, cut).unwrap(), BTreeSet::from([2, 3]));
         let expected = [(1, Outcome::Acked), (2, Outcome::Unknown), (3, Outcome::Unknown)];
         assert_eq!(read(&paths).unwrap(), BTreeMap::from(expected));
         assert_eq!(take_back(&paths, SystemTime::now()).unwrap(), BTreeSet::new());
+        let before = |id| answered_before(&paths, id, cut).unwrap();
+        assert!(before(1).is_some_and(|before| before < Duration::from_secs(1)));
+        assert_eq!((before(2), before(4)), (Some(Duration::ZERO), None));
     }
 }

@@ -70,7 +70,8 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn judged(summary: &Summary, more: &str, kept: bool) -> Figures {
-    Figures::new(format!("{summary}{more}"), kept && summary.kept() && summary.acked > 0)
+    let notes = first_notes(&summary.notes);
+    Figures::new(format!("{summary}{more}{notes}"), kept && summary.kept() && summary.acked > 0)
 }
 
 /// What the peers that are installed do in the same trial.
