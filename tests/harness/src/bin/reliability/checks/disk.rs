@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
             arguments: &["-p", "kymo-storage", "--test", "recovery"],
             only: "every_crash",
             variable: "KYMO_CRASH_HISTORIES",
-            count: (4, 4000),
+            count: (36, 3_000),
         },
     },
     Check {

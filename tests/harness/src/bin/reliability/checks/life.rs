@@ -77,7 +77,7 @@ fn flood(mut http: Client, each: u64, stop: &AtomicBool) -> (u64, u64, String) {
 fn memory(place: &Place<'_>) -> Result<Figures, String> {
     let cap = MemoryCap::new(CAP_BYTES).map_err(|e| format!("no memory group of our own: {e}"))?;
     let (data, log) = (place.dir.join("data"), place.dir.join("server.log"));
-    // What the manual says for a machine of that size: the store a third, queries and requests a tenth each.
+    // The store a third of what there is, queries and requests a tenth each.
     let limits = ["--storage-memory=176MiB", "--query-memory=48MiB", "--ingest-memory=48MiB"];
     let launch = Launch::new(Product::Kymo, place.program, &data, &log).arguments(&limits).by(cap.prefix());
     let mut server = launch.start();
