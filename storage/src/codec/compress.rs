@@ -132,6 +132,15 @@ mod tests {
     const FOLLOWS_ZSTD: bool = !cfg!(miri);
 
     #[test]
+    fn a_block_that_gives_less_than_it_claims_is_refused() {
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        lz4_encode(&[7; 100], &mut bytes).unwrap();
+        assert_eq!((bytes[0], lz4_decode(&bytes, 200, &mut out)), (100, Ok(())));
+        bytes[0] += 1;
+        assert_eq!(lz4_decode(&bytes, 200, &mut out), Err(CompressError::Malformed));
+    }
+
+    #[test]
     fn lengths_are_capped_before_anything_is_allocated() {
         let mut out = Vec::new();
         let mut bomb = Vec::new();

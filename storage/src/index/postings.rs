@@ -101,6 +101,11 @@ pub struct Postings<'a> {
     count: u32,
 }
 
+/// Whether it is not far from the value `next` to a restart: how the way is gone is a matter of speed alone.
+fn is_close(next: u32, restart: usize) -> bool {
+    next as usize / RESTART_EVERY >= restart.saturating_sub(1)
+}
+
 impl<'a> Postings<'a> {
     /// The postings of `count` values in `bytes`.
     pub fn new(bytes: &'a [u8], count: u32) -> Option<Self> {
@@ -115,9 +120,7 @@ impl<'a> Postings<'a> {
         let mut singles = Vec::new();
         for id in ids.iter().copied().filter(|id| *id < self.count) {
             let restart = id as usize / RESTART_EVERY;
-            let near = walk.filter(|(next, _)| {
-                *next <= id && *next as usize / RESTART_EVERY >= restart.saturating_sub(1)
-            });
+            let near = walk.filter(|(next, _)| *next <= id && is_close(*next, restart));
             let (mut next, mut cursor) = match near {
                 Some(at) => at,
                 None => {
