@@ -29,6 +29,7 @@ pub mod kill_nine;
 pub mod load;
 pub mod loop_disk;
 pub mod memory_cap;
+pub mod mixed;
 pub mod oracle;
 pub mod peers;
 pub mod process;

@@ -229,7 +229,7 @@ fn everywhere(server: &Server, values: &[String]) -> Result<(usize, Vec<String>)
 }
 
 /// The names of files in a line of `strace`.
-fn names(line: &str) -> impl Iterator<Item = &str> {
+pub(super) fn names(line: &str) -> impl Iterator<Item = &str> {
     line.split('"').skip(1).step_by(2)
 }
 

@@ -9,8 +9,10 @@ mod measure;
 mod mutants;
 mod queries;
 mod rot;
+mod sandbox;
 mod senders;
 mod slow;
+mod soak;
 mod white_box;
 
 use std::path::{Path, PathBuf};
@@ -119,6 +121,7 @@ const GROUPS: &[&[Check]] = &[
     disk::CHECKS,
     rot::CHECKS,
     life::CHECKS,
+    soak::CHECKS,
     making::CHECKS,
     mutants::CHECKS,
     queries::CHECKS,
@@ -126,6 +129,7 @@ const GROUPS: &[&[Check]] = &[
     senders::CHECKS,
     slow::CHECKS,
     access::CHECKS,
+    sandbox::CHECKS,
     white_box::CHECKS,
 ];
 
