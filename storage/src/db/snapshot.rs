@@ -38,9 +38,10 @@ impl Shared {
         let (unfinished, path) = (directory.join(format!("{name}.{UNFINISHED}")), directory.join(&name));
         let describe = |e| Error::io(format!("make the snapshot {}", path.display()), e);
         self.fs.create_dir_all(directory).map_err(describe)?;
-        self.remove_unfinished(directory);
-        // Nothing on the list is removed, and nothing new comes on it, while this is held.
+        // Nothing on the list is removed, and nothing new comes on it, while this is held; and whoever makes a snapshot holds it, so
+        // that what is unfinished was left behind.
         let manifest = self.manifest.lock();
+        self.remove_unfinished(directory);
         let linked = self.link_files(&manifest, &unfinished).map_err(describe).and_then(|present| {
             present.store(&self.fs, &unfinished)?;
             self.fs.rename(&unfinished, &path).map_err(describe)
