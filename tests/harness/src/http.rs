@@ -1,7 +1,8 @@
 //! A small blocking HTTP/1.1 client on a kept connection; understands Content-Length and chunked bodies.
 
+use crate::tls::{Stream, Tls};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The longest body taken from a server, in bytes: a test that asks for more has a mistake in it.
@@ -14,7 +15,8 @@ const READ_BYTES: usize = 128 << 10;
 pub struct Client {
     address: SocketAddr,
     timeout: Duration,
-    connection: Option<BufReader<TcpStream>>,
+    tls: Option<Tls>,
+    connection: Option<BufReader<Stream>>,
 }
 
 /// What a server answered.
@@ -52,13 +54,20 @@ impl Response {
 impl Client {
     /// A client of the server at `address`; each request may take 60 seconds.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, timeout: Duration::from_secs(60), connection: None }
+        Self { address, timeout: Duration::from_secs(60), tls: None, connection: None }
     }
 
     /// The same with another time limit for each read and write.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same over TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: &Tls) -> Self {
+        self.tls = Some(tls.clone());
         self
     }
 
@@ -117,10 +126,7 @@ impl Client {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
-                let stream = TcpStream::connect_timeout(&self.address, self.timeout)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(self.timeout))?;
-                stream.set_write_timeout(Some(self.timeout))?;
+                let stream = Stream::connect(self.address, self.timeout, self.tls.as_ref())?;
                 self.connection.insert(BufReader::with_capacity(READ_BYTES, stream))
             }
         };

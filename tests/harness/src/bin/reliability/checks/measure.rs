@@ -166,5 +166,11 @@ pub(super) fn metric(client: &mut Client, name: &str) -> f64 {
 /// Whether the server is alive and has not met a bug.
 pub(super) fn is_well(server: &Server) -> bool {
     let answers = server.client().get("/-/healthy").is_ok_and(|r| r.status == 200);
-    answers && !server.output().contains("panicked") && !server.output().contains("bug of Kymo")
+    answers && !has_bug(server)
+}
+
+/// Whether it has met a bug, by what it printed.
+pub(super) fn has_bug(server: &Server) -> bool {
+    let output = server.output();
+    output.contains("panicked") || output.contains("bug of Kymo")
 }

@@ -1,7 +1,7 @@
 //! Queries of death: texts, limits, bombs, clients that leave, many at once, regular expressions.
 
 use super::measure::{
-    ALL, Stopper, Subject, beside, fill, is_well, keep_asking, metric, mib_more, ms, now_ms, quantile,
+    ALL, Stopper, Subject, beside, fill, has_bug, is_well, keep_asking, metric, mib_more, ms, now_ms, quantile,
     seconds, start, status,
 };
 use super::{Check, Figures, Place, Way};
@@ -11,9 +11,10 @@ use kymo_tests::http2::Frames;
 use kymo_tests::process::most_memory;
 use kymo_tests::remote_write::{Request, TimeSeries, compress, send};
 use kymo_tests::server::Server;
+use kymo_tests::tls::{Stream, Tls};
 use serde_json::Value;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -326,84 +327,172 @@ enum Leaving {
     Http2Reset,
 }
 
-/// Asks, leaves after a second; CPU time afterwards, and what `wait_gone` says of the time until the query was gone.
-fn leave(
-    subject: Subject,
-    how: Leaving,
-    target: &str,
-    mut wait_gone: impl FnMut() -> Duration,
-) -> Result<(Duration, Duration), String> {
-    let failed = |e: std::io::Error| e.to_string();
-    let second = Duration::from_secs(1);
-    let (mut http1, mut http2, mut number) = (None, None, 0);
-    match how {
-        Leaving::Http1 => {
-            let mut stream = TcpStream::connect(subject.address).map_err(failed)?;
-            write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").map_err(failed)?;
-            http1 = Some(stream);
-        }
-        Leaving::Http2Reset => {
-            let mut frames = Frames::connect(subject.address).map_err(failed)?;
-            number = frames.get(target).map_err(failed)?;
-            http2 = Some(frames);
+/// What a trial came to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    /// CPU time while the client was there.
+    cpu_before: Duration,
+    /// CPU time after it had left.
+    cpu_after: Duration,
+    /// From its leaving until the query was gone from the list of those that run.
+    gone: Duration,
+}
+
+impl Left {
+    /// The least of the first, the most of the others.
+    fn worst(self, other: Self) -> Self {
+        Self {
+            cpu_before: self.cpu_before.min(other.cpu_before),
+            cpu_after: self.cpu_after.max(other.cpu_after),
+            gone: self.gone.max(other.gone),
         }
     }
-    std::thread::sleep(second);
-    if let Some(stream) = &mut http1 {
-        stream.set_read_timeout(Some(Duration::from_millis(1))).map_err(failed)?;
-        if stream.read(&mut [0; 1]).is_ok_and(|n| n > 0) {
-            return Err("the query was answered within a second: it is too easy".to_owned());
+}
+
+/// Looks at the queries that have a place and run.
+struct Running(Client);
+
+impl Running {
+    fn texts(&mut self) -> Result<Vec<String>, String> {
+        let answer = self.0.get("/api/v1/status/active_queries").map_err(|e| e.to_string())?;
+        let json = answer.json()?;
+        let list = json["data"].as_array().ok_or("the queries that run are no list")?;
+        Ok(list.iter().map(|one| one["query"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// How long it takes until none runs; half a minute if one goes on.
+    fn wait_gone(&mut self) -> Result<Duration, String> {
+        let began = Instant::now();
+        while !self.texts()?.is_empty() && began.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(began.elapsed())
+    }
+}
+
+/// A query that is asked, and leaves when told.
+enum Asked {
+    Http1(Stream),
+    Http2(Frames, u32),
+}
+
+impl Asked {
+    fn ask(address: SocketAddr, how: Leaving, tls: Option<&Tls>, target: &str) -> io::Result<Self> {
+        match how {
+            Leaving::Http1 => {
+                let mut stream = Stream::connect(address, Duration::from_secs(10), tls)?;
+                write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")?;
+                stream.flush()?;
+                Ok(Self::Http1(stream))
+            }
+            Leaving::Http2Reset => {
+                let mut frames = Frames::connect(address)?;
+                let number = frames.get(target)?;
+                Ok(Self::Http2(frames, number))
+            }
+        }
+    }
+
+    /// Whether nothing was said to it yet. Of HTTP/2 that is not looked at: there the connection itself is talked about.
+    fn is_waiting(&mut self) -> bool {
+        let Self::Http1(stream) = self else { return true };
+        let looks = stream.socket().set_read_timeout(Some(Duration::from_millis(1))).is_ok();
+        looks && stream.read(&mut [0; 1]).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Leaves; a connection of HTTP/2 stays open for others.
+    fn leave(self) -> io::Result<Option<Frames>> {
+        match self {
+            Self::Http1(stream) => {
+                drop(stream);
+                Ok(None)
+            }
+            Self::Http2(mut frames, number) => {
+                frames.reset(number)?;
+                Ok(Some(frames))
+            }
+        }
+    }
+}
+
+/// Asks, and leaves after a second. Where the program tells which queries run, this one must be there and the only one just before;
+/// what is not running costs nothing afterwards, and says nothing.
+fn leave(
+    subject: Subject,
+    (how, tls): (Leaving, Option<&Tls>),
+    target: &str,
+    mut running: Option<&mut Running>,
+) -> Result<Left, String> {
+    let failed = |e: io::Error| e.to_string();
+    if let Some(texts) = running.as_mut().map(|running| running.texts()).transpose()?
+        && !texts.is_empty()
+    {
+        return Err(format!("{how:?}: {} queries run before the trial", texts.len()));
+    }
+    let at_first = subject.usage().cpu;
+    let mut asked = Asked::ask(subject.address, how, tls, target).map_err(failed)?;
+    std::thread::sleep(Duration::from_secs(1));
+    if !asked.is_waiting() {
+        return Err(format!("{how:?}: the query was answered or refused within a second"));
+    }
+    if let Some(texts) = running.as_mut().map(|running| running.texts()).transpose()? {
+        let is_it = |text: &String| target.contains(&escape(text));
+        if texts.len() != 1 || !texts.iter().all(is_it) {
+            return Err(format!("{how:?}: {} queries run instead of the one of the trial", texts.len()));
         }
     }
     let before = subject.usage().cpu;
-    drop(http1);
-    if let Some(frames) = &mut http2 {
-        frames.reset(number).map_err(failed)?;
-    }
-    let gone = wait_gone();
+    let connection = asked.leave().map_err(failed)?;
+    let gone = running.map(Running::wait_gone).transpose()?.unwrap_or_default();
     wait_for_rest(subject);
-    Ok((subject.usage().cpu - before, gone))
+    drop(connection);
+    Ok(Left { cpu_before: before - at_first, cpu_after: subject.usage().cpu - before, gone })
 }
 
 fn cancel(place: &Place<'_>) -> Result<Figures, String> {
     let trials = place.count(1, 5);
-    let server = start(place, "cancel", &[]);
-    let subject = Subject::from(&server);
-    let target = endless(fill(subject, 2_000, 120, 15_000)?);
-    let mut client = server.client();
-    let (mut worst_cpu, mut worst_slot, mut runs) = (Duration::ZERO, Duration::ZERO, 0);
-    for how in [Leaving::Http1, Leaving::Http2Reset] {
+    let plain = start(place, "cancel", &[]);
+    let target = endless(fill(Subject::from(&plain), 2_000, 120, 15_000)?);
+    let tls = Tls::make(&place.dir.join("tls"))?;
+    let mut told = Vec::new();
+    let mut all = Left { cpu_before: Duration::MAX, ..Left::default() };
+    let mut try_on = |server: &Server, name: &str, how, tls: Option<&Tls>| -> Result<bool, String> {
+        let client = server.client();
+        let mut running = Running(tls.into_iter().fold(client, |client, tls| client.with_tls(tls)));
         for _ in 0..trials {
-            let ran = metric(&mut client, "kymo_queries_active{kind=\"instant\"} ");
-            let (cpu, gone) = leave(subject, how, &target, || {
-                let began = Instant::now();
-                let list = "/api/v1/status/active_queries";
-                while began.elapsed() < Duration::from_secs(30)
-                    && !client.get(list).is_ok_and(|r| r.text().contains("\"data\":[]"))
-                {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                began.elapsed()
-            })?;
-            if ran > 0.0 {
-                return Err("a query of the trial before still runs".to_owned());
-            }
-            (worst_cpu, worst_slot, runs) = (worst_cpu.max(cpu), worst_slot.max(gone), runs + 1);
+            all = all.worst(leave(Subject::from(server), (how, tls), &target, Some(&mut running))?);
         }
-    }
-    let is_well = is_well(&server);
+        told.push(format!("{name}={trials}"));
+        let lives = running.0.get("/-/healthy").is_ok_and(|r| r.status == 200);
+        Ok(lives && !has_bug(server))
+    };
+    let mut is_well = try_on(&plain, "http1", Leaving::Http1, None)?;
+    is_well &= try_on(&plain, "http2_reset", Leaving::Http2Reset, None)?;
+    // The same data behind TLS.
+    drop(plain);
+    let option = format!("--web.config.file={}", tls.web_config.display());
+    let behind = start(place, "cancel", &[&option]);
+    is_well &= try_on(&behind, "http1_tls", Leaving::Http1, Some(&tls))?;
     let text = format!(
-        "trials={runs} (HTTP/1 closed, HTTP/2 reset) cpu_after_s={:.2} slot_ms={}",
-        worst_cpu.as_secs_f64(),
-        ms(worst_slot)
+        "trials={} {} running_before=all cpu_before_s_min={:.2} cpu_after_s={:.2} slot_ms={}",
+        3 * trials,
+        told.join(" "),
+        all.cpu_before.as_secs_f64(),
+        all.cpu_after.as_secs_f64(),
+        ms(all.gone)
     );
-    let kept = is_well && worst_cpu <= Duration::from_millis(100) && worst_slot <= Duration::from_millis(100);
+    let limit = Duration::from_millis(100);
+    let kept = is_well && all.cpu_after <= limit && all.gone <= limit;
     let mut figures = Figures::new(text, kept);
     figures.beside = beside(place, "cancel", |peer| {
         let target = endless(fill(peer, 2_000, 120, 15_000)?);
         std::thread::sleep(Duration::from_secs(2));
-        let cpu = leave(peer, Leaving::Http1, &target, || Duration::ZERO)?.0;
-        Ok(format!("trials=1 (HTTP/1 closed) cpu_after_s={:.2}", cpu.as_secs_f64()))
+        let left = leave(peer, (Leaving::Http1, None), &target, None)?;
+        Ok(format!(
+            "trials=1 (HTTP/1 closed) cpu_before_s={:.2} cpu_after_s={:.2}",
+            left.cpu_before.as_secs_f64(),
+            left.cpu_after.as_secs_f64()
+        ))
     });
     Ok(figures)
 }
