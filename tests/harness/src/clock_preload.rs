@@ -1,10 +1,9 @@
 //! A wall clock that is wrong for one process: a small library, compiled here, that its dynamic linker puts before the C library.
 
-use crate::process::find_program;
+use crate::preload::compile;
 use crate::server::Launch;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Two 64-bit numbers in a file that is mapped: nanoseconds to add to the wall clock, and, if not 0, the time at which it stands.
 /// Clocks that only count on are left alone, as a jump of a machine's clock leaves them.
@@ -64,15 +63,7 @@ impl Clock {
     /// # Errors
     /// There is no C compiler.
     pub fn make(dir: &Path) -> Result<Self, String> {
-        let compiler = find_program("cc").ok_or("cc is not installed")?;
-        let (source, library) = (dir.join("clock.c"), dir.join("clock.so"));
-        fs::write(&source, SOURCE).map_err(|e| e.to_string())?;
-        let mut command = Command::new(compiler);
-        command.args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]);
-        let output = command.output().map_err(|e| e.to_string())?;
-        if !output.status.success() {
-            return Err(format!("cc: {}", String::from_utf8_lossy(&output.stderr)));
-        }
+        let library = compile(dir, "clock", SOURCE)?;
         let clock = Self { library, state: dir.join("clock.state") };
         clock.set(0, false)?;
         Ok(clock)

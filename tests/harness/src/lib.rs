@@ -17,6 +17,7 @@
 
 pub mod answer;
 pub mod captures;
+pub mod change_calls;
 pub mod clock_preload;
 pub mod compare;
 pub mod flips;
@@ -32,6 +33,7 @@ pub mod memory_cap;
 pub mod mixed;
 pub mod oracle;
 pub mod peers;
+mod preload;
 pub mod process;
 pub mod prometheus_messages;
 pub mod promqltest;
@@ -42,3 +44,4 @@ pub mod series_list;
 pub mod server;
 pub mod steady;
 pub mod strace;
+pub mod tls;

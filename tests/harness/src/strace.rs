@@ -53,15 +53,15 @@ impl Drop for Strace {
     }
 }
 
-/// The command line before that of a program that is to be killed at the `n`-th time (from 1) one of its threads makes the call.
+/// The command line before that of a program whose threads' `calls` are to be written into `log`, a line a call, with the paths of
+/// files.
 ///
 /// # Errors
 /// It is not installed.
-pub fn kill_at(call: &str, n: u64) -> Result<Vec<OsString>, String> {
+pub fn list_calls(calls: &str, log: &Path) -> Result<Vec<OsString>, String> {
     let mut line: Vec<OsString> = vec![program()?.into()];
-    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={n}"));
-    // Not with `--seccomp-bpf`, which is faster: with it, calls of threads are not counted.
-    let more = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    line.extend(more.iter().map(Into::into));
+    let trace = format!("trace={calls}");
+    line.extend(["-f", "-qq", "-y", "-s", "0", "-e", "signal=none", "-e", &trace, "-o"].map(Into::into));
+    line.push(log.into());
     Ok(line)
 }

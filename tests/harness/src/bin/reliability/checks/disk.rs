@@ -130,22 +130,31 @@ fn kill9(place: &Place<'_>) -> Result<Figures, String> {
 }
 
 fn killcall(place: &Place<'_>) -> Result<Figures, String> {
-    let runs = kill_calls::run(place.program, place.dir, place.count(2, 100), place.seed)?;
-    let reached: Vec<String> = runs.reached.iter().map(|(call, n)| format!("{call}={n}")).collect();
+    let runs = kill_calls::run(place.program, place.dir, place.count(60, usize::MAX), place.seed)?;
+    let threads: Vec<String> = runs.threads.iter().map(|(name, n)| format!("{name}={n}")).collect();
     let (lost, wrong) = (runs.verdict.lost, runs.verdict.wrong + runs.verdict.refused_present);
     let text = format!(
-        "calls={} runs={} acked={} lost={lost} wrong={wrong} undeleted={} leftovers={} unsound={} ({}){}",
-        runs.calls,
+        "calls={} of_strace={} places={} ({}) chosen={} killed_at={} varying={} varying_killed_at={} runs={} acked={} lost={lost} \
+         wrong={wrong} undeleted={} leftovers={} unsound={}{}",
+        runs.seen.1,
+        runs.seen.0,
+        runs.places,
+        threads.join(" "),
+        runs.chosen,
+        runs.killed,
+        runs.varying.0,
+        runs.varying.1,
         runs.runs,
         runs.verdict.acked,
         runs.undeleted,
         runs.leftovers,
         runs.unsound,
-        reached.join(" "),
         first_notes(&runs.notes)
     );
     let broken = lost + wrong + runs.undeleted + runs.leftovers + runs.unsound;
-    Ok(Figures::new(text, broken == 0 && runs.verdict.acked > 0))
+    // A call of which the library does not know cannot be killed at, and a place that every listing has must be.
+    let is_complete = runs.seen.0 == runs.seen.1 && runs.killed == runs.chosen && runs.chosen > 0;
+    Ok(Figures::new(text, broken == 0 && is_complete && runs.verdict.acked > 0))
 }
 
 /// The first notes of what went wrong, if anything did.
