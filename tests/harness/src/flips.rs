@@ -59,7 +59,7 @@ pub struct Rest {
 pub enum Found {
     /// Every answer was the same.
     Nothing,
-    /// What was not the same came with a word that names the file.
+    /// What was not the same came with words that name the file.
     Reported,
     /// An answer was another one, and did not say so.
     Silent,
@@ -67,11 +67,24 @@ pub enum Found {
     Refused,
 }
 
+/// What words say of where a flip is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    /// The file by its name.
+    File,
+    /// The file, and a byte behind the flipped one.
+    Behind,
+    /// The file, and the flipped byte or one before it: where the damaged part begins.
+    Place,
+}
+
 /// What many flips came to.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// By kind: flips without effect, reported, silent, refused.
     pub kinds: BTreeMap<&'static str, [u64; 4]>,
+    /// By kind, how those that were reported were told: by the file alone, with an offset behind the flip, with one at or before it.
+    pub told: BTreeMap<&'static str, [u64; 3]>,
     /// Values that nobody wrote, in whatever answer.
     pub wrong: u64,
     /// The parts of the series of a window that were served whole, in percent, of windows that were not served as before.
@@ -85,6 +98,12 @@ impl Tally {
     pub fn count(&self, found: Found) -> u64 {
         self.kinds.values().map(|counts| counts[found as usize]).sum()
     }
+
+    /// How many flips in files of these kinds were reported without the place where the damage begins.
+    pub fn without_place(&self, kinds: &[&str]) -> u64 {
+        let of_kinds = self.told.iter().filter(|(kind, _)| kinds.contains(kind));
+        of_kinds.map(|(_, told)| told[Told::File as usize] + told[Told::Behind as usize]).sum()
+    }
 }
 
 impl fmt::Display for Tally {
@@ -94,7 +113,11 @@ impl fmt::Display for Tally {
             [Found::Nothing, Found::Reported, Found::Silent, Found::Refused].map(|found| self.count(found));
         write!(f, "flips={flips} no_effect={nothing} reported={reported} silent={silent} refused={refused}")?;
         let mean = self.served_pct.iter().sum::<f64>() / self.served_pct.len().max(1) as f64;
-        write!(f, " wrong_values={} served_pct_of_hit_windows={mean:.1}", self.wrong)?;
+        let least = self.served_pct.iter().copied().fold(100.0, f64::min);
+        let told = |told: Told| self.told.values().map(|counts| counts[told as usize]).sum::<u64>();
+        let [file_only, behind, with_offset] = [Told::File, Told::Behind, Told::Place].map(told);
+        write!(f, " with_offset={with_offset} file_only={file_only} offset_behind={behind}")?;
+        write!(f, " wrong_values={} served_pct_of_hit_windows={mean:.1} served_pct_min={least:.1}", self.wrong)?;
         for (kind, [nothing, reported, silent, refused]) in &self.kinds {
             write!(f, " {}={nothing}/{reported}/{silent}/{refused}", kind.trim_matches('/'))?;
         }
@@ -185,8 +208,11 @@ impl Rest {
             let mut flipped = bytes;
             flipped[offset] ^= 1 << bit;
             fs::write(self.work.join(file), flipped)?;
-            let found = self.look(file, &mut tally, offset);
+            let (found, told) = self.look(file, &mut tally, offset);
             tally.kinds.entry(kind).or_default()[found as usize] += 1;
+            if let (Found::Reported, Some(told)) = (found, told) {
+                tally.told.entry(kind).or_default()[told as usize] += 1;
+            }
         }
         Ok(tally)
     }
@@ -215,17 +241,18 @@ impl Rest {
         (self.launch)(&self.program, &self.work, &log).within(START_LIMIT).try_start()
     }
 
-    fn look(&self, file: &Path, tally: &mut Tally, offset: usize) -> Found {
+    /// What a flip came to, and the least that words of it say.
+    fn look(&self, file: &Path, tally: &mut Tally, offset: usize) -> (Found, Option<Told>) {
         let mut server = match self.start() {
             Ok(server) => server,
             Err(why) => {
                 let last = why.lines().last().unwrap_or_default();
                 tally.notes.push(format!("{}@{offset} refused: {last}", file.display()));
-                return Found::Refused;
+                return (Found::Refused, None);
             }
         };
         let mut http = server.client();
-        let mut found = Found::Nothing;
+        let (mut found, mut least) = (Found::Nothing, None);
         for (end, golden) in self.windows.iter().zip(&self.answers) {
             let (got, words) = match ask(&mut http, *end) {
                 Ok(answered) => answered,
@@ -237,8 +264,9 @@ impl Rest {
             let whole = golden.iter().filter(|(labels, points)| got.get(*labels) == Some(points)).count();
             tally.served_pct.push(whole as f64 * 100.0 / golden.len() as f64);
             tally.wrong += wrong_values(golden, &got);
-            if words.iter().any(|text| names(text, file)) {
+            if let Some(told) = words.iter().filter_map(|text| told(text, file, offset)).max() {
                 found = if found == Found::Silent { found } else { Found::Reported };
+                least = Some(least.map_or(told, |least: Told| least.min(told)));
             } else {
                 let missing = golden.len() - whole;
                 let note = format!("{}@{offset}: {missing} series differ, said {words:?}", file.display());
@@ -247,21 +275,31 @@ impl Rest {
             }
         }
         server.kill();
-        found
+        (found, least)
     }
 }
 
-/// Whether the words name the file; a peer that says anything at all is given credit for it.
-fn names(words: &str, file: &Path) -> bool {
+/// What the words say of a flip at `offset` of the file, if they name the file; a peer that says anything at all is given credit for it.
+fn told(words: &str, file: &Path, offset: usize) -> Option<Told> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let is_ours = name.ends_with(".block")
-        || name.ends_with(".ckpt")
-        || name.ends_with(".wal")
+    let is_ours = [".block", ".ckpt", ".wal"].iter().any(|end| name.ends_with(end))
         || ["MANIFEST", "TOMBSTONES"].contains(&&*name);
-    // The log counts its segments, and what is told of it says which.
-    let number = name.strip_suffix(".wal").and_then(|n| n.parse::<u64>().ok());
-    let is_segment = number.is_some_and(|n| words.contains(&format!("{n}")) && words.contains("wal"));
-    !is_ours || words.contains(&*name) || is_segment
+    if !is_ours {
+        return Some(Told::File);
+    }
+    // Of several places in a file each is told behind the file's name, up to the next.
+    let said = words.match_indices(&*name).map(|(at, _)| {
+        let behind = &words[at + name.len()..];
+        let behind = behind.split(';').next().and_then(|one| one.split(&*name).next()).unwrap_or_default();
+        let number = behind.split_once(" at ").map(|(_, rest)| rest);
+        let number = number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+        match number {
+            Some(place) if offset >= place => Told::Place,
+            Some::<usize>(_) => Told::Behind,
+            None => Told::File,
+        }
+    });
+    said.max()
 }
 
 /// Values at times at which another one was written.
@@ -512,5 +550,25 @@ fn is_log_damage_reported(product: Product, http: &mut Client) -> bool {
             warns && counts("kymo_storage_wal_lost_frames")
         }
         _ => counts("prometheus_tsdb_wal_corruptions_total"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_name_a_place() {
+        let told = |words: &str, name: &str| told(words, Path::new(name), 100);
+        let wal = "wal/0000000000000003.wal";
+        let lost = "/d/wal: 3 requests of the log are lost (segments [3]: 0000000000000003.wal at 64: 1 are lost)";
+        assert_eq!(told(lost, wal), Some(Told::Place));
+        assert_eq!(told("/d/wal: 3 requests of the log are lost (segments [3])", wal), None);
+        assert_eq!(told("0000000000000003.wal at 101: x", wal), Some(Told::Behind));
+        let block = "a.block: section DICT at 7: checksum mismatch";
+        assert_eq!(told(block, "blocks/a.block"), Some(Told::Place));
+        assert_eq!(told(block, "blocks/b.block"), None);
+        assert_eq!(told("TOMBSTONES: gone", "TOMBSTONES"), Some(Told::File));
+        assert_eq!(told("anything", "chunks/000001"), Some(Told::File));
     }
 }
