@@ -335,6 +335,11 @@ fn payloads() -> Vec<String> {
     plain.iter().flat_map(|p| around.map(|f| f(p))).collect()
 }
 
+/// Whether a browser is told to take nothing but what comes from here.
+fn has_policy(response: &Response) -> bool {
+    response.header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'self'"))
+}
+
 /// What a browser could take for a page, or for a script: `None` if nothing.
 fn sink(response: &Response, payload: &str) -> Option<&'static str> {
     let text = response.text();
@@ -343,8 +348,7 @@ fn sink(response: &Response, payload: &str) -> Option<&'static str> {
     if response.header("x-content-type-options") != Some("nosniff") {
         return Some("no nosniff");
     }
-    if response.header("content-security-policy").is_none_or(|policy| !policy.contains("default-src 'self'"))
-    {
+    if !has_policy(response) {
         return Some("no policy");
     }
     match media {
@@ -382,7 +386,7 @@ fn xss(place: &Place<'_>) -> Result<Figures, String> {
     if stored.status != 204 {
         return Err(format!("the payloads were not stored: {} {}", stored.status, stored.text()));
     }
-    let (mut answers, mut sinks) = (0, Vec::new());
+    let (mut answers, mut with_policy, mut sinks) = (0_usize, 0_usize, Vec::new());
     let routes = routes(&mut client)?;
     for route in routes.iter().filter(|route| !route.path.starts_with("/-/")) {
         for payload in &payloads {
@@ -403,6 +407,7 @@ fn xss(place: &Place<'_>) -> Result<Figures, String> {
                 for method in ["GET", "POST"] {
                     let Ok(response) = client.request(method, &target, &[], b"") else { continue };
                     answers += 1;
+                    with_policy += usize::from(has_policy(&response));
                     if let Some(why) = sink(&response, payload) {
                         sinks.push(format!("{method} {target}: {why}"));
                     }
@@ -413,15 +418,17 @@ fn xss(place: &Place<'_>) -> Result<Figures, String> {
     for payload in &payloads {
         let response = client.get(&format!("/{}", escape(payload))).map_err(|e| e.to_string())?;
         answers += 1;
+        with_policy += usize::from(has_policy(&response));
         sinks.extend(sink(&response, payload).map(|why| format!("404 of {payload}: {why}")));
     }
     let text = format!(
-        "payloads={} answers={answers} sinks={}{} csp=1",
+        "payloads={} answers={answers} csp={with_policy} sinks={}{}",
         payloads.len(),
         sinks.len(),
         sinks.first().map(|one| format!(" first={one:.200}")).unwrap_or_default()
     );
-    Ok(Figures::new(text, sinks.is_empty() && is_well(&server)))
+    let kept = sinks.is_empty() && with_policy == answers && answers > 0 && is_well(&server);
+    Ok(Figures::new(text, kept))
 }
 
 fn cors(place: &Place<'_>) -> Result<Figures, String> {
