@@ -56,11 +56,19 @@ fn connect_from(last: u8, to: SocketAddr, narrow: bool) -> io::Result<TcpStream>
     Ok(TcpStream::from(socket))
 }
 
+/// How often clients are looked at: what is measured of their end is late by so much.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often those that are slow to speak say a little more.
+const SPEAK_EVERY: Duration = Duration::from_millis(500);
+/// How much later than its deadline a connection may be closed.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
 /// A slow client.
 struct Slow {
     kind: Kind,
     stream: TcpStream,
     since: Instant,
+    spoke: Instant,
     closed: Option<Duration>,
 }
 
@@ -79,7 +87,8 @@ impl Slow {
         };
         stream.write_all(start.as_bytes())?;
         stream.set_nonblocking(true)?;
-        Ok(Self { kind, stream, since: Instant::now(), closed: None })
+        let since = Instant::now();
+        Ok(Self { kind, stream, since, spoke: since, closed: None })
     }
 
     /// Says a little more, if it is of that kind, and looks whether the server has closed.
@@ -88,8 +97,11 @@ impl Slow {
             return;
         }
         let written = match self.kind {
-            Kind::Head | Kind::Body => self.stream.write(b"a").map(drop),
-            Kind::Reader | Kind::Idle => Ok(()),
+            Kind::Head | Kind::Body if self.spoke.elapsed() >= SPEAK_EVERY => {
+                self.spoke = Instant::now();
+                self.stream.write(b"a").map(drop)
+            }
+            Kind::Head | Kind::Body | Kind::Reader | Kind::Idle => Ok(()),
         };
         let mut piece = [0; 512];
         // A slow reader takes nothing: that it was cut off shows at the server only.
@@ -159,7 +171,7 @@ fn slow(place: &Place<'_>) -> Result<Figures, String> {
             if open == 0 && readers_closed.is_some() {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(LOOK_EVERY);
         }
         for slow in all.iter_mut().filter(|slow| slow.kind == Kind::Reader) {
             slow.closed = readers_closed;
@@ -173,8 +185,8 @@ fn slow(place: &Place<'_>) -> Result<Figures, String> {
         let of_kind = || all.iter().filter(|slow| slow.kind == kind);
         let still = of_kind().filter(|slow| slow.closed.is_none()).count();
         let longest = of_kind().filter_map(|slow| slow.closed).max().unwrap_or_default();
-        told.push(format!("{kind:?}:{:.0}", longest.as_secs_f64()));
-        kept &= longest <= kind.deadline() + Duration::from_secs(5) && still == 0;
+        told.push(format!("{kind:?}:{:.1}", longest.as_secs_f64()));
+        kept &= longest <= kind.deadline() + LATE_MAX && still == 0;
         if still > 0 {
             told.push(format!("({still} open)"));
         }
