@@ -123,6 +123,21 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Response> {
+        self.begin(method, target, headers, body)?;
+        self.finish(method)
+    }
+
+    /// Sends a request whose answer is read by [`Client::finish`]: so one thread can have many under way.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn begin(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<()> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
@@ -139,7 +154,15 @@ impl Client {
         }
         message.extend_from_slice(b"\r\n");
         message.extend_from_slice(body);
-        connection.get_mut().write_all(&message)?;
+        connection.get_mut().write_all(&message)
+    }
+
+    /// Reads the answer to a request of this method that was begun.
+    ///
+    /// # Errors
+    /// The connection failed, the answer is not HTTP, or nothing was begun.
+    pub fn finish(&mut self, method: &str) -> io::Result<Response> {
+        let connection = self.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         let (response, keep) = read_response(connection, method)?;
         if !keep {
             self.connection = None;

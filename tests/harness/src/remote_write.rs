@@ -119,6 +119,14 @@ pub fn send(client: &mut Client, compressed: &[u8]) -> io::Result<Response> {
     client.request("POST", "/api/v1/write", &HEADERS, compressed)
 }
 
+/// Sends one without waiting for the answer, which [`Client::finish`] reads.
+///
+/// # Errors
+/// The connection failed.
+pub fn begin(client: &mut Client, compressed: &[u8]) -> io::Result<()> {
+    client.begin("POST", "/api/v1/write", &HEADERS, compressed)
+}
+
 /// The protobuf of `repeated Label labels = 1`.
 pub fn label_bytes<S: AsRef<str>>(labels: &[(S, S)]) -> Vec<u8> {
     let mut out = Vec::new();
