@@ -233,24 +233,32 @@ fn judge(fs: &MemoryFs, expected: &Answers) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
-/// A store that was closed: blocks of `series` series, a delete, a checkpoint, a log with what came last.
+/// A store that was closed: blocks of `series` series, deletes, a checkpoint, a log with what came last.
 fn filled(series: usize, steps: i64) -> (MemoryFs, Answers) {
+    filled_watched(series, steps, |_| {})
+}
+
+/// The same; `watch` is called with its files after each step.
+fn filled_watched(series: usize, steps: i64, mut watch: impl FnMut(&MemoryFs)) -> (MemoryFs, Answers) {
     let fs = MemoryFs::new();
     let store = open(&fs);
     for half in 0..2 {
         for step in 0..steps {
             write(&store, series, NOW - 2 * HOUR + (half * steps + step) * 1000).unwrap();
+            watch(&fs);
         }
         store.flush().unwrap();
+        watch(&fs);
     }
-    store
-        .delete(
-            TimeRange::closed(NOW - 2 * HOUR, NOW - 2 * HOUR + 1500),
-            &[vec![Matcher::equal("i", "00001")]],
-        )
-        .unwrap();
+    // Twice, so that there is an earlier list of deletes.
+    for end in [500, 1500] {
+        let range = TimeRange::closed(NOW - 2 * HOUR, NOW - 2 * HOUR + end);
+        store.delete(range, &[vec![Matcher::equal("i", "00001")]]).unwrap();
+        watch(&fs);
+    }
     for step in 0..3 {
         write(&store, series, NOW + step * 1000).unwrap();
+        watch(&fs);
     }
     let (expected, warned) = answers(&store);
     assert!(!warned);

@@ -53,7 +53,7 @@ pub(super) const CHECKS: &[Check] = &[
         "files cut at every border, blank, foreign, exchanged, gone, a folder in their place",
     ),
     white_box("R18", "manifest", "a_manifest_can_be", "the manifest lost, torn, an older copy"),
-    white_box("R19", "misdirect", "misdirected", "sectors that hold another file's bytes or none"),
+    white_box("R19", "misdirect", "misdirected", "sectors that hold another file's bytes, old ones or none"),
     Check {
         number: "R22",
         name: "alloc",
