@@ -221,7 +221,8 @@ fn wrong_sectors<'p>(fs: &MemoryFs, all: &'p [PathBuf], past: &Past) -> Vec<(&'p
         let versions = past.versions.get(path).map_or(0, Vec::len);
         for at in (0..len).step_by(SECTOR) {
             let wrong = [Wrong::Blank].into_iter().chain(twin.map(|twin| Wrong::Of(twin)));
-            changes.extend(wrong.chain((0..versions).map(Wrong::Old)).map(|wrong| (path.as_path(), at, wrong)));
+            changes
+                .extend(wrong.chain((0..versions).map(Wrong::Old)).map(|wrong| (path.as_path(), at, wrong)));
         }
     }
     changes
@@ -243,11 +244,15 @@ fn misdirected_and_lost_writes_are_seen() {
         let mut bytes = bytes_of(&fs, path);
         let before = bytes.clone();
         let end = (at + SECTOR).min(bytes.len());
-        let fill = |other: &[u8]| other.get(at..end).unwrap_or(&[0xaa; SECTOR][..end - at]).to_vec();
-        let sector = match wrong {
+        // Of a file that is shorter the rest of its last sector is blank.
+        let fill = |other: &[u8], beyond: u8| {
+            let there = other.get(at..end.min(other.len())).unwrap_or_default();
+            (0..end - at).map(|i| there.get(i).copied().unwrap_or(beyond)).collect()
+        };
+        let sector: Vec<u8> = match wrong {
             Wrong::Blank => vec![0; end - at],
-            Wrong::Old(number) => fill(&past.versions[path][number]),
-            Wrong::Of(twin) => fill(&bytes_of(&fs, twin)),
+            Wrong::Old(number) => fill(&past.versions[path][number], 0),
+            Wrong::Of(twin) => fill(&bytes_of(&fs, twin), 0xaa),
         };
         bytes[at..end].copy_from_slice(&sector);
         if bytes == before {
@@ -272,7 +277,8 @@ fn misdirected_and_lost_writes_are_seen() {
     }
     let sum = |of: fn(&Count) -> usize| counts.values().map(of).sum::<usize>();
     let (tried, told) = (sum(|count| count.tried), sum(|count| count.told));
-    let kinds: Vec<String> = counts.iter().map(|(name, c)| format!("{name}={}/{}", c.told, c.tried)).collect();
+    let kinds: Vec<String> =
+        counts.iter().map(|(name, c)| format!("{name}={}/{}", c.told, c.tried)).collect();
     // What nobody is told of changed no answer: a manifest that is made again from the blocks, a checkpoint before the live one, what is
     // behind the end of the log. Or it is a request at the end of the log, which nobody can tell from one that was under way.
     println!(
@@ -280,5 +286,8 @@ fn misdirected_and_lost_writes_are_seen() {
         tried - told - harmless,
         kinds.join(" ")
     );
-    assert!(percent() < 100 || ["wal", "MANIFEST", "TOMBSTONES"].iter().all(|kind| old.contains_key(*kind)), "{old:?}");
+    assert!(
+        percent() < 100 || ["wal", "MANIFEST", "TOMBSTONES"].iter().all(|kind| old.contains_key(*kind)),
+        "{old:?}"
+    );
 }

@@ -185,7 +185,8 @@ impl ChangeCalls {
         let mut seen = BTreeMap::new();
         for line in text.lines() {
             // A number, a call and its arguments; what is resumed was counted when it began.
-            let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('('))
+            let Some((name, rest)) =
+                line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('('))
             else {
                 continue;
             };

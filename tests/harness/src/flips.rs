@@ -117,7 +117,11 @@ impl fmt::Display for Tally {
         let told = |told: Told| self.told.values().map(|counts| counts[told as usize]).sum::<u64>();
         let [file_only, behind, with_offset] = [Told::File, Told::Behind, Told::Place].map(told);
         write!(f, " with_offset={with_offset} file_only={file_only} offset_behind={behind}")?;
-        write!(f, " wrong_values={} served_pct_of_hit_windows={mean:.1} served_pct_min={least:.1}", self.wrong)?;
+        write!(
+            f,
+            " wrong_values={} served_pct_of_hit_windows={mean:.1} served_pct_min={least:.1}",
+            self.wrong
+        )?;
         for (kind, [nothing, reported, silent, refused]) in &self.kinds {
             write!(f, " {}={nothing}/{reported}/{silent}/{refused}", kind.trim_matches('/'))?;
         }
@@ -561,7 +565,8 @@ mod tests {
     fn words_that_name_a_place() {
         let told = |words: &str, name: &str| told(words, Path::new(name), 100);
         let wal = "wal/0000000000000003.wal";
-        let lost = "/d/wal: 3 requests of the log are lost (segments [3]: 0000000000000003.wal at 64: 1 are lost)";
+        let lost =
+            "/d/wal: 3 requests of the log are lost (segments [3]: 0000000000000003.wal at 64: 1 are lost)";
         assert_eq!(told(lost, wal), Some(Told::Place));
         assert_eq!(told("/d/wal: 3 requests of the log are lost (segments [3])", wal), None);
         assert_eq!(told("0000000000000003.wal at 101: x", wal), Some(Told::Behind));

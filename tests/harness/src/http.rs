@@ -162,7 +162,8 @@ impl Client {
     /// # Errors
     /// The connection failed, the answer is not HTTP, or nothing was begun.
     pub fn finish(&mut self, method: &str) -> io::Result<Response> {
-        let connection = self.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
+        let connection =
+            self.connection.as_mut().ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected))?;
         let (response, keep) = read_response(connection, method)?;
         if !keep {
             self.connection = None;

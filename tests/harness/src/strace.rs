@@ -2,6 +2,7 @@
 
 use crate::process::{Process, find_program};
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -32,8 +33,25 @@ impl Strace {
     /// # Errors
     /// It is not installed, or may not attach.
     pub fn attach(id: u32, calls: &str, fault: &str, log: &Path) -> Result<Self, String> {
+        Self::hold(&["-f"], id, calls, fault, log)
+    }
+
+    /// The same for the thread of this name alone: the others go on at full speed, which they do not when each of their calls is
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Strace::attach`], or there is no such thread.
+    pub fn attach_thread(id: u32, name: &str, calls: &str, fault: &str, log: &Path) -> Result<Self, String> {
+        let tasks = fs::read_dir(format!("/proc/{id}/task")).map_err(|e| e.to_string())?;
+        let is_it = |task: &Path| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let thread = tasks.flatten().map(|task| task.path()).find(|task| is_it(task));
+        let number = thread.and_then(|task| task.file_name()?.to_str()?.parse().ok());
+        Self::hold(&[], number.ok_or_else(|| format!("no thread {name}"))?, calls, fault, log)
+    }
+
+    fn hold(how: &[&str], id: u32, calls: &str, fault: &str, log: &Path) -> Result<Self, String> {
         let mut command = Command::new(program()?);
-        command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        command.args(how).args(["-o", "/dev/null", "-e", &format!("trace={calls}")]);
         command.args(["-e", &format!("inject={calls}:{fault}"), "-p", &id.to_string()]);
         let mut process = Process::start("strace", command, log).map_err(|e| format!("strace: {e}"))?;
         let deadline = Instant::now() + ATTACH_LIMIT;

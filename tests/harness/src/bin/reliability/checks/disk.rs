@@ -338,32 +338,41 @@ const CROWD: u64 = 8_000;
 fn full_queue(place: &Place<'_>) -> Result<(String, bool), String> {
     allow_files(CROWD + 1_000);
     let (data, log) = (place.dir.join("queue"), place.dir.join("queue.log"));
-    let launch = Launch::new(Product::Kymo, place.program, &data, &log).arguments(&["--max-connections=12000"]);
+    let launch =
+        Launch::new(Product::Kymo, place.program, &data, &log).arguments(&["--max-connections=12000"]);
     let mut server = launch.start();
     let load = Steady::new(place.seed, 1, 1);
     // The series is known and the log begun: what is slow from now on is the sync alone.
     let mut all = vec![load.send_one(&mut server.client(), 0, 0)];
-    let strace = Strace::attach(
-        server.id(),
-        "fdatasync,fsync",
-        "delay_exit=5000000",
-        &place.dir.join("strace-queue.log"),
-    )?;
-    let mut begun = Vec::new();
-    for request in 1..=CROWD {
+    // All are connected before, so that they can speak within one sync.
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
         let mut http = server.client();
+        http.get("/-/healthy").map_err(|e| format!("a client of a crowd: {e}"))?;
+        crowd.push(http);
+    }
+    let log = place.dir.join("strace-queue.log");
+    let fault = "delay_exit=5000000";
+    let strace = Strace::attach_thread(server.id(), "kymo-commit", "fdatasync,fsync", fault, &log)?;
+    let mut begun = Vec::new();
+    for (mut http, request) in crowd.into_iter().zip(1..) {
+        let body = load.body(0, request);
         let sent = Instant::now();
-        begin(&mut http, &load.body(0, request)).map_err(|e| format!("a client of a crowd: {e}"))?;
+        begin(&mut http, &body).map_err(|e| format!("a client of a crowd: {e}"))?;
         begun.push((http, request, sent));
     }
     let crowded = begun.first().map(|(_, _, sent)| sent.elapsed()).unwrap_or_default();
-    drop(strace);
+    // The sync stays slow until the last of them is answered: that all have reached the queue.
+    let mut slow = Some(strace);
     let (mut full, mut other) = (0_u64, 0_u64);
-    for (mut http, request, sent) in begun {
+    for (mut http, request, sent) in begun.into_iter().rev() {
         let answer = http.finish("POST");
+        drop(slow.take());
         let status = answer.as_ref().ok().map(|answer| answer.status);
         match answer {
-            Ok(answer) if answer.status == 503 && answer.text().contains("the write queue is full") => full += 1,
+            Ok(answer) if answer.status == 503 && answer.text().contains("the write queue is full") => {
+                full += 1;
+            }
             Ok(answer) if answer.status < 300 => {}
             _ => other += 1,
         }

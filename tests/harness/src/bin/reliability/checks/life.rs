@@ -440,6 +440,7 @@ fn bigwal(place: &Place<'_>) -> Result<Figures, String> {
     );
     process.kill();
     let is_told = progress > 0 || took < Duration::from_millis(500);
-    let kept = took <= Duration::from_secs(20) && ratio(at_rest) <= 1.3 && replayed as u64 == samples && is_told;
+    let kept =
+        took <= Duration::from_secs(20) && ratio(at_rest) <= 1.3 && replayed as u64 == samples && is_told;
     Ok(Figures::new(text, kept))
 }

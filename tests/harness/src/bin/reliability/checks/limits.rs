@@ -285,7 +285,7 @@ fn of_memory(place: &Place<'_>) -> Option<String> {
 fn of_places(place: &Place<'_>) -> Result<Option<String>, String> {
     let server = start(place, "places", &["--query-max-concurrency=1"]);
     let last = fill((&server).into(), 2_000, 120, 15_000)?;
-    let endless = super::queries::endless(last);
+    let endless = super::leaving::endless(last);
     // The first two turn out to be long: one gives up its place, the other keeps it.
     let held: Vec<TcpStream> = (0..2)
         .filter_map(|_| {

@@ -2,6 +2,7 @@
 
 mod access;
 mod disk;
+mod leaving;
 mod life;
 mod limits;
 mod making;
@@ -125,6 +126,7 @@ const GROUPS: &[&[Check]] = &[
     making::CHECKS,
     mutants::CHECKS,
     queries::CHECKS,
+    leaving::CHECKS,
     limits::CHECKS,
     senders::CHECKS,
     slow::CHECKS,

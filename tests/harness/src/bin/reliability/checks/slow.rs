@@ -43,6 +43,12 @@ impl Kind {
             Self::Idle => 90,
         })
     }
+
+    /// How much later than that a connection may be seen to be closed. The time of a reader begins when he takes nothing any more: the
+    /// first of his answer has to be made before, and all readers ask at once.
+    fn late_max(self) -> Duration {
+        Duration::from_secs(if self == Self::Reader { 5 } else { 1 })
+    }
 }
 
 /// A connection to `to` from the loopback address with this last byte; one that is narrow takes little at a time.
@@ -60,8 +66,6 @@ fn connect_from(last: u8, to: SocketAddr, narrow: bool) -> io::Result<TcpStream>
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often those that are slow to speak say a little more.
 const SPEAK_EVERY: Duration = Duration::from_millis(500);
-/// How much later than its deadline a connection may be closed.
-const LATE_MAX: Duration = Duration::from_secs(1);
 
 /// A slow client.
 struct Slow {
@@ -186,7 +190,7 @@ fn slow(place: &Place<'_>) -> Result<Figures, String> {
         let still = of_kind().filter(|slow| slow.closed.is_none()).count();
         let longest = of_kind().filter_map(|slow| slow.closed).max().unwrap_or_default();
         told.push(format!("{kind:?}:{:.1}", longest.as_secs_f64()));
-        kept &= longest <= kind.deadline() + LATE_MAX && still == 0;
+        kept &= longest <= kind.deadline() + kind.late_max() && still == 0;
         if still > 0 {
             told.push(format!("({still} open)"));
         }
