@@ -118,3 +118,27 @@ fn a_snapshot_that_fails_leaves_nothing() {
     store.snapshot(&backups, false).unwrap();
     assert_eq!(memory.list(&backups).unwrap().len(), 1);
 }
+
+/// What is unfinished is removed by the next snapshot: of another that is under way it must not take anything.
+#[test]
+fn snapshots_at_the_same_time_are_all_whole() {
+    const BLOCKS: i64 = 20;
+    let place = tempfile::tempdir().unwrap();
+    let store = open(Arc::new(DiskFs), &place.path().join("data"));
+    for time in 0..BLOCKS {
+        write(&store, "a", time);
+        store.flush().unwrap();
+    }
+    let snapshots = place.path().join("data").join("snapshots");
+    let all: Vec<i64> = (0..BLOCKS).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let path = store.snapshot(&snapshots, false).unwrap();
+                    assert_eq!(read(&open(Arc::new(DiskFs), &path)), [one("a", &all)]);
+                }
+            });
+        }
+    });
+}

@@ -237,8 +237,9 @@ impl Mixed {
             Act::Snapshot => {
                 let answer = client.request("POST", "/api/v1/admin/tsdb/snapshot", &[], &[]);
                 let status = answer.as_ref().map_or(0, |answer| answer.status);
-                tally.note(status, Meant::Good, || format!("a snapshot: {status}"));
-                let json = answer.ok().and_then(|answer| answer.json().ok());
+                let text = answer.map_or_else(|e| e.to_string(), |answer| answer.text());
+                tally.note(status, Meant::Good, || format!("a snapshot: {status} {text:.150}"));
+                let json = serde_json::from_str::<serde_json::Value>(&text).ok();
                 // Only what is finished: the next snapshot removes the rest of others.
                 if let Some(name) = json.as_ref().and_then(|json| json["data"]["name"].as_str()) {
                     let _ = std::fs::remove_dir_all(self.snapshots.join(name));

@@ -18,13 +18,14 @@ pub(super) const CHECKS: &[Check] = &[Check {
 
 /// What makes a correct server steady, and flushes and merges frequent. Samples are of past days, and their time goes faster than
 /// the clock: a head whose samples span two hours is flushed by itself, and orders among the requests flush and merge beside.
-/// The oldest blocks go when all take more than the bound of size; the age alone would not let them go, as it must hold the whole
-/// run. Series are bounded by their names: those that come and go come again, since a series leaves memory only after an hour
-/// of samples and ten minutes of the clock without it (what that takes is for `storage/tests/soak.rs`, whose clock is its own).
+/// The oldest blocks go when all take more than the bound of size, which 100,000 requests reach with their first third; the age alone
+/// would not let them go, as it must hold the whole run. Series are bounded by their names: those that come and go come again, since
+/// a series leaves memory only after an hour of samples and ten minutes of the clock without it (what that takes is for
+/// `storage/tests/soak.rs`, whose clock is its own).
 const FLAGS: [&str; 5] = [
     "--web-enable-admin-api",
     "--retention=1y",
-    "--retention-size=4MiB",
+    "--retention-size=2MiB",
     "--compaction-percent=100",
     "--delete-reclaim-after=5s",
 ];
