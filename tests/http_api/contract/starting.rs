@@ -30,6 +30,8 @@ fn only_the_early_routes_answer() {
     let mut process = Process::start("kymo", command, &dir.path().join("starting.log")).unwrap();
     let mut client = Client::new(address).with_timeout(Duration::from_secs(10));
     process.wait_until(Duration::from_secs(30), || client.get("/-/healthy").is_ok_and(|r| r.status == 200));
+    // The first look at the log is for its format. There is nothing in it, and the second look, to read it, waits again.
+    drop(std::fs::File::options().write(true).open(&log).unwrap());
     // The first segment is met a moment after the first answer.
     process.wait_until(Duration::from_secs(30), || {
         client.get("/-/ready").is_ok_and(|r| r.text().contains("the log is being read: segment 1 of 1 to 1"))
