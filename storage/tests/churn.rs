@@ -60,6 +60,21 @@ fn drop_all(store: &Storage) {
     assert_eq!((store.stats().series, store.stats().symbols), (0, 0));
 }
 
+#[test]
+fn a_store_that_is_flushed_without_a_pause_is_looked_after() {
+    let clock = SimClock::new(NOW);
+    let options = Options { maintenance_interval: Duration::from_secs(10), ..options() };
+    let fs = Arc::new(MemoryFs::new());
+    let store = Storage::open_with(fs, Arc::new(clock.clone()), Path::new("/data"), options).unwrap();
+    for i in 0..20 {
+        write(&store, std::iter::once(i), i as i64 * 1000);
+        store.flush().unwrap();
+        clock.advance(Duration::from_secs(5));
+    }
+    let series = store.stats().series;
+    assert!(series < 10, "{series} of 20 series are in memory, each idle since its only sample was flushed");
+}
+
 type Contents = BTreeMap<(Labels, i64), f64>;
 
 fn read(store: &Storage) -> Contents {

@@ -64,7 +64,7 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
     shared.keep_reserve();
     let interval = shared.options.maintenance_interval;
     let look = interval.min(LOOK_INTERVAL);
-    let mut waited = Duration::ZERO;
+    let (mut waited, mut looked) = (Duration::ZERO, shared.clock.monotonic());
     loop {
         let job = match jobs.recv_timeout(look) {
             Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -74,11 +74,23 @@ pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
                 if waited < interval && shared.health.check_writable().is_ok() {
                     continue;
                 }
-                waited = Duration::ZERO;
                 None
             }
         };
-        let worked = catch_unwind(AssertUnwindSafe(|| background.work(shared, job)));
+        // Jobs that come without a pause must not keep the store from being looked after.
+        let now = shared.clock.monotonic();
+        let is_due = job.is_none() || now.saturating_sub(looked) >= interval;
+        if is_due {
+            (waited, looked) = (Duration::ZERO, now);
+        }
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            if job.is_some() {
+                background.work(shared, job);
+            }
+            if is_due {
+                background.work(shared, None);
+            }
+        }));
         if worked.is_err() {
             // Its state is in the shared structures, which change in single steps; so it may go on. Failures are counted.
             shared.counters.flush_failures.add(1);

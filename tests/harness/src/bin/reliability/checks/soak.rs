@@ -31,6 +31,9 @@ const FLAGS: [&str; 5] = [
 ];
 /// From one request's samples to the next's: 100,000 requests are four days and a half.
 const STEP_MS: i64 = 4_000;
+/// No faster, however fast the server is: age, size and room are looked at every ten seconds, and that is to happen often in each
+/// half. 100,000 requests are four minutes.
+const PER_SECOND: u64 = 400;
 /// Connections at a time.
 const WORKERS: u64 = 4;
 /// Between two looks at the server.
@@ -172,19 +175,15 @@ impl Line {
     }
 }
 
-/// The means of requests and anonymous bytes in each of [`POINTS`] equal parts of the requests from `first` to `end`.
-fn means(looks: &[Look], first: u64, end: u64) -> Vec<(f64, f64)> {
-    let part = (end - first).div_ceil(POINTS as u64).max(1);
-    let mean = |number: u64| {
-        let from = first + number * part;
-        let of_part = || looks.iter().filter(|look| (from..from + part).contains(&look.requests));
-        let count = of_part().count() as f64;
-        let sum = of_part().fold((0.0, 0.0), |sum, look| {
-            (sum.0 + look.requests as f64, sum.1 + look.anonymous_bytes as f64)
-        });
-        (count > 0.0).then_some((sum.0 / count, sum.1 / count))
+/// The means of requests and anonymous bytes in each of [`POINTS`] equal parts of the looks; fewer if there are fewer looks.
+fn means(looks: &[Look]) -> Vec<(f64, f64)> {
+    let each = (looks.len() / POINTS).max(1);
+    let mean = |part: &[Look]| {
+        let count = part.len() as f64;
+        let sum = |of: fn(&Look) -> u64| part.iter().map(|look| of(look) as f64).sum::<f64>() / count;
+        (sum(|look| look.requests), sum(|look| look.anonymous_bytes))
     };
-    (0..POINTS as u64).filter_map(mean).collect()
+    looks.chunks_exact(each).take(POINTS).map(mean).collect()
 }
 
 fn soak(place: &Place<'_>) -> Result<Figures, String> {
@@ -197,6 +196,7 @@ fn soak(place: &Place<'_>) -> Result<Figures, String> {
         step_ms: STEP_MS,
         // All have come once when a fifth of the requests is done.
         names: total / 100,
+        per_second: PER_SECOND,
         snapshots: server.data().join("snapshots"),
     };
     let (warm, half, done) = (total / 4, total / 2, AtomicU64::new(0));
@@ -208,7 +208,7 @@ fn soak(place: &Place<'_>) -> Result<Figures, String> {
     let seconds = began.elapsed().as_secs_f64();
     let after = at_rest(&server, total)?;
     let second: Vec<Look> = looks.into_iter().filter(|look| look.requests >= half).collect();
-    let points = means(&second, half, total);
+    let points = means(&second);
     if points.len() < POINTS {
         return Err(format!("the second half has {} points, the line needs {POINTS}", points.len()));
     }
