@@ -166,6 +166,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::cases(1_000))]
+
         #[test]
         fn any_column_comes_back(rows in proptest::collection::vec((time(), time()), 1..50)) {
             let (timestamps, starts): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();

@@ -139,6 +139,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #![proptest_config(crate::tests::cases(1_000))]
+
         #[test]
         fn bits_come_back(items in prop::collection::vec((any::<u64>(), 0u32..=64), 0..200)) {
             let mut writer = BitWriter::new(Vec::new());

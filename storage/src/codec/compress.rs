@@ -157,6 +157,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::cases(1_000))]
+
         #[test]
         fn bytes_come_back(raw in prop::collection::vec(0u8..4, 0..2000)) {
             let (mut packed, mut out) = (vec![7], Vec::new());

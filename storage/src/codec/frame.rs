@@ -224,6 +224,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::cases(1_000))]
+
         #[test]
         fn one_damaged_byte_costs_one_frame(
             bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..10),

@@ -231,6 +231,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::cases(1_000))]
+
         #[test]
         fn integers_come_back(values in prop::collection::vec(any::<i64>(), 0..50)) {
             let mut out = Vec::new();
