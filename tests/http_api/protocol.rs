@@ -95,8 +95,9 @@ fn slow_heads_are_cut_and_others_served_meanwhile() {
 #[test]
 fn connections_beyond_the_limit_are_closed() {
     let fresh = Fresh::start(&["--max-connections=20"]);
+    // More are refused at a time than are listened to: those beyond are told as well.
     let mut held: Vec<TcpStream> =
-        (0..40).map(|_| TcpStream::connect(fresh.server.address()).unwrap()).collect();
+        (0..120).map(|_| TcpStream::connect(fresh.server.address()).unwrap()).collect();
     let mut closed = 0;
     for stream in &mut held {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -109,7 +110,7 @@ fn connections_beyond_the_limit_are_closed() {
             closed += 1;
         }
     }
-    assert!(closed >= 20, "{closed}");
+    assert!(closed >= 100, "{closed}");
     drop(held);
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(fresh.client().get("/-/ready").unwrap().status, 200);
