@@ -97,6 +97,11 @@ impl Resets {
         *dense = if steps.len() == count { steps } else { 0..0 };
     }
 
+    /// Whether the differences of windows are to be corrected.
+    fn count(&self, kind: RateKind) -> bool {
+        kind.counter && !self.at.is_empty()
+    }
+
     /// Finds where `values` fall.
     fn find_falls(&mut self, values: &[f64]) {
         // Most counters never fall, which is found out for many samples at a time.
@@ -164,8 +169,7 @@ pub(crate) fn extrapolated(windows: &Windows<'_>, kind: RateKind, resets: &mut R
     }
     resets.stretch(windows, kind.per_second);
     let resets = &*resets;
-    let has_resets = kind.counter && !resets.at.is_empty();
-    if !has_resets && !resets.stretches.dense.is_empty() {
+    if !resets.count(kind) && !resets.stretches.dense.is_empty() {
         if is_constant(windows.values) {
             // A difference of nothing, which no factor changes.
             out.values[resets.stretches.dense.clone()].fill(0.0);

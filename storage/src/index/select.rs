@@ -311,7 +311,7 @@ mod tests {
         use MatchOp::{Equal, NotEqual, NotRegex, Regex};
         let index = sample_index();
         // Matchers and the values that are looked at for them: there are two jobs.
-        let cases: [(&[(MatchOp, &str)], usize); 8] = [
+        let cases: [(&[(MatchOp, &str)], usize); 9] = [
             (&[(Equal, "node")], 0),
             (&[(NotEqual, "node")], 0),
             (&[(Regex, "node|db")], 0),
@@ -320,6 +320,7 @@ mod tests {
             (&[(Regex, ".*e")], 2),
             // The cheap one comes first, and leaves nothing to look for.
             (&[(Regex, ".*e"), (Regex, "nothing|none")], 0),
+            (&[(Regex, "no.*"), (Regex, "nothing|none")], 0),
             (&[(Regex, ".*e"), (Regex, "x.*")], 0),
         ];
         for (matchers, visits) in cases {

@@ -43,6 +43,11 @@ fn command(place: &Place<'_>, arguments: &[&str]) -> Command {
     command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0");
     // Thousands of builds: what the optimiser takes is more than the tests take without it.
     command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0").env("CARGO_PROFILE_TEST_OPT_LEVEL", "0");
+    // A copy is changed, which lies elsewhere: where tests look for what others wrote is to be said.
+    let scripts = place.root.join("../shared/promqltest");
+    if std::env::var_os("KYMO_PROMQLTEST").is_none() && scripts.is_dir() {
+        command.env("KYMO_PROMQLTEST", scripts);
+    }
     command
 }
 
