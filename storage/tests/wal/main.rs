@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at the first surprise")]
 
+mod damage;
+
 use kymo_storage::chunk::encode_one_histogram;
 use kymo_storage::env::{
     Clock, CrashChoice, DiskFs, Fault, FaultFs, FaultOp, FaultPlan, Fs, MemoryFs, SimClock, SystemClock,
@@ -181,108 +183,6 @@ fn a_real_disk_with_background_preparation_keeps_everything() {
         }
         assert!(wal.live_bytes() > 0 && wal.first_sequence() == boundary);
     }
-}
-
-#[test]
-fn a_cut_anywhere_keeps_what_lies_before() {
-    let fs = MemoryFs::new();
-    let (mut wal, ..) = open(&fs);
-    let mut ends = Vec::new();
-    for n in 0..6 {
-        append(&mut wal, n).unwrap();
-        ends.push(wal.live_bytes() as usize);
-    }
-    let path = segments(&fs).pop().unwrap();
-    for cut in 0..=ends[5] {
-        let (_, report, seen) = open(&altered(&fs, &path, |bytes| bytes.truncate(cut)));
-        let whole = ends.iter().filter(|end| **end <= cut).count() as i64;
-        assert_eq!(seen.requests(), (0..whole).collect::<Vec<_>>(), "cut at {cut}");
-        assert!(!report.is_damaged(), "cut at {cut}: {report:?}");
-    }
-}
-
-#[test]
-fn a_flipped_bit_costs_at_most_one_request() {
-    let fs = MemoryFs::new();
-    let (mut wal, ..) = open(&fs);
-    for n in 0..30 {
-        append(&mut wal, n).unwrap();
-    }
-    wal.close().unwrap();
-    let paths = segments(&fs);
-    assert!(paths.len() >= 3);
-    for path in &paths {
-        let len = fs.map(path).unwrap().len();
-        for at in (0..len).step_by(7) {
-            let image = altered(&fs, path, |bytes| bytes[at] ^= 1 << (at % 8));
-            let (_, report, seen) = open(&image);
-            let got = seen.requests();
-            assert!(got.len() >= 29 && got.is_sorted(), "flip at {at} of {}: {got:?}", path.display());
-            assert_eq!(report.lost_frames, 30 - got.len() as u64, "flip at {at}: {report:?}");
-            let kept = image.list(Path::new("/data/quarantine")).map_or(0, |l| l.len());
-            assert_eq!(kept, usize::from(report.lost_frames > 0), "flip at {at}");
-            assert_eq!(report.is_damaged(), report.lost_frames > 0);
-            // A second start reports the same, and new records follow the old ones.
-            let (mut wal, again, seen) = open(&image);
-            assert_eq!((again.lost_frames, seen.requests()), (report.lost_frames, got));
-            append(&mut wal, 77).unwrap();
-            assert_eq!(open(&image).2.requests().last(), Some(&77));
-        }
-    }
-}
-
-#[test]
-fn a_flipped_bit_takes_no_names() {
-    let fs = MemoryFs::new();
-    let (mut wal, ..) = open(&fs);
-    let names: Vec<(u32, Vec<u8>)> = (0..40).map(|id| (id, format!("labels of {id}").into_bytes())).collect();
-    // Some come first, some with a later request.
-    for (n, part) in [(0, &names[..30]), (1, &names[30..])] {
-        wal.push_series(part.iter().map(|(id, labels)| (*id, labels.as_slice()))).unwrap();
-        append(&mut wal, n).unwrap();
-    }
-    wal.close().unwrap();
-    let path = segments(&fs).remove(0);
-    assert_eq!(open(&fs.crash_image(fs.log_len(), CrashChoice::Everything)).2.series, names, "each once");
-    for at in 0..fs.map(&path).unwrap().len() {
-        let (_, report, seen) = open(&altered(&fs, &path, |bytes| bytes[at] ^= 1 << (at % 8)));
-        assert_eq!(seen.series, names, "flip at {at}");
-        assert!(seen.samples.len() as u64 + report.lost_frames >= 2, "flip at {at}: {report:?}");
-    }
-}
-
-#[test]
-fn damaged_headers_and_missing_segments_are_reported() {
-    let fs = filled(30);
-    let paths = segments(&fs);
-    let image = altered(&fs, &paths[1], |bytes| {
-        bytes[20] ^= 1;
-        bytes[532] ^= 1;
-    });
-    let (_, report, seen) = open(&image);
-    assert_eq!(report.damaged_segments.len(), 1, "{report:?}");
-    assert_eq!(report.lost_frames + seen.samples.len() as u64, 30);
-    let image = fs.crash_image(fs.log_len(), CrashChoice::Everything);
-    image.remove(&paths[1]).unwrap();
-    let (_, report, seen) = open(&image);
-    assert_eq!(report.missing_segments, [2]);
-    assert_eq!(report.lost_frames + seen.samples.len() as u64, 30);
-    assert_eq!(seen.requests().first(), Some(&0));
-    assert_eq!(seen.requests().last(), Some(&29));
-}
-
-#[test]
-fn a_sector_the_disk_cannot_read_costs_its_records() {
-    let fs = filled(30);
-    let before = open(&fs).2.samples.len();
-    let plan = FaultPlan::new();
-    let faulty: Arc<dyn Fs> = Arc::new(FaultFs::new(fs, plan.clone()));
-    // The whole file fails once, then its first block.
-    plan.add(Fault::on(FaultOp::Read).path("0000000000000002"));
-    plan.add(Fault::on(FaultOp::Read).path("0000000000000002").after(1));
-    let (_, report, seen) = open_with(&faulty, options(), 0);
-    assert!(report.unreadable_bytes > 0 && report.is_damaged());
-    assert!(seen.samples.len() < before && seen.requests().last() == Some(&29));
 }
 
 /// What failed, and what the log then is.
