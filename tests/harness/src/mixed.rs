@@ -14,7 +14,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Series that are there from the first request to the last.
 const FIXED: u64 = 400;
@@ -50,8 +50,6 @@ pub struct Mixed {
     pub step_ms: i64,
     /// How many series come and go before the first of them comes again.
     pub names: u64,
-    /// So many in a second at most, by all workers.
-    pub per_second: u64,
     /// Where the server makes its snapshots; each is removed, which no request can order.
     pub snapshots: PathBuf,
 }
@@ -194,12 +192,10 @@ impl Mixed {
     /// # Panics
     /// A worker does.
     pub fn run(&self, numbers: Range<u64>, workers: u64, done: &AtomicU64) -> Tally {
-        let (next, began) = (AtomicU64::new(numbers.start), Instant::now());
-        let due =
-            |number| began + Duration::from_micros((number - numbers.start) * 1_000_000 / self.per_second);
+        let next = AtomicU64::new(numbers.start);
         let mut all = Tally::default();
         std::thread::scope(|scope| {
-            let work = || self.work(&next, numbers.end, due, done);
+            let work = || self.work(&next, numbers.end, done);
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
             for worker in workers {
                 all.add(worker.join().expect("a worker ends"));
@@ -208,15 +204,13 @@ impl Mixed {
         all
     }
 
-    /// Carries out one request after the other until their number is `end`, none before it is due.
-    fn work(&self, next: &AtomicU64, end: u64, due: impl Fn(u64) -> Instant, done: &AtomicU64) -> Tally {
+    fn work(&self, next: &AtomicU64, end: u64, done: &AtomicU64) -> Tally {
         let (mut tally, mut client) = (Tally::default(), Client::new(self.address));
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= end {
                 return tally;
             }
-            std::thread::sleep(due(number).saturating_duration_since(Instant::now()));
             let mut rng = Rng::new(mix(&[self.seed, number]));
             if rng.below(NEW_CONNECTION) == 0 {
                 client = Client::new(self.address);
