@@ -37,7 +37,7 @@ const WORKERS: u64 = 4;
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// The line through the memory of the last quarter (in smoke: half) has so many points, each the mean of the looks of a fortieth. Heads
 /// that fill and are flushed swing faster than that, and looks that follow one another closely are no witnesses of their own. Before
-/// it, heaps of threads come to their size for some 250,000 requests; at rest half of that is given back.
+/// it, heaps of threads come to their size, for some 250,000 requests.
 const POINTS: usize = 40;
 /// The server is at rest when no count has fallen for so long, which is longer than anything takes that it does by itself.
 const REST: Duration = Duration::from_secs(3);
