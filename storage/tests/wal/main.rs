@@ -10,7 +10,8 @@ use kymo_storage::env::{
 };
 use kymo_storage::model::{AnyHistogram, Buckets, IntHistogram, Metadata, MetricType};
 use kymo_storage::wal::{
-    Durability, ExemplarRecord, HistogramsRecord, ReplayReport, ReplayVisitor, SamplesRecord, Wal, WalOptions,
+    Durability, ExemplarRecord, HistogramsRecord, ReplayReport, ReplayVisitor, SamplesRecord, Syncs, Wal,
+    WalOptions,
 };
 use kymo_storage::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -288,6 +289,24 @@ fn failing_call(failure: &Failure, recycled: bool) {
             assert_eq!(got, [&[0, 1, 2, 3, 4][..], &group, &[7]].concat(), "{name}");
         }
     }
+}
+
+#[test]
+fn what_syncs_take_is_told_once() {
+    const DELAY: Duration = Duration::from_millis(20);
+    let plan = FaultPlan::new();
+    let fs: Arc<dyn Fs> = Arc::new(FaultFs::new(MemoryFs::new(), plan.clone()));
+    let clock = Arc::new(SystemClock::new());
+    let mut wal = Wal::open(fs, clock, Path::new(DIR), options(), 0, &mut Seen::default()).unwrap().0;
+    append(&mut wal, 0).unwrap();
+    wal.take_syncs();
+    plan.add(Fault::on(FaultOp::Sync).path(".wal").delay(DELAY).forever());
+    for n in 1..4 {
+        append(&mut wal, n).unwrap();
+    }
+    let syncs = wal.take_syncs();
+    assert!(syncs.count == 3 && syncs.time >= 3 * DELAY, "{syncs:?}");
+    assert_eq!(wal.take_syncs(), Syncs::default());
 }
 
 #[test]
