@@ -33,6 +33,20 @@ pub(crate) type Answer = BTreeMap<Labels, BTreeMap<i64, Sample>>;
 /// The exemplars of each series, in order.
 pub(crate) type Exemplars = BTreeMap<Labels, Vec<Exemplar>>;
 
+/// What becomes of an exemplar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// Accepted, and held from then on.
+    New,
+    /// Accepted, for it is the newest that the store knows: it holds no more than before.
+    Repeated,
+    /// One of both.
+    Accepted,
+    Refused,
+    /// The store may know the newest, or not.
+    Either,
+}
+
 #[derive(Default)]
 struct Series {
     samples: BTreeMap<i64, Sample>,
@@ -152,23 +166,25 @@ impl Book {
         true
     }
 
-    /// Whether an exemplar must be accepted (`Some(true)`), must not be, or may be.
-    pub(crate) fn judge_exemplar(&self, labels: &Labels, exemplar: &Exemplar) -> Option<bool> {
+    /// What the rules say about an exemplar.
+    pub(crate) fn judge_exemplar(&self, labels: &Labels, exemplar: &Exemplar) -> Judged {
         if exemplar.timestamp < self.oldest_accepted() {
-            return Some(false);
+            return Judged::Refused;
         }
         match self.series.get(labels).and_then(|s| s.newest_exemplar.as_ref()) {
-            Some((newest, is_known)) if !exemplar.follows(newest) && exemplar != newest => {
-                is_known.then_some(false)
-            }
-            _ => Some(true),
+            None => Judged::New,
+            Some((newest, _)) if exemplar.follows(newest) => Judged::New,
+            Some((newest, true)) if exemplar == newest => Judged::Repeated,
+            Some((newest, false)) if exemplar == newest => Judged::Accepted,
+            Some((_, is_known)) if *is_known => Judged::Refused,
+            Some(_) => Judged::Either,
         }
     }
 
-    /// An exemplar was accepted.
-    pub(crate) fn put_exemplar(&mut self, labels: Labels, exemplar: Exemplar) {
+    /// An exemplar was accepted; `is_new` says whether memory holds one more.
+    pub(crate) fn put_exemplar(&mut self, labels: Labels, exemplar: Exemplar, is_new: bool) {
         let series = self.series.entry(labels).or_default();
-        series.is_in_memory = true;
+        series.is_in_memory |= is_new;
         series.exemplars.push(exemplar.clone());
         series.exemplars.sort_by(Exemplar::order);
         series.exemplars.dedup();

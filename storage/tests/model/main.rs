@@ -19,6 +19,38 @@ fn cases() -> u32 {
     std::env::var("KYMO_MODEL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200)
 }
 
+/// Does all of it, and looks at everything and at a part.
+fn carry_out(steps: &[Step], part: TimeRange) {
+    let mut pair = Pair::new();
+    for step in steps {
+        pair.apply(step);
+    }
+    pair.check(TimeRange::ALL);
+    pair.check(part);
+    pair.apply(&Step::Flush);
+    assert_eq!(pair.store().stats().head_samples, 0);
+    pair.check(TimeRange::ALL);
+    pair.apply(&Step::Kill);
+    pair.check(TimeRange::ALL);
+}
+
+/// What a search of tens of thousands of sequences came upon once.
+#[test]
+fn rare_sequences() {
+    let exemplar = |series| Step::Exemplars { series, len: 1, after: 0, id: 0 };
+    let sequences = [
+        // A repeated exemplar, after a flush, is not held again: its series may leave memory, another stays.
+        vec![exemplar(3), Step::Flush, exemplar(0), exemplar(3), Step::Forget],
+        // The same when the log is all that is known of it.
+        vec![exemplar(3), Step::Kill, exemplar(0), exemplar(3), Step::Forget],
+        // And when it left memory, and is held anew.
+        vec![exemplar(3), Step::Flush, Step::Forget, exemplar(3), Step::Kill, exemplar(3), Step::Forget],
+    ];
+    for steps in sequences {
+        carry_out(&steps, TimeRange::closed(NOW, NOW));
+    }
+}
+
 #[test]
 fn a_store_answers_as_a_map_does() {
     let config = ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(cases()) };
@@ -27,17 +59,7 @@ fn a_store_answers_as_a_map_does() {
     let total = std::cell::Cell::new(0);
     let outcome = runner.run(&(steps, -100_000i64..300_000, 0i64..200_000), |(steps, from, len)| {
         total.set(total.get() + steps.len());
-        let mut pair = Pair::new();
-        for step in &steps {
-            pair.apply(step);
-        }
-        pair.check(TimeRange::ALL);
-        pair.check(TimeRange::closed(NOW + from, NOW + from + len));
-        pair.apply(&Step::Flush);
-        prop_assert_eq!(pair.store().stats().head_samples, 0);
-        pair.check(TimeRange::ALL);
-        pair.apply(&Step::Kill);
-        pair.check(TimeRange::ALL);
+        carry_out(&steps, TimeRange::closed(NOW + from, NOW + from + len));
         Ok(())
     });
     if let Err(difference) = outcome {

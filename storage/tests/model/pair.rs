@@ -1,7 +1,7 @@
 //! The store and the model side by side.
 
 use crate::blocks;
-use crate::book::{Answer, Book, Exemplars, RETENTION, Sample, answered, float, kept};
+use crate::book::{Answer, Book, Exemplars, Judged, RETENTION, Sample, answered, float, kept};
 use crate::steps::{HOUR, NOW, SERIES, Step, histogram, labels};
 use kymo_storage::Storage;
 use kymo_storage::api::{Queryable, Room, Samples};
@@ -176,14 +176,21 @@ impl Pair {
         let mut batch = self.store().batch();
         let id = batch.series_labels(&labels).unwrap();
         batch.exemplar(id, exemplar.clone()).unwrap();
+        let before = self.store().stats().head_exemplars;
         let report = self.store().append(batch).unwrap();
         assert_eq!(report.exemplars_accepted + report.exemplars_refused_total, 1);
         let is_accepted = report.exemplars_accepted == 1;
-        if let Some(must) = self.book.judge_exemplar(&labels, &exemplar) {
-            assert_eq!(is_accepted, must, "{exemplar:?} of {labels}");
+        // A repeated one is accepted, and there once: whether the store has seen that now shows in what it holds.
+        let is_new = self.store().stats().head_exemplars > before;
+        match self.book.judge_exemplar(&labels, &exemplar) {
+            Judged::New => assert!(is_accepted && is_new, "{exemplar:?} of {labels}"),
+            Judged::Repeated => assert!(is_accepted && !is_new, "{exemplar:?} of {labels}"),
+            Judged::Accepted => assert!(is_accepted, "{exemplar:?} of {labels}"),
+            Judged::Refused => assert!(!is_accepted, "{exemplar:?} of {labels}"),
+            Judged::Either => {}
         }
         if is_accepted {
-            self.book.put_exemplar(labels, exemplar);
+            self.book.put_exemplar(labels, exemplar, is_new);
         }
     }
 
