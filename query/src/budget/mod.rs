@@ -2,9 +2,11 @@
 
 #[cfg(all(test, feature = "shuttle"))]
 mod explored;
+mod pace;
 mod turns;
 mod way;
 
+pub(crate) use pace::Pace;
 pub(crate) use turns::Turns;
 
 use crate::clock::{Instant, now};

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// The least time between two offers.
 const OFFER_EVERY: Duration = Duration::from_micros(200);
+/// The longest time between two, whatever others took.
+const OFFER_AT_LEAST_EVERY: Duration = Duration::from_millis(1);
 
 thread_local! {
     /// When this thread offers its core again.
@@ -19,7 +21,7 @@ thread_local! {
 /// Offers the core of this thread, if it is time to.
 ///
 /// Who yields gives up the rest of its share of that moment. To one who works for long as well that would be most of the core, so
-/// the next offer comes after as long as others took.
+/// the next offer comes after as long as others took, within bounds: behind one who worked for long a short one may come.
 pub(super) fn make(at: Instant) {
     if NEXT.get().is_some_and(|next| at < next) {
         return;
@@ -27,7 +29,7 @@ pub(super) fn make(at: Instant) {
     std::thread::yield_now();
     let after = now();
     let others = after.saturating_duration_since(at);
-    NEXT.set(after.checked_add(others.max(OFFER_EVERY)));
+    NEXT.set(after.checked_add(others.clamp(OFFER_EVERY, OFFER_AT_LEAST_EVERY)));
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::adapted::adapted;
 use super::context::Context;
 use super::fan_out::drain;
 use super::source::{Source, Worker};
-use crate::budget::Reservation;
+use crate::budget::{Pace, Reservation};
 use crate::column::Column;
 use crate::failure::QueryError;
 use kymo_storage::api::LabelColumn;
@@ -153,8 +153,10 @@ pub(crate) fn relabelled(
 
 /// What the search for equal labels takes for each series, without the labels themselves.
 const DISTINCT_BYTES: u64 = 64;
-/// After so many series the budget is asked whether to go on.
-const CHECK_EVERY: usize = 256;
+/// After so many bytes of labels the budget is asked whether to go on.
+const CHECK_EVERY: u64 = 1 << 16;
+/// What a series is besides its labels, in the same measure.
+const SERIES_COST: u64 = 256;
 
 /// What to do with series of the same labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,12 +182,12 @@ pub(crate) fn distinct(
     }
     // A label set, its place in the table, and its target.
     context.hold(0, source.len() as u64 * DISTINCT_BYTES)?;
+    let mut pace = Pace::new(&context.budget, CHECK_EVERY);
+    let mut worked = |labels: &Labels| pace.work(labels.as_bytes().len() as u64 + SERIES_COST);
     let mut labels: Vec<Labels> = Vec::with_capacity(source.len());
     for index in 0..source.len() {
-        if index % CHECK_EVERY == 0 {
-            context.budget.check()?;
-        }
         labels.push(source.labels(index));
+        worked(&labels[index])?;
     }
     let new: usize = labels.iter().map(|l| l.as_bytes().len()).sum();
     context.hold(0, new as u64)?;
@@ -193,6 +195,7 @@ pub(crate) fn distinct(
     let mut targets = Vec::with_capacity(labels.len());
     let mut firsts = Vec::new();
     for (index, labels) in labels.iter().enumerate() {
+        worked(labels)?;
         let target = *rows_by_labels.entry(labels).or_insert_with(|| {
             firsts.push(index);
             firsts.len() - 1

@@ -4,6 +4,7 @@ use super::super::build::{arguments, text, vector};
 use super::super::context::Context;
 use super::super::matrix::{OnSame, distinct, relabelled};
 use super::super::source::Source;
+use crate::budget::Pace;
 use crate::failure::QueryError;
 use crate::limits::{self, LABEL_VALUE_BYTES_MAX, MATCH_COST_MAX};
 use crate::plan::{Grid, Node};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 /// What a series takes here besides its labels.
 const ROW_BYTES: usize = 64;
 /// After so much work the budget is asked whether to go on: bytes that are matched, each as often as the expression is large
-/// ([`Regex::cost`]), and as many as this for each series.
+/// ([`Regex::cost`]), bytes of labels that are copied, and as many as [`SERIES_COST`] for each series.
 const CHECK_EVERY: u64 = 1 << 16;
 /// What a series is besides its values, in the same measure.
 const SERIES_COST: u64 = 1 << 10;
@@ -100,7 +101,7 @@ fn relabel(
     let input = vector(context, input, grid)?;
     let mut labels = Vec::with_capacity(input.len());
     let mut drops = Vec::with_capacity(input.len());
-    let mut work = CHECK_EVERY;
+    let mut pace = Pace::new(&context.budget, CHECK_EVERY);
     for index in 0..input.len() {
         let before = input.labels(index);
         let bound = (size.bytes)(&before);
@@ -112,11 +113,8 @@ fn relabel(
         if cost > MATCH_COST_MAX {
             return Err(limits::too_costly_match(MATCH_COST_MAX, cost));
         }
-        work = work.saturating_add(cost).saturating_add(SERIES_COST);
-        if work >= CHECK_EVERY {
-            context.budget.check()?;
-            work = 0;
-        }
+        let copied = (before.as_bytes().len() + bound) as u64;
+        pace.work(cost.saturating_add(copied).saturating_add(SERIES_COST))?;
         let value = value(&before);
         drops.push(input.drops_name(index) && (value.is_none() || target != METRIC_NAME));
         labels.push(match value {
