@@ -136,7 +136,8 @@ fn lines(path: &Path) -> std::io::Result<Vec<String>> {
 fn exactly(text: &str) -> String {
     let mut out = String::from("^");
     for c in text.chars() {
-        if !c.is_alphanumeric() && c != ' ' {
+        // `\<` and `\>` are the edges of a word.
+        if !c.is_alphanumeric() && !" <>".contains(c) {
             out.push('\\');
         }
         out.push(c);
@@ -164,10 +165,12 @@ fn mutants(place: &Place<'_>) -> Result<Figures, String> {
         let names: Vec<String> = again.iter().map(|name| exactly(name)).collect();
         let choice: Vec<&str> = names.iter().flat_map(|name| ["--re", name]).collect();
         let mut later = run(place, &format!("later_{number}"), &choice, (tests, LATER_SECONDS), None)?;
-        // The tool tries fields left out of a struct whatever is chosen: of those, other tests judge.
-        for names in [&mut later.caught, &mut later.timeouts, &mut later.missed] {
+        // The tool tries fields left out of a struct whatever is chosen: of those, other tests judge. What it did not try is missed.
+        for names in [&mut later.caught, &mut later.timeouts] {
             names.retain(|name| again.contains(name));
         }
+        later.missed = again;
+        later.missed.retain(|name| !later.caught.contains(name) && !later.timeouts.contains(name));
         tried.caught.extend(later.caught);
         tried.timeouts.extend(later.timeouts);
         tried.missed = [others, later.missed].concat();
